@@ -1,0 +1,6 @@
+//! `container`.
+
+/// Entry point of `container`.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

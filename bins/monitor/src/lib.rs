@@ -1,0 +1,6 @@
+//! `monitor`.
+
+/// Entry point of `monitor`.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

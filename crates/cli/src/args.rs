@@ -1,0 +1,104 @@
+//! Arguments by clap, with errors as one sentence and exit code 2.
+
+use clap::error::{ContextKind, ErrorKind};
+use drydock_core::Error;
+use std::ffi::OsString;
+
+/// What parsing gave: the arguments, or a code to exit with because `--help` or `--version` was printed.
+pub enum Parsed<T> {
+    /// Go on with these.
+    Args(T),
+    /// Everything has been said; exit with this code.
+    Done(u8),
+}
+
+/// Parses the process's own arguments.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] as one sentence: the problem, a suggestion if there is one, where help is.
+pub fn parse<T: clap::Parser>() -> Result<Parsed<T>, Error> {
+    parse_from(std::env::args_os())
+}
+
+/// Parses given arguments, the first being the program's name.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_from<T: clap::Parser>(args: impl IntoIterator<Item = OsString>) -> Result<Parsed<T>, Error> {
+    match T::try_parse_from(args) {
+        Ok(args) => Ok(Parsed::Args(args)),
+        Err(error) => finish(&error),
+    }
+}
+
+fn finish<T>(error: &clap::Error) -> Result<Parsed<T>, Error> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            crate::output::print_text(&error.render().to_string())?;
+            Ok(Parsed::Done(0))
+        }
+        // No arguments at all: the help is the answer, but it is still a usage error.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            crate::output::print_error_text(&error.render().to_string());
+            Ok(Parsed::Done(drydock_core::exit::USAGE))
+        }
+        _ => Err(sentence(error)),
+    }
+}
+
+/// clap's message is several lines: keep the problem, and the suggestion if it has one.
+fn sentence(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let problem = lines.next().unwrap_or("bad arguments").trim_start_matches("error: ").to_string();
+    // Missing arguments and possible values stand on the lines that follow, up to the usage.
+    let details: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    let mut sentence = problem;
+    for detail in details {
+        let detail = detail.strip_prefix("tip: ").map_or(detail.to_string(), |tip| format!("({tip})"));
+        sentence = format!("{sentence} {detail}");
+    }
+    let object = match error.get(ContextKind::InvalidArg) {
+        Some(clap::error::ContextValue::String(arg)) => {
+            arg.split_whitespace().next().unwrap_or("arguments").to_string()
+        }
+        _ => "arguments".to_string(),
+    };
+    Error::bad_input(object, sentence).hint("see --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser, Debug)]
+    struct Demo {
+        #[arg(long)]
+        cpus: f64,
+        #[arg(long, value_parser = ["a", "b"])]
+        mode: Option<String>,
+    }
+
+    fn fails(args: &[&str]) -> String {
+        match parse_from::<Demo>(args.iter().map(OsString::from)) {
+            Err(e) => {
+                assert_eq!(e.exit_code(), 2);
+                e.to_string()
+            }
+            _ => panic!("accepted {args:?}"),
+        }
+    }
+
+    #[test]
+    fn one_sentence() {
+        for args in [&["x"][..], &["x", "--cpus", "y"], &["x", "--cpu", "1"], &["x", "--cpus=1", "--mode=c"]] {
+            let text = fails(args);
+            assert!(!text.contains('\n') && !text.contains("error:"), "{text}");
+        }
+        assert!(fails(&["x", "--cpu", "1"]).contains("--cpus"));
+        assert!(fails(&["x", "--cpus=1", "--mode=c"]).contains("a, b"));
+        assert!(fails(&["x"]).contains("--cpus"));
+    }
+}

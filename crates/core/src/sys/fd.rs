@@ -1,0 +1,63 @@
+//! File descriptors that were inherited rather than opened here.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Marks every descriptor from `first` up close-on-exec, so that an exec passes on only what was asked for.
+/// Source: close_range(2), CLOSE_RANGE_CLOEXEC since Linux 5.11; before that, or under a filter that refuses the call,
+/// /proc/self/fd is walked.
+///
+/// # Errors
+/// When neither way works.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: takes three integers; setting a flag on descriptors invalidates no owner.
+    let rc = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if rc == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(fd) = name.to_str().and_then(|n| n.parse::<RawFd>().ok()) else { continue };
+        if u32::try_from(fd).is_ok_and(|n| n >= first) {
+            // SAFETY: F_SETFD on a number; a closed one answers EBADF, which is harmless.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Lets descriptor `raw` through the next exec (clears close-on-exec). EBADF if it is not open.
+///
+/// # Errors
+/// fcntl(2)'s.
+pub fn keep_over_exec(raw: RawFd) -> io::Result<()> {
+    // SAFETY: F_SETFD on a number; owns nothing.
+    if unsafe { libc::fcntl(raw, libc::F_SETFD, 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An owned duplicate (close-on-exec) of an inherited descriptor number, such as one given by `--preserve-fds`.
+///
+/// # Errors
+/// EBADF if it is not open; EMFILE.
+pub fn duplicate_inherited(raw: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC returns a new descriptor that nobody else owns.
+    let new = unsafe { libc::fcntl(raw, libc::F_DUPFD_CLOEXEC, 3) };
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `new` was just made by the kernel for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// Makes `fd` the standard stream `number` (0, 1 or 2). Source: dup2(2).
+///
+/// # Errors
+/// dup2(2)'s.
+pub fn replace_standard_stream(fd: std::os::fd::BorrowedFd<'_>, number: u8) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let target = RawFd::from(number.min(2));
+    // SAFETY: 0, 1 and 2 are not owned by any OwnedFd of ours; std's handles use the numbers.
+    if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

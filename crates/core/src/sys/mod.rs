@@ -1,0 +1,10 @@
+//! System calls that nix and rustix lack or offer only as unsafe. Each function is safe to call and says in its
+//! SAFETY comments why; one module a kernel concept. Nothing else in the workspace is unsafe.
+
+pub mod fd;
+pub mod keyring;
+pub mod mount;
+pub mod ns;
+pub mod process;
+pub mod seccomp;
+pub mod signal;

@@ -1,0 +1,56 @@
+//! Questions to a namespace file. Source: ioctl_ns(2) (NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID).
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const NS_GET_USERNS: libc::c_ulong = 0xb701;
+const NS_GET_PARENT: libc::c_ulong = 0xb702;
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+
+fn related(ns: BorrowedFd<'_>, request: libc::c_ulong) -> io::Result<OwnedFd> {
+    // SAFETY: these requests take no argument and return a new descriptor or -1.
+    let fd = unsafe { libc::ioctl(ns.as_raw_fd(), request as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The user namespace that owns `ns`. EPERM: it is outside the caller's view.
+///
+/// # Errors
+/// ioctl_ns(2)'s; ENOTTY if `ns` is not a namespace file.
+pub fn owner(ns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    related(ns, NS_GET_USERNS)
+}
+
+/// The parent of a pid or user namespace. EPERM: outside the caller's view; EINVAL: this type has no parents.
+///
+/// # Errors
+/// As [`owner`].
+pub fn parent(ns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    related(ns, NS_GET_PARENT)
+}
+
+/// The CLONE_NEW* flag of the namespace's type.
+///
+/// # Errors
+/// ENOTTY if it is not a namespace file.
+pub fn kind(ns: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: takes no argument, returns the flag.
+    let flag = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_NSTYPE as _) };
+    if flag < 0 { Err(io::Error::last_os_error()) } else { Ok(flag.cast_unsigned()) }
+}
+
+/// The uid (in the caller's user namespace) that created a user namespace.
+///
+/// # Errors
+/// EINVAL if it is not a user namespace.
+pub fn owner_uid(ns: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut uid: libc::uid_t = 0;
+    // SAFETY: the kernel writes one uid_t to the pointer, which is valid for the call.
+    let rc = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_OWNER_UID as _, &raw mut uid) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(uid) }
+}
