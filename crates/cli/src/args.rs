@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn one_sentence() {
-        for args in [&["x"][..], &["x", "--cpus", "y"], &["x", "--cpu", "1"], &["x", "--cpus=1", "--mode=c"]] {
+        for args in [&["x"][..], &["x", "--cpus", "y"], &["x", "--cpu", "1"], &["x", "--cpus=1", "--mode=c"]]
+        {
             let text = fails(args);
             assert!(!text.contains('\n') && !text.contains("error:"), "{text}");
         }

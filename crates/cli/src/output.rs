@@ -11,8 +11,7 @@ use std::io::{IsTerminal, Write};
 /// # Errors
 /// When stdout cannot be written.
 pub fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
-    let mut text =
-        serde_json::to_string_pretty(value).map_err(|e| Error::failed("output", e.to_string()))?;
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::failed("output", e.to_string()))?;
     text.push('\n');
     print_text(&text)
 }
@@ -82,7 +81,8 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 mod tests {
     #[test]
     fn tables_align_and_escape() {
-        let rows = vec![vec!["a".to_string(), "x\x1b".to_string()], vec!["long".to_string(), "y".to_string()]];
+        let rows =
+            vec![vec!["a".to_string(), "x\x1b".to_string()], vec!["long".to_string(), "y".to_string()]];
         assert_eq!(super::table(&["N", "V"], &rows), "N     V\na     x\\x1b\nlong  y\n");
     }
 }

@@ -166,7 +166,12 @@ mod tests {
         let journal = Journal::create(&dir).unwrap();
         let link = Object::Link { name: "veth1".into() };
         journal.record(&link).unwrap();
-        std::fs::OpenOptions::new().append(true).open(dir.join(FILE)).unwrap().write_all(b"{\"object\":\"li").unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(dir.join(FILE))
+            .unwrap()
+            .write_all(b"{\"object\":\"li")
+            .unwrap();
         assert_eq!(Journal::read(&dir).unwrap(), [link]);
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(Journal::read(&dir).unwrap(), []);

@@ -14,7 +14,8 @@ pub fn escape(text: &str) -> String {
             c if needs_escape(c) => {
                 let code = u32::from(c);
                 // Writing to a String cannot fail.
-                let _ = if code < 0x100 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{{{code:x}}}") };
+                let _ =
+                    if code < 0x100 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{{{code:x}}}") };
             }
             c => out.push(c),
         }

@@ -11,9 +11,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// When neither way works.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: takes three integers; setting a flag on descriptors invalidates no owner.
-    let rc = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if rc == 0 {
         return Ok(());
     }

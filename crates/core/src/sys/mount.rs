@@ -47,7 +47,8 @@ pub fn mount_setattr(dir: BorrowedFd<'_>, path: &CStr, flags: u32, attr: Attribu
         userns_fd: u64,
     }
     let userns_fd = attr.user_namespace.map_or(0, |fd| u64::try_from(fd.as_raw_fd()).unwrap_or(0));
-    let raw = MountAttr { attr_set: attr.set, attr_clr: attr.clear, propagation: attr.propagation, userns_fd };
+    let raw =
+        MountAttr { attr_set: attr.set, attr_clr: attr.clear, propagation: attr.propagation, userns_fd };
     // SAFETY: path and struct are valid for the call; the size passed is the struct's; descriptors are borrowed.
     let rc = unsafe {
         libc::syscall(
