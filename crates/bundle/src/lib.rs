@@ -1,1 +1,7 @@
-//! drydock-bundle.
+//! drydock-bundle: what a container is on disk: its state directory, its locks, and OCI bundles.
+
+pub mod state;
+pub mod store;
+
+pub use state::{Life, State};
+pub use store::{Entry, Held, Store};

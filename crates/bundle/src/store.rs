@@ -1,0 +1,269 @@
+//! The state root: one directory a container, found, made, locked and removed.
+//!
+//! - `<root>/ID/` 0700: `state.json`, `journal`, `lock`, and what the container's parts put there.
+//! - `<root>/ID/lock` is held (flock(2)) by the container's owner: its foreground `run`, or its supervisor. The kernel
+//!   releases it when the owner dies, so an unlocked container has nobody left who would clean up after it.
+//! - `<root>/@lock` is held shared while a container directory is made and locked, and exclusively while an unlocked one
+//!   is judged or removed. `@` is not allowed in ids.
+
+use crate::state::{Life, State};
+use drydock_core::error::CallExt;
+use drydock_core::{ContainerId, Error, Result};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The state root.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The lock of one container, held until it is dropped or its process dies.
+#[derive(Debug)]
+pub struct Held {
+    _lock: Flock<File>,
+}
+
+/// One container as found on disk.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub id: ContainerId,
+    /// Its state directory.
+    pub dir: PathBuf,
+    /// Its state, or why that cannot be read.
+    pub state: Result<State>,
+}
+
+impl Store {
+    /// The store at `root`; nothing is made yet.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A container's directory, existing or not.
+    pub fn dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// Makes sure that the root is there, ours, and 0700.
+    ///
+    /// # Errors
+    /// When it belongs to another user, or is no directory.
+    pub fn ensure_root(&self) -> Result<()> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
+        made.call(|| format!("mkdir({:?}, 0700)", self.root))?;
+        let meta = std::fs::symlink_metadata(&self.root).call(|| format!("lstat({:?})", self.root))?;
+        let wrong = |why: &str| Error::failed(self.root.display().to_string(), why.to_string());
+        if !meta.is_dir() {
+            return Err(wrong("not a directory"));
+        }
+        if meta.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(wrong("belongs to another user").hint("give --root DIR"));
+        }
+        if meta.mode() & 0o077 != 0 {
+            let private = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(&self.root, private).call(|| format!("chmod({:?}, 0700)", self.root))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directory of a new container and takes its lock. One winner for one id.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::Failed`] when the id is taken, saying by what.
+    pub fn create(&self, id: &ContainerId) -> Result<(PathBuf, Held)> {
+        self.ensure_root()?;
+        let _making = self.lock_root(FlockArg::LockShared)?;
+        let dir = self.dir(id);
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(self.taken(id)),
+            Err(e) => return Err(Error::call(format!("mkdir({dir:?}, 0700)"), e)),
+        }
+        let held = lock_file(&dir.join("lock"), FlockArg::LockExclusiveNonblock)?;
+        Ok((dir, held))
+    }
+
+    fn taken(&self, id: &ContainerId) -> Error {
+        let status = match State::read(&self.dir(id)) {
+            Ok(state) => format!("container already exists ({})", state.life().name()),
+            Err(_) => "name is taken by an unfinished container".to_string(),
+        };
+        Error::failed(format!("'{id}'"), status)
+            .hint(format!("choose another --name, or: container delete {id}"))
+    }
+
+    /// The exclusive lock of the root: nobody makes or judges a container meanwhile.
+    ///
+    /// # Errors
+    /// open(2)'s and flock(2)'s.
+    pub fn exclusive(&self) -> Result<Held> {
+        self.lock_root(FlockArg::LockExclusive)
+    }
+
+    fn lock_root(&self, how: FlockArg) -> Result<Held> {
+        lock_file(&self.root.join("@lock"), how)
+    }
+
+    /// The lock of an existing container, if its owner is dead or has finished. `None`: somebody owns it.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn try_own(&self, id: &ContainerId) -> Result<Option<Held>> {
+        match lock_file(&self.dir(id).join("lock"), FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(held)),
+            Err(e) if e.errno() == Some(nix::libc::EWOULDBLOCK) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Waits until nobody owns the container any more.
+    ///
+    /// # Errors
+    /// open(2)'s and flock(2)'s.
+    pub fn wait_unowned(&self, id: &ContainerId) -> Result<()> {
+        lock_file(&self.dir(id).join("lock"), FlockArg::LockShared).map(drop)
+    }
+
+    /// All containers, sorted by name. A root that is not there is empty.
+    ///
+    /// # Errors
+    /// When the root cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let listing = match std::fs::read_dir(&self.root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.call(|| format!("open({:?}, O_DIRECTORY)", self.root))?,
+        };
+        let names = listing.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut ids: Vec<ContainerId> = names.filter_map(|name| ContainerId::parse(&name).ok()).collect();
+        ids.sort();
+        Ok(ids.into_iter().map(|id| self.entry(id)).collect())
+    }
+
+    fn entry(&self, id: ContainerId) -> Entry {
+        let dir = self.dir(&id);
+        let state = State::read(&dir);
+        Entry { id, dir, state }
+    }
+
+    /// The container that a name, or the unambiguous beginning of one, means.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] when there is none or more than one.
+    pub fn find(&self, name: &str) -> Result<Entry> {
+        let exact = ContainerId::parse(name)?;
+        if self.dir(&exact).is_dir() {
+            return Ok(self.entry(exact));
+        }
+        let mut matching: Vec<Entry> =
+            self.entries()?.into_iter().filter(|e| e.id.as_str().starts_with(name)).collect();
+        match (matching.pop(), matching.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => {
+                Err(Error::bad_input(format!("'{name}'"), "no such container").hint("see: container list"))
+            }
+            (Some(last), _) => {
+                let names = matching.iter().map(|e| e.id.as_str()).chain([last.id.as_str()]);
+                let names: Vec<&str> = names.take(5).collect();
+                Err(Error::bad_input(format!("'{name}'"), format!("ambiguous: matches {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// Removes a container's directory: files first, the journal and state last but one, then the directory.
+    ///
+    /// # Errors
+    /// unlink and rmdir errors other than "gone already".
+    pub fn remove(&self, dir: &Path) -> Result<()> {
+        let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+        match std::fs::remove_dir_all(dir) {
+            Err(e) if !gone(&e) => Err(Error::call(format!("unlink({dir:?})"), e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    /// Where the container is now; `None` when its state cannot be read.
+    pub fn life(&self) -> Option<Life> {
+        self.state.as_ref().ok().map(State::life)
+    }
+}
+
+fn lock_file(path: &Path, how: FlockArg) -> Result<Held> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
+        .open(path)
+        .call(|| format!("open({path:?}, O_RDWR|O_CREAT)"))?;
+    let mut file = file;
+    loop {
+        match Flock::lock(file, how) {
+            Ok(lock) => return Ok(Held { _lock: lock }),
+            Err((again, nix::errno::Errno::EINTR)) => file = again,
+            Err((_, errno)) => return Err(Error::call(format!("flock({path:?})"), errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(name: &str) -> Store {
+        Store::at(std::env::temp_dir().join(format!("drydock-store-{name}-{}", std::process::id())))
+    }
+
+    #[test]
+    fn one_winner() {
+        let store = store("win");
+        let id = ContainerId::parse("x").unwrap();
+        let wins: usize = std::thread::scope(|scope| {
+            let tries: Vec<_> =
+                (0..50).map(|_| scope.spawn(|| store.create(&id).map(|(_, held)| held))).collect();
+            let results: Vec<_> = tries.into_iter().map(|t| t.join().unwrap()).collect();
+            results.iter().filter(|r| r.is_ok()).count()
+        });
+        assert_eq!(wins, 1);
+        std::fs::remove_dir_all(store.root()).unwrap();
+    }
+
+    #[test]
+    fn private_whatever_the_root_was() {
+        let store = store("mode");
+        std::fs::create_dir_all(store.root()).unwrap();
+        std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let (dir, held) = store.create(&ContainerId::parse("y").unwrap()).unwrap();
+        assert_eq!(std::fs::metadata(store.root()).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        assert!(store.try_own(&ContainerId::parse("y").unwrap()).unwrap().is_none());
+        drop(held);
+        assert!(store.try_own(&ContainerId::parse("y").unwrap()).unwrap().is_some());
+        std::fs::remove_dir_all(store.root()).unwrap();
+    }
+
+    #[test]
+    fn names_and_prefixes() {
+        let store = store("find");
+        for id in ["web-1", "web-2", "db"] {
+            store.create(&ContainerId::parse(id).unwrap()).unwrap();
+        }
+        assert_eq!(store.find("d").unwrap().id.as_str(), "db");
+        assert!(store.find("web").unwrap_err().to_string().contains("web-1, web-2"));
+        assert!(store.find("nope").unwrap_err().to_string().contains("no such container"));
+        assert_eq!(store.find("../db").unwrap_err().exit_code(), 2);
+        std::fs::remove_dir_all(store.root()).unwrap();
+    }
+}
