@@ -1,5 +1,6 @@
 //! drydock-supervise: what watches a container's first process: waiting, forwarding signals, reaping, terminals, logs.
 
+pub mod exec;
 pub mod log;
 pub mod reap;
 pub mod terminal;

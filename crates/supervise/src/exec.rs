@@ -1,0 +1,229 @@
+//! Executing a command, and saying exactly why it could not be executed.
+
+use drydock_core::{Error, Kind, Result};
+use nix::errno::Errno;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A command ready for execve(2): every word checked for NUL bytes before anything is touched.
+#[derive(Clone, Debug)]
+pub struct Command {
+    name: String,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    path: String,
+}
+
+/// The PATH that is searched when the environment has none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Command {
+    /// A command with its arguments and whole environment (`KEY=VALUE`). PATH is taken from that environment.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`]: no command, an empty name, or a NUL byte.
+    pub fn new(args: &[String], env: &[String]) -> Result<Self> {
+        let Some(name) = args.first() else {
+            return Err(Error::bad_input("command", "missing (allowed: a program and its arguments)"));
+        };
+        if name.is_empty() {
+            return Err(Error::bad_input("command", "empty (allowed: a program and its arguments)"));
+        }
+        let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH="));
+        Ok(Self {
+            name: name.clone(),
+            args: words("command", args)?,
+            env: words("environment", env)?,
+            path: path.unwrap_or(DEFAULT_PATH).to_string(),
+        })
+    }
+
+    /// The program's name as given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Replaces the calling process. Returns only if that failed.
+    ///
+    /// The error's kind is [`Kind::NotFound`] or [`Kind::CannotExecute`] (exit 127 and 126), and its sentence says which
+    /// of the reasons behind ENOENT and EACCES it was.
+    pub fn exec(&self) -> Error {
+        if self.name.contains('/') {
+            let errno = self.try_path(Path::new(&self.name));
+            return explain(&self.name, Path::new(&self.name), errno);
+        }
+        let mut found: Option<(PathBuf, Errno)> = None;
+        for dir in self.path.split(':') {
+            let candidate =
+                if dir.is_empty() { PathBuf::from(&self.name) } else { Path::new(dir).join(&self.name) };
+            match self.try_path(&candidate) {
+                Errno::ENOENT if !candidate.exists() => {}
+                Errno::ENOTDIR => {}
+                errno => found = found.or(Some((candidate, errno))),
+            }
+        }
+        match found {
+            Some((path, errno)) => explain(&self.name, &path, errno),
+            None => Error::failed(
+                format!("'{}'", self.name),
+                format!("command not found in PATH ({})", self.path),
+            )
+            .with_kind(Kind::NotFound),
+        }
+    }
+
+    fn try_path(&self, path: &Path) -> Errno {
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Errno::EINVAL };
+        match nix::unistd::execve(&path, &self.args, &self.env) {
+            Err(errno) => errno,
+            Ok(never) => match never {},
+        }
+    }
+
+    /// Executes an open program (fexecve) with these words before the command's own. Returns only if that failed.
+    pub fn exec_fd(&self, program: std::os::fd::BorrowedFd<'_>, before: &[CString]) -> Error {
+        let args: Vec<&CString> = before.iter().chain(&self.args).collect();
+        let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+        match nix::unistd::execveat(program, c"", &args, &self.env, flags) {
+            Err(errno) => {
+                Error::call("execveat(init, \"\", …, AT_EMPTY_PATH)", errno).with_kind(Kind::CannotExecute)
+            }
+            Ok(never) => match never {},
+        }
+    }
+}
+
+fn words(what: &str, words: &[String]) -> Result<Vec<CString>> {
+    let convert = |word: &String| {
+        CString::new(word.as_bytes()).map_err(|_| {
+            let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
+            Error::bad_input(what, format!("'{shown}' contains a NUL byte (allowed: any other byte)"))
+        })
+    };
+    words.iter().map(convert).collect()
+}
+
+/// execve(2) says ENOENT for a missing interpreter and EACCES for a directory: look, and say which.
+fn explain(name: &str, path: &Path, errno: Errno) -> Error {
+    let object = format!("'{}'", drydock_core::text::escape(name));
+    let at = if Path::new(name) == path { String::new() } else { format!(" (at {})", path.display()) };
+    let cannot =
+        |why: String| Error::failed(object.clone(), format!("{why}{at}")).with_kind(Kind::CannotExecute);
+    let call =
+        || Error::call(format!("execve({path:?})"), errno).on(object.clone()).with_kind(Kind::CannotExecute);
+    match (errno, std::fs::metadata(path)) {
+        (Errno::ENOENT | Errno::ENOTDIR, Err(_)) => {
+            Error::failed(object, "no such file or directory").with_kind(Kind::NotFound)
+        }
+        (Errno::ENOENT, Ok(_)) => match interpreter(path) {
+            Some(interpreter) => cannot(format!("its interpreter '{interpreter}' does not exist here"))
+                .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
+            None => call(),
+        },
+        (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("is a directory".into()),
+        (Errno::EACCES, Ok(meta)) if meta.permissions().mode() & 0o111 == 0 => {
+            cannot("is not executable".into()).hint(format!("chmod +x {}", path.display()))
+        }
+        (Errno::ENOEXEC, Ok(_)) => {
+            cannot("exec format error: neither an ELF program of this machine nor a #! script".into())
+        }
+        (Errno::E2BIG, _) => cannot("argument list too long".into()),
+        _ => call(),
+    }
+}
+
+/// The `#!` or ELF interpreter that a file names, if it can be read.
+fn interpreter(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    std::fs::File::open(path).ok()?.take(64 * 1024).read_to_end(&mut head).ok()?;
+    if let Some(rest) = head.strip_prefix(b"#!") {
+        let line = rest.split(|b| *b == b'\n').next()?;
+        let word = line.split(|b| b.is_ascii_whitespace()).find(|w| !w.is_empty())?;
+        return Some(drydock_core::text::escape_bytes(word));
+    }
+    elf_interpreter(&head).map(|bytes| drydock_core::text::escape_bytes(bytes))
+}
+
+/// PT_INTERP of a 64-bit little-endian ELF whose headers are at its beginning, as linkers put them. Source: elf(5).
+fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
+    let int = |at: usize, n: usize| -> Option<usize> {
+        let bytes = head.get(at..at.checked_add(n)?)?;
+        Some(bytes.iter().rev().fold(0usize, |value, byte| value << 8 | usize::from(*byte)))
+    };
+    if head.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let (table, size, count) = (int(32, 8)?, int(54, 2)?, int(56, 2)?);
+    (0..count.min(64)).find_map(|i| {
+        let header = table.checked_add(i.checked_mul(size)?)?;
+        if int(header, 4)? != 3 {
+            return None;
+        }
+        let (offset, length) = (int(header.checked_add(8)?, 8)?, int(header.checked_add(32)?, 8)?);
+        let text = head.get(offset..offset.checked_add(length)?)?;
+        text.split(|b| *b == 0).next()
+    })
+}
+
+/// The words of an `OsStr` list as text.
+///
+/// # Errors
+/// [`Kind::BadInput`] for a word that is not UTF-8.
+pub fn utf8_words<'a>(what: &str, words: impl IntoIterator<Item = &'a OsStr>) -> Result<Vec<String>> {
+    let convert = |word: &OsStr| {
+        word.to_str().map(String::from).ok_or_else(|| {
+            let shown = drydock_core::text::escape_bytes(word.as_bytes());
+            Error::bad_input(what, format!("'{shown}' is not valid UTF-8"))
+        })
+    };
+    words.into_iter().map(convert).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(args: &[&str], path: &str) -> (u8, String) {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let error = Command::new(&args, &[format!("PATH={path}")]).unwrap().exec();
+        (error.exit_code(), error.to_string())
+    }
+
+    #[test]
+    fn says_why() {
+        let dir = std::env::temp_dir().join(format!("drydock-exec-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let write = |name: &str, text: &str, mode: u32| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path.display().to_string()
+        };
+        let search = dir.display().to_string();
+        assert_eq!(fails(&["nope"], &search).0, 127);
+        assert_eq!(fails(&["/nope/nope"], &search).0, 127);
+        let (code, text) = fails(&[&write("plain", "x", 0o644)], &search);
+        assert!(code == 126 && text.contains("not executable"), "{text}");
+        let (code, text) = fails(&["bad"], &{
+            write("bad", "#!/no/such/interpreter -x\n", 0o755);
+            search.clone()
+        });
+        assert!(code == 126 && text.contains("/no/such/interpreter"), "{text}");
+        let (code, text) = fails(&[&write("text", "no magic", 0o755)], &search);
+        assert!(code == 126 && text.contains("exec format error"), "{text}");
+        let (code, text) = fails(&[&search], &search);
+        assert!(code == 126 && text.contains("is a directory"), "{text}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn refuses_before_touching() {
+        assert_eq!(Command::new(&[], &[]).unwrap_err().exit_code(), 2);
+        assert_eq!(Command::new(&["".into()], &[]).unwrap_err().exit_code(), 2);
+        assert_eq!(Command::new(&["a\0b".into()], &[]).unwrap_err().exit_code(), 2);
+        assert_eq!(Command::new(&["a".into()], &["K=\0".into()]).unwrap_err().exit_code(), 2);
+    }
+}
