@@ -63,6 +63,11 @@ impl Error {
         Self::with(Kind::Failed, object, problem)
     }
 
+    /// A whole sentence that another process of ours has made already.
+    pub fn told(sentence: impl Into<String>) -> Self {
+        Self::new(Kind::Failed).because(sentence)
+    }
+
     /// A system call failed. `call` is the call with its arguments as in strace: `mount("proc", "/proc", …)`;
     /// `errno` is anything that converts to an [`io::Error`] (nix and rustix `Errno`, [`io::Error`]).
     pub fn call(call: impl Into<String>, errno: impl Into<io::Error>) -> Self {

@@ -7,12 +7,12 @@
 
 use crate::journal::{Journal, Object};
 use crate::{Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// A step as people and machines read it.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Step {
     /// The stage it belongs to: `cgroup`, `clone`, `network`, `mounts`, `security`, …
     pub stage: Cow<'static, str>,
