@@ -1,0 +1,1 @@
+//! Making new namespaces around a command.

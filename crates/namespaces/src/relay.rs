@@ -1,0 +1,131 @@
+//! Parent and child talk over one socket until the child execs: the child says that it is ready or what failed, the
+//! parent says go on. The exec closes the child's end, which tells the parent that the command runs.
+
+use drydock_core::error::CallExt;
+use drydock_core::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+/// The longest message that is believed.
+const MAX: u64 = 16 << 10;
+const READY: u8 = b'R';
+const GO: u8 = b'G';
+const ERROR: u8 = b'E';
+
+/// One end.
+#[derive(Debug)]
+pub struct End(UnixStream);
+
+/// Both ends, closed by exec.
+///
+/// # Errors
+/// socketpair(2)'s.
+pub fn pair() -> Result<(End, End)> {
+    UnixStream::pair().map(|(a, b)| (End(a), End(b))).call(|| "socketpair(AF_UNIX, SOCK_STREAM)")
+}
+
+/// What the other side said.
+#[derive(Debug)]
+pub enum Said {
+    /// Child: its namespaces exist.
+    Ready,
+    /// Parent: go on.
+    Go,
+    /// Nothing more: it has executed its command, or ended.
+    Closed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    code: u8,
+    sentence: String,
+    hint: Option<String>,
+}
+
+impl End {
+    /// Child: the namespaces exist.
+    ///
+    /// # Errors
+    /// When the parent is gone.
+    pub fn ready(&self) -> Result<()> {
+        self.send(&[READY])
+    }
+
+    /// Parent: go on.
+    ///
+    /// # Errors
+    /// When the child is gone.
+    pub fn go(&self) -> Result<()> {
+        self.send(&[GO])
+    }
+
+    /// Child: this failed. A parent that is gone hears nothing.
+    pub fn fail(&self, error: &Error) {
+        let failure = Failure {
+            code: error.exit_code(),
+            sentence: error.sentence(),
+            hint: error.remedy().map(str::to_string),
+        };
+        let mut message = vec![ERROR];
+        message.extend(serde_json::to_vec(&failure).unwrap_or_default());
+        let _ = self.send(&message);
+    }
+
+    fn send(&self, message: &[u8]) -> Result<()> {
+        (&self.0).write_all(message).call(|| "write(socket of parent and child)")
+    }
+
+    /// Waits for the next word.
+    ///
+    /// # Errors
+    /// The child's error, as it reported it; read(2)'s.
+    pub fn hear(&self) -> Result<Said> {
+        let mut tag = [0u8; 1];
+        match (&self.0).read_exact(&mut tag) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(Said::Closed),
+            Err(e) => return Err(Error::call("read(socket of parent and child)", e)),
+        }
+        match tag {
+            [READY] => Ok(Said::Ready),
+            [GO] => Ok(Said::Go),
+            _ => Err(self.failure()),
+        }
+    }
+
+    fn failure(&self) -> Error {
+        let mut text = Vec::new();
+        let read = (&self.0).take(MAX).read_to_end(&mut text);
+        let failure = read.ok().and_then(|_| serde_json::from_slice::<Failure>(&text).ok());
+        let Some(failure) = failure else { return Error::failed("child", "ended without saying why") };
+        let (object, problem) =
+            failure.sentence.split_once(": ").unwrap_or(("child", failure.sentence.as_str()));
+        let kind = match failure.code {
+            drydock_core::exit::USAGE => Kind::BadInput,
+            drydock_core::exit::NOT_FOUND => Kind::NotFound,
+            drydock_core::exit::CANNOT_EXECUTE => Kind::CannotExecute,
+            _ => Kind::Failed,
+        };
+        let error = Error::failed(object, problem).with_kind(kind);
+        failure.hint.map_or(error.clone(), |hint| error.hint(hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_crosses_whole() {
+        let (a, b) = pair().unwrap();
+        a.ready().unwrap();
+        let error = Error::failed("x", "not found in y").with_kind(Kind::NotFound).hint("z");
+        a.fail(&error);
+        drop(a);
+        assert!(matches!(b.hear(), Ok(Said::Ready)));
+        let heard = b.hear().unwrap_err();
+        assert_eq!((heard.to_string(), heard.exit_code()), (error.to_string(), 127));
+        assert!(matches!(b.hear(), Ok(Said::Closed)));
+    }
+}
