@@ -1,0 +1,69 @@
+# `make` or `make help` lists what there is. Everything works from a fresh clone with Rust and git.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo test vm-test bench check docs install uninstall clean deps
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+TOOLS := init netsetup rootfs cgroupctl joinns monitor container
+
+# One static file a tool, for any distribution: musl where rustup has it for this machine, else glibc. The flags go with
+# an explicit --target, so that procedural macros, which run in the compiler, are not linked statically, and
+# `cargo build` and `cargo test` stay as they are.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+MUSL := $(shell rustup target list --installed 2>/dev/null | grep -x "$(firstword $(subst -, ,$(HOST)))-unknown-linux-musl")
+TARGET ?= $(or $(MUSL),$(HOST))
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+RUSTFLAGS_VARIABLE := CARGO_TARGET_$(shell echo "$(TARGET)" | tr 'a-z-' 'A-Z_')_RUSTFLAGS
+RELEASE := env -u RUSTFLAGS $(RUSTFLAGS_VARIABLE)="-C target-feature=+crt-static -C relocation-model=pic" \
+	cargo build --release --locked --target $(TARGET)
+DIST := dist/bin
+
+help: ## show this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+deps: ## install what the build needs and this machine lacks (a linker, the static C library)
+	@scripts/deps.sh build
+
+build: deps ## build the seven tools, statically linked, into dist/bin
+	$(RELEASE) $(foreach tool,$(TOOLS),-p drydock-$(tool))
+	@mkdir -p $(DIST)
+	@for tool in $(TOOLS); do install -m 755 "$(TARGET_DIR)/$(TARGET)/release/$$tool" "$(DIST)/$$tool"; done
+	@echo "built $(TOOLS) in $(DIST)"
+
+demo: ## run one container through every stage, as root; needs no network, image or daemon
+	@scripts/deps.sh build demo
+	@$(MAKE) --no-print-directory build
+	@$(DIST)/container demo
+
+test: ## run all tests here, then the integration tests in the VM; ends with a total
+	@scripts/deps.sh build test vm
+	@scripts/test.sh host vm
+
+vm-test: ## run the integration tests in a virtual machine with pure cgroup v2
+	@scripts/deps.sh build test vm
+	@scripts/test.sh vm
+
+bench: ## measure against crun and runc, into docs/BENCHMARKS.md
+	@scripts/deps.sh build bench
+	@$(MAKE) --no-print-directory build
+	@scripts/bench.sh
+
+check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
+	@scripts/check.sh
+
+docs: ## man pages and shell completions into dist/share
+	@cargo run --quiet --locked -p drydock-docs -- dist/share
+
+install: build ## install the tools under PREFIX (default /usr/local); DESTDIR for packages
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(addprefix $(DIST)/,$(TOOLS)) "$(DESTDIR)$(PREFIX)/bin/"
+
+uninstall: ## remove what install put there
+	rm -f $(addprefix "$(DESTDIR)$(PREFIX)"/bin/,$(TOOLS))
+
+clean: ## remove everything that was built or downloaded for the build and the VM
+	cargo clean --quiet
+	rm -rf dist

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# `make vm-test`: runs the integration tests that were built on this machine inside the VM, as root, one after another.
+# The list is what cargo says it has built; a test with host_only in its name is left out and says so.
+#   scripts/vm/test.sh [FILTER]   only test executables whose name contains FILTER
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+filter=${1:-}
+lacks=$(vm_lacks)
+if [ -n "$lacks" ]; then
+    echo "SKIP vm: $lacks" >&2
+    exit 0
+fi
+"$vm_scripts/kernel.sh" >/dev/null
+
+# One line each: the package's directory, the executable. cargo prints one JSON object a line.
+list=$(mktemp "$vm_cache/tests.XXXXXX")
+trap 'rm -f "$list"' EXIT
+(cd "$repo" && cargo test --workspace --no-run --message-format=json) |
+    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo.toml","target":{"kind":\["test"\].*"executable":"\([^"]*\)".*|\1\t\2|p' |
+    grep -F -- "$filter" >"$list" || true
+[ -s "$list" ] || die "no integration tests are built${filter:+ whose name contains $filter}"
+
+"$vm_scripts/run.sh" --timeout "${DRYDOCK_VM_TIMEOUT:-2400}" -- bash "$vm_scripts/guest-tests.sh" "$list"
