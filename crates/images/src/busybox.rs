@@ -1,0 +1,1 @@
+//! A root file system out of one static file.

@@ -1,0 +1,244 @@
+//! The root file system that containers share when none is given: the recipe `host-tools`, built once, never changed
+//! afterwards. Each build has its own directory, named by a digest of what it was made from; containers that use an older
+//! one keep it.
+//!
+//! `<data>/rootfs/default` is a stamp: the recipe, the directory's name, and what stat(2) said about each source. While
+//! these say the same, a call only stats.
+
+use crate::copy::{Plan, Step};
+use crate::recipe::{DEFAULT, Recipe, SHIPPED};
+use drydock_core::error::CallExt;
+use drydock_core::{Ctx, Error, Result};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Version of the stamp and of how roots are built.
+const FORMAT: &str = "drydock-rootfs 1";
+const STAMP: &str = "default";
+const LOCK: &str = "default.lock";
+/// Builds that are not finished; never used, removed by the next build.
+const UNFINISHED: &str = ".build-";
+
+/// The default root file system, ready to be used as a read-only lower layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRootfs {
+    /// Its directory; it stays as it is for as long as anybody uses it.
+    pub path: PathBuf,
+    /// It was built by this call.
+    pub built: bool,
+}
+
+/// Returns the default root file system below `data_root`, building it if there is none or if a source has changed.
+/// Concurrent callers wait for the one that builds.
+///
+/// # Errors
+/// When `data_root` cannot be written, or the host lacks a tool that the recipe needs.
+pub fn default_rootfs(data_root: &Path, ctx: &Ctx<'_>) -> Result<DefaultRootfs> {
+    let dir = data_root.join("rootfs");
+    match fresh(&dir) {
+        Some(path) => Ok(DefaultRootfs { path, built: false }),
+        None => build(data_root, false, ctx, &mut |_, _| {}),
+    }
+}
+
+/// [`default_rootfs`] that builds even if nothing has changed (`again`), and tells how far it is (steps done, of all).
+///
+/// # Errors
+/// As [`default_rootfs`].
+pub fn default_rootfs_with(
+    data_root: &Path,
+    again: bool,
+    ctx: &Ctx<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<DefaultRootfs> {
+    let known = if again { None } else { fresh(&data_root.join("rootfs")) };
+    if let Some(path) = known {
+        return Ok(DefaultRootfs { path, built: false });
+    }
+    build(data_root, again, ctx, progress)
+}
+
+/// Directories that are no longer the default and that unfinished builds left: whoever knows that no container uses
+/// them may remove them.
+pub fn outdated(data_root: &Path) -> Vec<PathBuf> {
+    let dir = data_root.join("rootfs");
+    let current = std::fs::read_to_string(dir.join(STAMP)).ok();
+    let current = current.as_deref().and_then(|s| header(s)).map(|(_, name)| name);
+    let ours = |name: &str| name.starts_with(&format!("{DEFAULT}-")) || name.starts_with(UNFINISHED);
+    let entries = std::fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    names.filter(|n| ours(n) && Some(n.as_str()) != current).map(|n| dir.join(n)).collect()
+}
+
+/// The directory that the stamp names, if nothing has changed since.
+fn fresh(dir: &Path) -> Option<PathBuf> {
+    let stamp = std::fs::read_to_string(dir.join(STAMP)).ok()?;
+    let (recipe, name) = header(&stamp)?;
+    if recipe != recipe_digest() || !stamp.ends_with("\nend\n") {
+        return None;
+    }
+    let sources = stamp.lines().skip(1).take_while(|line| *line != "end");
+    for line in sources {
+        let (facts, path) = line.split_once('\t')?;
+        if facts != facts_of(Path::new(path)) {
+            return None;
+        }
+    }
+    let path = dir.join(name);
+    std::fs::symlink_metadata(&path).ok()?.is_dir().then_some(path)
+}
+
+/// The stamp's first line: recipe digest and directory name. The name must be one of ours, not a way out.
+fn header(stamp: &str) -> Option<(&str, &str)> {
+    let (recipe, name) = stamp.lines().next()?.strip_prefix(FORMAT)?.trim_start().split_once(' ')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (name.starts_with(DEFAULT) && name.chars().all(plain)).then_some((recipe, name))
+}
+
+fn hex(bytes: &[u8], digits: usize) -> String {
+    let mut text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    text.truncate(digits);
+    text
+}
+
+fn recipe_digest() -> String {
+    let text = SHIPPED.iter().find(|(name, _)| *name == DEFAULT).map_or("", |(_, text)| text);
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    hash.update(text);
+    hex(&hash.finalize(), 16)
+}
+
+/// What stat(2) says about a source, as one word; `-` if it is not there.
+fn facts_of(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(m) => format!("{}:{}:{}:{}.{}", m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()),
+        Err(_) => "-".to_string(),
+    }
+}
+
+/// What could change which programs and libraries are found; their change alone does not change the root.
+fn surroundings() -> impl Iterator<Item = PathBuf> {
+    crate::elf::closure::PROGRAM_DIRS.into_iter().chain(["/etc/ld.so.cache"]).map(PathBuf::from)
+}
+
+fn build(
+    data_root: &Path,
+    again: bool,
+    ctx: &Ctx<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<DefaultRootfs> {
+    let dir = data_root.join("rootfs");
+    make_dir(data_root, 0o711)?;
+    make_dir(&dir, 0o755)?;
+    let _lock = lock(&dir)?;
+    // Whoever held the lock may just have built it.
+    let known = if again { None } else { fresh(&dir) };
+    if let Some(path) = known {
+        return Ok(DefaultRootfs { path, built: false });
+    }
+    sweep(&dir)?;
+    // Before the plan: a source that changes from now on makes the stamp stale.
+    let around: Vec<(String, PathBuf)> = surroundings().map(|p| (facts_of(&p), p)).collect();
+    let steps = Recipe::shipped(DEFAULT)?.host_steps()?;
+    let sources = sources(&steps);
+    let digest = digest(&steps, &sources)?;
+    let mut name = format!("{DEFAULT}-{digest}");
+    let mut count = 1;
+    while again && dir.join(&name).exists() {
+        count += 1;
+        name = format!("{DEFAULT}-{digest}-{count}");
+    }
+    let path = dir.join(&name);
+    let there = std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
+    if !there {
+        let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
+        let all = steps.len();
+        let plan = Plan::creating(temporary.clone(), steps);
+        plan.apply_with(ctx, &mut |done| progress(done, all))?;
+        std::fs::rename(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))?;
+    }
+    let mut stamp = format!("{FORMAT} {} {name}\n", recipe_digest());
+    for (facts, source) in around.iter().chain(&sources) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(stamp, "{facts}\t{}", source.display());
+    }
+    stamp.push_str("end\n");
+    replace(&dir, &stamp)?;
+    Ok(DefaultRootfs { path, built: !there })
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.call(|| format!("mkdir({path:?}, {mode:04o})"))
+        .map_err(|e| e.in_stage("rootfs").hint("set DRYDOCK_DATA to a directory that you can write"))?;
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, permissions).call(|| format!("chmod({path:?}, {mode:04o})"))
+}
+
+/// Waits for the lock; it is free again when the file is closed, also by death.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+        .open(&path)
+        .call(|| format!("open({path:?}, O_WRONLY|O_CREAT)"))
+        .map_err(|e| e.in_stage("rootfs").hint("set DRYDOCK_DATA to a directory that you can write"))?;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::call(format!("flock({path:?}, LOCK_EX)"), e).in_stage("rootfs")),
+        }
+    }
+}
+
+/// Removes what a killed build left. Only under the lock: then nobody is building.
+fn sweep(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir).call(|| format!("getdents64({dir:?})"))?.filter_map(Result::ok) {
+        if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
+            _ => std::fs::remove_file(&path),
+        };
+        removed.call(|| format!("rm({path:?})")).map_err(|e| e.in_stage("rootfs"))?;
+    }
+    Ok(())
+}
+
+fn sources(steps: &[Step]) -> Vec<(String, PathBuf)> {
+    let files = steps.iter().filter_map(|step| match step {
+        Step::Copy { from, .. } => Some(from.clone()),
+        _ => None,
+    });
+    files.map(|from| (facts_of(&from), from)).collect()
+}
+
+fn digest(steps: &[Step], sources: &[(String, PathBuf)]) -> Result<String> {
+    let steps = serde_json::to_vec(steps).map_err(|e| Error::failed("rootfs", e.to_string()))?;
+    let mut hash = Sha256::new();
+    hash.update(recipe_digest());
+    hash.update(steps);
+    sources.iter().for_each(|(facts, _)| hash.update(facts));
+    Ok(hex(&hash.finalize(), 16))
+}
+
+fn replace(dir: &Path, stamp: &str) -> Result<()> {
+    let temporary = dir.join(format!("{UNFINISHED}stamp"));
+    let target = dir.join(STAMP);
+    std::fs::write(&temporary, stamp).call(|| format!("write({temporary:?})"))?;
+    std::fs::rename(&temporary, &target).call(|| format!("rename({temporary:?}, {target:?})"))
+}
