@@ -1,1 +1,37 @@
-//! drydock-cgroups.
+//! drydock-cgroups: one model over cgroup v1, hybrid and v2.
+//!
+//! - [`Layout`]: which hierarchies there are, where, and where we may make cgroups;
+//! - [`Limits`], [`Request`], [`Plan`], [`Report`]: the stage contract of `drydock-core`;
+//! - [`Cgroup`]: an existing cgroup: join, list, freeze, kill, remove, statistics;
+//! - [`convert`]: v1 and v2 numbers for the same thing.
+//!
+//! Limits are always given as v2 means them and translated where v1 has the controller. What the kernel lacks is an
+//! error, or, for a lenient request, an entry of [`Report::lacking`]; it is never left out in silence.
+//! Source: cgroups(7), the kernel's admin-guide/cgroup-v2 and admin-guide/cgroup-v1.
+
+pub mod convert;
+pub mod device;
+mod files;
+mod group;
+mod kill;
+mod layout;
+mod limits;
+mod name;
+mod plan;
+mod procs;
+mod request;
+mod run;
+mod setting;
+mod stats;
+mod translate;
+#[cfg(feature = "v1-statistics")]
+mod v1stats;
+
+pub use group::{Cgroup, join};
+pub use layout::{Hierarchy, Layout, Mode, Version};
+pub use limits::{CpuMax, IoMax, Limits, UNLIMITED};
+pub use name::{SHARED_PARENT, check_name};
+pub use plan::{Plan, Report, Setting};
+pub use procs::describe_pids;
+pub use request::{IfExists, Request};
+pub use stats::{Cpu, Io, Memory, Pids, Pressure, PressureLine, Stats};

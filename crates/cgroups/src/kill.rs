@@ -1,0 +1,329 @@
+//! Freezing, killing and removing a cgroup.
+
+use crate::files;
+use crate::group::{Cgroup, subtree};
+use crate::name::SHARED_PARENT;
+use crate::procs::describe_pids;
+use drydock_core::error::CallExt;
+use drydock_core::sys::signal::pidfd_kill;
+use drydock_core::text::escape;
+use drydock_core::{Error, Result};
+use nix::errno::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
+/// A fork storm without a freezer can outrun one pass; it cannot outrun this many.
+const KILL_PASSES: u32 = 200;
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Cgroup {
+    /// Kills every process in this cgroup and below it: `cgroup.kill` where there is one, else freeze, SIGKILL, thaw,
+    /// until nobody is left. Does not wait for v2's dying processes to be gone: [`remove`](Self::remove) does.
+    ///
+    /// # Errors
+    /// For the root of a hierarchy, for a cgroup that the caller itself is in, and when it cannot signal.
+    pub fn kill(&self) -> Result<()> {
+        self.refuse_roots("kill")?;
+        let pids = self.all_pids()?;
+        self.refuse_self(&pids, "kill")?;
+        for dir in self.entries().iter().filter(|d| d.v2) {
+            match files::write(&dir.path.join("cgroup.kill"), "1") {
+                Err(e) if !gone(&e) => return Err(e.in_stage("cgroup")),
+                _ => {}
+            }
+        }
+        if self.entries().iter().all(|d| d.v2) && self.with_file("cgroup.kill").is_some() {
+            return Ok(());
+        }
+        self.kill_one_by_one()
+    }
+
+    /// Stops every process in this cgroup and below it, and waits until the kernel says that all are stopped.
+    ///
+    /// # Errors
+    /// For the root of a hierarchy, our own cgroup, when there is no freezer, or when it takes more than 5 s.
+    pub fn freeze(&self) -> Result<()> {
+        self.refuse_roots("freeze")?;
+        self.refuse_self(&self.all_pids()?, "freeze")?;
+        self.set_frozen(true)
+    }
+
+    /// Lets the processes go on.
+    ///
+    /// # Errors
+    /// As [`freeze`](Self::freeze).
+    pub fn thaw(&self) -> Result<()> {
+        self.refuse_roots("thaw")?;
+        self.set_frozen(false)
+    }
+
+    /// Whether it is frozen; `None` without a freezer.
+    pub fn is_frozen(&self) -> Option<bool> {
+        if let Some(events) = self.read("cgroup.events") {
+            if let Some(frozen) = events.lines().find_map(|l| l.strip_prefix("frozen ")) {
+                // On hybrid the v1 freezer may hold what v2 does not.
+                let v1 = self.read("freezer.state").is_some_and(|s| s.trim() == "FROZEN");
+                return Some(frozen.trim() == "1" || v1);
+            }
+        }
+        self.read("freezer.state").map(|s| s.trim() == "FROZEN")
+    }
+
+    /// Kills what is in it and below, waits, and removes the directories, children first; then the empty cgroups above
+    /// it up to and including `drydock`, if it stands below one of that name. Nothing to remove is not an error.
+    ///
+    /// # Errors
+    /// For the root of a hierarchy; when processes are still there after `timeout`: they are named.
+    pub fn remove(&self, timeout: Duration) -> Result<()> {
+        self.remove_keeping_parents(timeout)?;
+        self.given().iter().for_each(|dir| prune(dir));
+        Ok(())
+    }
+
+    /// The same, but leaves the cgroups above it.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub fn remove_keeping_parents(&self, timeout: Duration) -> Result<()> {
+        self.refuse_roots("remove")?;
+        // The usual case: empty, without children.
+        if self.remove_empty().is_ok() {
+            return Ok(());
+        }
+        let end = Instant::now() + timeout;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            let pids = self.all_pids()?;
+            if !pids.is_empty() {
+                self.kill()?;
+            }
+            let error = match self.remove_tree() {
+                Ok(()) => return Ok(()),
+                Err(error) if error.errno() == Some(Errno::EBUSY as i32) => error,
+                Err(error) => return Err(error),
+            };
+            if Instant::now() >= end {
+                return Err(self.busy(error));
+            }
+            // Killed processes need a moment to be gone; the kernel offers no call that waits for an empty v1 cgroup.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    /// Removes the cgroup only if it has neither processes nor children.
+    ///
+    /// # Errors
+    /// EBUSY, naming the processes or children in the way.
+    pub fn remove_if_empty(&self) -> Result<()> {
+        self.refuse_roots("remove")?;
+        // Looked at first: with several hierarchies a half-removed cgroup would be the worst answer.
+        let pids = self.all_pids()?;
+        let children: Vec<PathBuf> =
+            self.entries().iter().flat_map(|d| subtree(&d.path).into_iter().skip(1)).collect();
+        if pids.is_empty() && children.is_empty() {
+            self.remove_empty().map_err(|e| self.busy(e))?;
+            self.given().iter().for_each(|dir| prune(dir));
+            return Ok(());
+        }
+        let object = self.object();
+        if !pids.is_empty() {
+            return Err(Error::failed(object, format!("busy: {}", describe_pids(&pids)))
+                .in_stage("cgroup")
+                .hint("`cgroupctl cleanup` kills them first"));
+        }
+        let names: BTreeSet<String> =
+            children.iter().filter_map(|c| c.file_name()).map(|n| escape(&n.to_string_lossy())).collect();
+        let names: Vec<String> = names.into_iter().take(5).collect();
+        Err(Error::failed(object, format!("has children: {}", names.join(", ")))
+            .in_stage("cgroup")
+            .hint("`cgroupctl delete -r` removes them too"))
+    }
+
+    /// Removes the cgroup and the cgroups below it if none has processes.
+    ///
+    /// # Errors
+    /// Naming the processes in the way.
+    pub fn remove_tree_if_empty(&self) -> Result<()> {
+        self.refuse_roots("remove")?;
+        let pids = self.all_pids()?;
+        if !pids.is_empty() {
+            return Err(Error::failed(self.object(), format!("busy: {}", describe_pids(&pids)))
+                .in_stage("cgroup")
+                .hint("`cgroupctl cleanup` kills them first"));
+        }
+        self.remove_tree().map_err(|e| self.busy(e))?;
+        self.given().iter().for_each(|dir| prune(dir));
+        Ok(())
+    }
+
+    fn object(&self) -> String {
+        self.given().first().map_or("cgroup".to_string(), |d| escape(&d.to_string_lossy()))
+    }
+
+    fn busy(&self, error: Error) -> Error {
+        let pids = self.all_pids().unwrap_or_default();
+        error
+            .in_stage("cgroup")
+            .on(self.object())
+            .because(format!("busy: {}", describe_pids(&pids)))
+            .hint("a process in an uninterruptible wait (state D) dies only when its wait ends")
+    }
+
+    fn remove_empty(&self) -> Result<()> {
+        self.entries().iter().try_for_each(|d| rmdir(&d.path))
+    }
+
+    fn remove_tree(&self) -> Result<()> {
+        self.entries().iter().try_for_each(|d| subtree(&d.path).iter().rev().try_for_each(|p| rmdir(p)))
+    }
+
+    /// The root of a hierarchy is nobody's to kill or remove. Its parent directory is on another file system.
+    fn refuse_roots(&self, verb: &str) -> Result<()> {
+        for dir in self.entries() {
+            let device = |p: &Path| std::fs::symlink_metadata(p).map(|m| m.dev()).ok();
+            let above = dir.path.parent().and_then(device);
+            if let Some(own) = device(&dir.path).filter(|own| above != Some(*own)) {
+                let problem = format!("will not {verb} the root of a hierarchy (device {own})");
+                return Err(Error::bad_input(escape(&dir.path.to_string_lossy()), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_self(&self, pids: &[i32], verb: &str) -> Result<()> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        if !pids.contains(&own) {
+            return Ok(());
+        }
+        let problem = format!("will not {verb} the cgroup that this process is in itself");
+        Err(Error::failed(self.object(), problem).in_stage("cgroup").hint("do it from outside of the cgroup"))
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let v2 =
+            self.entries().iter().find(|d| d.v2).map(|d| d.path.join("cgroup.freeze")).filter(|p| p.exists());
+        let v1 = self.with_file("freezer.state");
+        if v2.is_none() && v1.is_none() {
+            return Err(Error::failed(self.object(), "has no freezer")
+                .in_stage("cgroup")
+                .hint("mount the v1 freezer hierarchy, or use cgroup v2 (Linux 5.2 and newer)"));
+        }
+        if let Some(path) = &v2 {
+            files::write(path, if frozen { "1" } else { "0" })?;
+        }
+        if let Some(path) = &v1 {
+            files::write(path, if frozen { "FROZEN" } else { "THAWED" })?;
+        }
+        let done = || {
+            let v1_done = v1.as_ref().is_none_or(|p| state(p, if frozen { "FROZEN" } else { "THAWED" }));
+            let wanted = if frozen { "frozen 1" } else { "frozen 0" };
+            let v2_done = v2.as_ref().is_none_or(|p| {
+                let events = files::read_if_there(&p.with_file_name("cgroup.events")).unwrap_or_default();
+                // v1's freezer stops the processes in its own way, which v2 does not count as frozen.
+                events.lines().any(|l| l == wanted) || (frozen && v1.is_some() && v1_done)
+            });
+            v1_done && v2_done
+        };
+        let end = Instant::now() + FREEZE_TIMEOUT;
+        let mut pause = Duration::from_micros(100);
+        while !done() {
+            if Instant::now() >= end {
+                let problem = format!("not {} after 5 s", if frozen { "frozen" } else { "thawed" });
+                return Err(Error::failed(self.object(), problem)
+                    .in_stage("cgroup")
+                    .hint("a process is in an uninterruptible wait, or a cgroup above is frozen"));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// v1: nobody can fork while frozen, so one pass sees all; without a freezer, passes until nobody is left.
+    fn kill_one_by_one(&self) -> Result<()> {
+        let freezer = self.with_file("freezer.state");
+        for pass in 0..KILL_PASSES {
+            let pids = self.all_pids()?;
+            if pids.is_empty() {
+                break;
+            }
+            if let Some(freezer) = &freezer {
+                // Best effort: without it the passes still converge.
+                let _ = files::write(freezer, "FROZEN");
+                let end = Instant::now() + Duration::from_millis(200);
+                while !state(freezer, "FROZEN") && Instant::now() < end {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+            let killed = self.signal_all();
+            if let Some(freezer) = &freezer {
+                let _ = files::write(freezer, "THAWED");
+            }
+            killed?;
+            if pass > 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to each, by pidfds that are opened before membership is looked at again: a pid that was reused in
+    /// between names a process outside and is left alone.
+    fn signal_all(&self) -> Result<()> {
+        let open = |pid: i32| -> Option<(i32, OwnedFd)> {
+            let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+            Some((pid, fd))
+        };
+        // In portions, so that thousands of processes do not need thousands of descriptors.
+        for portion in self.all_pids()?.chunks(256) {
+            let opened: Vec<(i32, OwnedFd)> = portion.iter().copied().filter_map(open).collect();
+            let inside: BTreeSet<i32> = self.all_pids()?.into_iter().collect();
+            for (pid, fd) in opened.into_iter().filter(|(pid, _)| inside.contains(pid)) {
+                match pidfd_kill(fd.as_fd(), SIGKILL) {
+                    Err(e) if e.raw_os_error() != Some(Errno::ESRCH as i32) => {
+                        return Err(
+                            Error::call(format!("pidfd_send_signal({pid}, SIGKILL)"), e).in_stage("cgroup")
+                        );
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state(freezer: &Path, wanted: &str) -> bool {
+    files::read_if_there(freezer).is_none_or(|s| s.trim() == wanted)
+}
+
+fn gone(error: &Error) -> bool {
+    matches!(error.errno().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENODEV))
+}
+
+fn rmdir(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir(dir).call(|| format!("rmdir({dir:?})")) {
+        Err(e) if gone(&e) => Ok(()),
+        other => other.map_err(|e| e.in_stage("cgroup")),
+    }
+}
+
+/// Removes the empty cgroups above `dir`, up to and including the nearest `drydock`. rmdir(2) refuses with EBUSY what
+/// still has children or processes, so nothing in use can go.
+fn prune(dir: &Path) {
+    let above: Vec<&Path> = dir.ancestors().skip(1).collect();
+    let Some(top) = above.iter().position(|a| a.file_name().is_some_and(|n| n == SHARED_PARENT)) else {
+        return;
+    };
+    for parent in above.iter().take(top + 1) {
+        if std::fs::remove_dir(parent).is_err() {
+            return;
+        }
+    }
+}

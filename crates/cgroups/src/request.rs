@@ -1,0 +1,130 @@
+//! What was asked: a cgroup of this name with these limits.
+
+use crate::layout::{Hierarchy, Layout, Mode, Version};
+use crate::limits::{Limits, first_missing, parse_list};
+use crate::name::check_name;
+use crate::plan::{Branch, Plan};
+use crate::{files, translate};
+use drydock_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// What to do when the cgroup is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IfExists {
+    /// An error.
+    #[default]
+    Fail,
+    /// Use it as it is and write the limits.
+    Reuse,
+    /// Kill what is in it, remove it, make it anew.
+    Replace,
+    /// It must be there: only the limits are written.
+    Require,
+}
+
+/// A cgroup to make, or to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Request {
+    /// Relative name, `drydock/web`; see [`crate::check_name`].
+    pub name: String,
+    /// The limits.
+    pub limits: Limits,
+    /// What to do when it exists.
+    pub if_exists: IfExists,
+    /// What the kernel lacks goes to [`crate::Report::lacking`] instead of being an error.
+    pub lenient: bool,
+    /// v2: processes that are in the way of enabling a controller (the no-internal-process rule) are moved into a
+    /// child cgroup `leaf`.
+    pub make_leaf: bool,
+}
+
+/// Controllers that are enabled where v2 offers them even without a limit, for the statistics.
+const WELCOME: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
+impl Request {
+    /// Checks the name and the limits, and lays out the steps for this machine. Touches nothing.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] for a bad name or number; [`drydock_core::Kind::Failed`] when the machine
+    /// lacks what is asked for and the request is not lenient.
+    pub fn validate(self, layout: &Layout) -> Result<Plan> {
+        check_name(&self.name)?;
+        self.limits.check()?;
+        check_cpuset(&self.limits, layout)?;
+        let mut lacking = Vec::new();
+        let branches = self.branches(layout);
+        if branches.is_empty() {
+            let why = nowhere(layout);
+            if !self.lenient {
+                return Err(why.in_stage("cgroup"));
+            }
+            lacking.push(why.to_string());
+            let request = Self { limits: Limits::default(), ..self };
+            return Ok(Plan { request, branches, dirs: Vec::new(), writes: Vec::new(), lacking });
+        }
+        let writes = translate::writes(&self, layout, &mut lacking)?;
+        if let (false, Some(first)) = (self.lenient, lacking.first()) {
+            return Err(Error::failed(drydock_core::text::escape(&self.name), first.clone())
+                .in_stage("cgroup")
+                .hint("leave that limit out, or go on without it by --lenient"));
+        }
+        let dirs = branches.iter().map(|b| b.leaf.clone()).collect();
+        Ok(Plan { request: self, branches, dirs, writes, lacking })
+    }
+
+    /// One branch for each hierarchy in which we may make cgroups; named v1 hierarchies (systemd's) are left alone.
+    fn branches(&self, layout: &Layout) -> Vec<Branch> {
+        let needed = translate::controllers(&self.limits);
+        let ours = |h: &&Hierarchy| h.name.is_none();
+        layout.hierarchies().iter().filter(ours).filter_map(|h| self.branch(h, &needed)).collect()
+    }
+
+    fn branch(&self, hierarchy: &Hierarchy, needed: &[String]) -> Option<Branch> {
+        let base = hierarchy.base.clone()?;
+        let leaf = base.join(&self.name);
+        let mut parents: Vec<_> =
+            leaf.ancestors().skip(1).take_while(|a| *a != base).map(ToOwned::to_owned).collect();
+        parents.reverse();
+        let v2 = hierarchy.version == Version::V2;
+        let has = |c: &str| hierarchy.controllers.iter().any(|h| h == c);
+        let required: Vec<String> = needed.iter().filter(|c| v2 && has(c)).cloned().collect();
+        let mut enable = required.clone();
+        for welcome in WELCOME.iter().filter(|c| v2 && has(c)) {
+            if !enable.iter().any(|e| e == welcome) {
+                enable.push((*welcome).to_string());
+            }
+        }
+        Some(Branch { v2, cpuset: !v2 && has("cpuset"), base, parents, leaf, enable, required })
+    }
+}
+
+fn nowhere(layout: &Layout) -> Error {
+    if layout.mode() == Mode::None {
+        return Error::failed("cgroups", "no cgroup file system is mounted")
+            .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+    }
+    let tried: Vec<String> = layout.hierarchies().iter().map(|h| h.own.display().to_string()).collect();
+    Error::failed(
+        "cgroups",
+        format!("we may not make cgroups (neither at the root nor in {})", tried.join(", ")),
+    )
+    .hint("run as root, or inside a delegated cgroup: systemd-run --user --scope -p Delegate=yes …")
+}
+
+/// `0-99999` on a machine with two processors is refused before anything is made.
+fn check_cpuset(limits: &Limits, layout: &Layout) -> Result<()> {
+    let asked = [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)];
+    for (file, asked) in asked.into_iter().filter_map(|(f, a)| a.as_ref().map(|a| (f, a))) {
+        let Some(base) = layout.hierarchy_of("cpuset").and_then(|h| h.base.as_ref()) else { continue };
+        let there = files::read_if_there(&base.join(format!("{file}.effective")))
+            .or_else(|| files::read_if_there(&base.join(file)));
+        let Some(there) = there.as_deref().map(str::trim).filter(|t| !t.is_empty()) else { continue };
+        let Ok(have) = parse_list(file, there) else { continue };
+        if let Some(missing) = first_missing(&parse_list(file, asked)?, &have) {
+            return Err(Error::bad_input(file, format!("{missing} is not there (allowed: {there})")));
+        }
+    }
+    Ok(())
+}

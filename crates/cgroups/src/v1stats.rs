@@ -1,0 +1,1 @@
+//! v1 controller statistics through cgroups-rs.
