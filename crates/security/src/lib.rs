@@ -1,1 +1,33 @@
-//! drydock-security.
+//! drydock-security: what is dropped and fixed on a process right before it execs the command.
+//!
+//! A [`Request`] (capabilities, filter, limits, ids, labels) is checked and compiled by [`Request::validate`] in the
+//! parent; [`Plan::apply`] takes the steps in the child, in the one order that the kernel allows.
+//!
+//! - [`capset`], [`capabilities`]: names and sets; Docker's add and drop;
+//! - [`seccomp`]: profiles, our compiler, our default profile;
+//! - [`user`]: names to ids by the container's own passwd and group files, which are hostile;
+//! - [`security_opt`]: `--security-opt` words;
+//! - [`lsm`], [`rlimit`], [`inherited`]: labels, limits, and state that must not be inherited.
+
+pub mod apply;
+pub mod capabilities;
+pub mod capset;
+mod explain;
+pub mod inherited;
+pub mod lsm;
+pub mod plan;
+mod procfs;
+pub mod request;
+pub mod rlimit;
+pub mod seccomp;
+mod security_opt;
+pub mod user;
+
+pub use apply::Report;
+pub use capabilities::Capabilities;
+pub use capset::{CapSet, last_cap};
+pub use inherited::reset_inherited;
+pub use lsm::lsm_active;
+pub use plan::{Action, Plan};
+pub use request::{Request, Rlimit, Seccomp, User};
+pub use security_opt::security_opt;

@@ -5,6 +5,7 @@ pub mod fd;
 pub mod keyring;
 pub mod mount;
 pub mod ns;
+pub mod personality;
 pub mod process;
 pub mod seccomp;
 pub mod signal;

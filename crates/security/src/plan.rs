@@ -1,0 +1,260 @@
+//! The security stage's steps, in the order in which the kernel allows them.
+
+use crate::capabilities::Capabilities;
+use crate::capset::CapSet;
+use crate::request::{Request, Rlimit, Seccomp, User};
+use crate::seccomp::{Arch, Filter, Profile, compile, compile::Target};
+use crate::{lsm, rlimit};
+use drydock_core::{Error, Explain, Result, Step, text};
+use rustix::process::Resource;
+use std::ffi::CString;
+use std::path::Path;
+
+/// uid and gid -1 mean "leave it" to the kernel.
+const MAX_ID: u32 = u32::MAX - 1;
+
+/// The kernel's limit (NGROUPS_MAX).
+const MAX_GROUPS: usize = 65536;
+
+/// One change to the process.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write /proc/self/oom_score_adj.
+    OomScoreAdj(i32),
+    /// setpriority(2).
+    Nice(i32),
+    /// sched_setaffinity(2).
+    Affinity(Vec<usize>),
+    /// One resource limit.
+    Rlimit {
+        /// Which.
+        resource: Resource,
+        /// As asked.
+        limit: Rlimit,
+    },
+    /// A new session keyring.
+    Keyring(CString),
+    /// AppArmor profile at the next exec.
+    AppArmor(String),
+    /// SELinux context at the next exec.
+    Selinux(String),
+    /// Take everything but this out of the bounding set.
+    Bounding(CapSet),
+    /// Exactly these supplementary groups.
+    Groups(Vec<u32>),
+    /// setresgid, then setresuid.
+    Ids {
+        /// All three user ids.
+        uid: u32,
+        /// All three group ids.
+        gid: u32,
+        /// Keep the permitted capabilities over the change; a later step sets them.
+        keep_caps: bool,
+    },
+    /// umask(2).
+    Umask(u32),
+    /// The final sets, with CAP_SYS_ADMIN until the filter is installed.
+    CapabilitiesForFilter(Capabilities),
+    /// The final effective, permitted and inheritable set.
+    Capabilities(Capabilities),
+    /// Exactly this ambient set.
+    Ambient(CapSet),
+    /// prctl(PR_SET_NO_NEW_PRIVS).
+    NoNewPrivs,
+    /// The system call filter.
+    Seccomp(Filter),
+}
+
+/// The steps that one process takes, in order. Made by [`Request::validate`]; nothing has been touched yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Plan {
+    pub(crate) fn new(request: &Request) -> Result<Plan> {
+        let filter = filter(request)?;
+        let mut actions = before_privileges(request)?;
+        let user = request.user.as_ref().map(check_user).transpose()?;
+        if let Some(caps) = &request.capabilities {
+            caps.check()?;
+            actions.push(Action::Bounding(caps.bounding));
+        }
+        // Without no_new_privs the kernel takes a filter only from CAP_SYS_ADMIN, so it comes before that is dropped;
+        // with it the filter comes last, so that no step of ours needs to be allowed by it.
+        let early = filter.as_ref().filter(|_| !request.no_new_privs);
+        if let (Some(filter), None) = (early, &request.capabilities) {
+            actions.push(Action::Seccomp(filter.clone()));
+        }
+        if let Some(user) = user {
+            actions.extend(identity(user, request.capabilities.is_some()));
+        }
+        if let Some(caps) = request.capabilities {
+            if let Some(filter) = early {
+                actions.push(Action::CapabilitiesForFilter(caps));
+                actions.push(Action::Ambient(caps.ambient));
+                actions.push(Action::Seccomp(filter.clone()));
+                actions.push(Action::Capabilities(caps));
+            } else {
+                actions.push(Action::Capabilities(caps));
+                actions.push(Action::Ambient(caps.ambient));
+            }
+        }
+        if request.no_new_privs {
+            actions.push(Action::NoNewPrivs);
+            actions.extend(filter.map(Action::Seccomp));
+        }
+        Ok(Plan { actions })
+    }
+
+    /// The steps in words, in order.
+    pub fn steps(&self) -> Vec<Step> {
+        self.actions.iter().map(Explain::explain).collect()
+    }
+
+    /// The typed steps, in order.
+    pub fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+
+    /// The filter, if one is installed.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.actions.iter().find_map(|a| match a {
+            Action::Seccomp(filter) => Some(filter),
+            _ => None,
+        })
+    }
+
+    /// Names in the seccomp profile that no architecture knows: rules without effect, worth a warning.
+    pub fn unknown_syscalls(&self) -> &[String] {
+        self.filter().map_or(&[], |f| &f.unknown)
+    }
+}
+
+/// What needs the caller's privileges and is not about them.
+fn before_privileges(request: &Request) -> Result<Vec<Action>> {
+    let mut actions = Vec::new();
+    if let Some(score) = request.oom_score_adj {
+        in_range("oom_score_adj", score, -1000, 1000)?;
+        actions.push(Action::OomScoreAdj(score));
+    }
+    if let Some(nice) = request.nice {
+        in_range("nice", nice, -20, 19)?;
+        actions.push(Action::Nice(nice));
+    }
+    if let Some(cpus) = &request.cpu_affinity {
+        if cpus.is_empty() || cpus.iter().any(|c| *c >= rustix::thread::CpuSet::MAX_CPU) {
+            return Err(Error::bad_input(
+                "cpu_affinity",
+                "needs CPU numbers (allowed: 0 to 1023, at least one)",
+            ));
+        }
+        actions.push(Action::Affinity(cpus.clone()));
+    }
+    actions.extend(rlimit::check(&request.rlimits)?);
+    if let Some(name) = &request.keyring {
+        actions.push(Action::Keyring(check_keyring(name)?));
+    }
+    if let Some(profile) = &request.apparmor {
+        actions.extend(lsm::check_apparmor(profile)?.then(|| Action::AppArmor(profile.clone())));
+    }
+    if let Some(label) = &request.selinux {
+        lsm::check_selinux(label)?;
+        actions.push(Action::Selinux(label.clone()));
+    }
+    Ok(actions)
+}
+
+fn identity(user: &User, keep_caps: bool) -> Vec<Action> {
+    let mut actions = vec![
+        Action::Groups(user.additional_gids.clone()),
+        Action::Ids { uid: user.uid, gid: user.gid, keep_caps },
+    ];
+    actions.extend(user.umask.map(Action::Umask));
+    actions
+}
+
+fn in_range(what: &str, value: i32, low: i32, high: i32) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::bad_input(what, format!("{value} is out of range (allowed: {low} to {high})")))
+}
+
+fn check_user(user: &User) -> Result<&User> {
+    let ids = [user.uid, user.gid];
+    if ids.iter().chain(&user.additional_gids).any(|id| *id > MAX_ID) {
+        return Err(Error::bad_input("user", format!("{} is no id (allowed: 0 to {MAX_ID})", u32::MAX)));
+    }
+    if user.additional_gids.len() > MAX_GROUPS {
+        let problem = format!("{} groups (allowed: at most {MAX_GROUPS})", user.additional_gids.len());
+        return Err(Error::bad_input("user", problem));
+    }
+    match user.umask {
+        Some(mask) if mask > 0o777 => {
+            Err(Error::bad_input("umask", format!("0{mask:o} is out of range (allowed: 0 to 0777)")))
+        }
+        _ => Ok(user),
+    }
+}
+
+fn check_keyring(name: &str) -> Result<CString> {
+    let bad = || {
+        let shown = text::shorten(&text::escape(name), 60);
+        Error::bad_input(
+            "keyring",
+            format!("'{shown}' is no name (allowed: 1 to 4095 bytes, no leading dot, no NUL)"),
+        )
+    };
+    if name.is_empty() || name.starts_with('.') || name.len() > 4095 {
+        return Err(bad());
+    }
+    CString::new(name).map_err(|_| bad())
+}
+
+fn filter(request: &Request) -> Result<Option<Filter>> {
+    let mut filter = match &request.seccomp {
+        Seccomp::None => return Ok(None),
+        Seccomp::Default => compiled(&crate::seccomp::default::profile(), request)?,
+        Seccomp::Profile(path) => from_file(path, request)?,
+        Seccomp::Inline(profile) => compiled(profile, request)?,
+    };
+    if request.seccomp_log {
+        filter.flags |= drydock_core::sys::seccomp::FLAG_LOG;
+    }
+    Ok(Some(filter))
+}
+
+fn from_file(path: &Path, request: &Request) -> Result<Filter> {
+    let profile = Profile::read(path)?;
+    let object = || format!("seccomp profile {}", text::escape(&path.to_string_lossy()));
+    compiled(&profile, request).map_err(|e| match e.remedy() {
+        Some(hint) => Error::bad_input(object(), e.sentence()).hint(hint),
+        None => Error::bad_input(object(), e.sentence()),
+    })
+}
+
+fn compiled(profile: &Profile, request: &Request) -> Result<Filter> {
+    let filter = compile(profile, &target(request))?;
+    if filter.notify {
+        if profile.listener_path.is_none() {
+            return Err(Error::bad_input("seccomp profile", "SCMP_ACT_NOTIFY without a listenerPath"));
+        }
+        return Ok(Filter { flags: filter.flags | drydock_core::sys::seccomp::FLAG_NEW_LISTENER, ..filter });
+    }
+    Ok(filter)
+}
+
+/// What a request's filter is compiled for: this architecture and kernel, and the bounding set that it will have.
+fn target(request: &Request) -> Target {
+    let bounding = request.capabilities.map_or_else(current_bounding, |caps| caps.bounding);
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let kernel = crate::seccomp::parse_release(&release).unwrap_or((5, 10));
+    Target { native: Arch::NATIVE, bounding, kernel }
+}
+
+fn current_bounding() -> CapSet {
+    let has =
+        |n: &u8| matches!(rustix::thread::capability_is_in_bounding_set(CapSet::of(*n).raw()), Ok(true));
+    (0..=crate::capset::last_cap()).filter(has).fold(CapSet::EMPTY, |set, n| set | CapSet::of(n))
+}

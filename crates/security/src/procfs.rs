@@ -1,0 +1,64 @@
+//! Writing to this process's own files in /proc, which the container may have covered with something else
+//! (CVE-2019-16884's and CVE-2025-52881's class): only the root of a true procfs is taken, and no mount is crossed.
+
+use drydock_core::error::CallExt;
+use drydock_core::{Error, Result};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, open, openat2};
+use std::os::fd::OwnedFd;
+
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+/// The inode number of procfs's root (PROC_ROOT_INO).
+const PROC_ROOT_INODE: u64 = 1;
+
+fn root() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = open("/proc", flags, Mode::empty()).call(|| "open(\"/proc\", O_PATH|O_DIRECTORY|O_NOFOLLOW)")?;
+    let magic = fstatfs(&fd).call(|| "fstatfs(\"/proc\")")?.f_type;
+    let inode = fstat(&fd).call(|| "fstat(\"/proc\")")?.st_ino;
+    if u64::try_from(magic).ok() == Some(PROC_SUPER_MAGIC) && inode == PROC_ROOT_INODE {
+        return Ok(fd);
+    }
+    Err(Error::failed("/proc", "is not a proc file system, so it is not written to")
+        .hint("mount proc on /proc"))
+}
+
+fn open_self(file: &str, flags: OFlags) -> Result<OwnedFd> {
+    let root = root()?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let path = format!("self/{file}");
+    let access = if flags.contains(OFlags::WRONLY) { "O_WRONLY" } else { "O_RDONLY" };
+    openat2(&root, &path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty(), how).call(|| {
+        format!("openat2(/proc, \"{path}\", {access}, RESOLVE_BENEATH|RESOLVE_NO_XDEV|RESOLVE_NO_MAGICLINKS)")
+    })
+}
+
+/// Writes a value to `/proc/self/<file>` in one write(2).
+pub(crate) fn write_self(file: &str, value: &str) -> Result<()> {
+    let fd = open_self(file, OFlags::WRONLY)?;
+    let call = || format!("write(\"/proc/self/{file}\", {value:?})");
+    let written = rustix::io::write(&fd, value.as_bytes()).call(call)?;
+    if written == value.len() {
+        Ok(())
+    } else {
+        Err(Error::failed(format!("/proc/self/{file}"), "short write"))
+    }
+}
+
+/// Reads a short `/proc/self/<file>`.
+pub(crate) fn read_self(file: &str) -> Result<String> {
+    let fd = open_self(file, OFlags::empty())?;
+    let mut buffer = [0u8; 256];
+    let count = rustix::io::read(&fd, &mut buffer).call(|| format!("read(\"/proc/self/{file}\")"))?;
+    Ok(String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).trim().to_string())
+}
+
+/// Whether `/proc/self/<file>` is there.
+pub(crate) fn has_self(file: &str) -> bool {
+    rustix::fs::accessat(
+        CWD,
+        format!("/proc/self/{file}"),
+        rustix::fs::Access::EXISTS,
+        rustix::fs::AtFlags::empty(),
+    )
+    .is_ok()
+}

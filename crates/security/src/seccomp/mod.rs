@@ -1,0 +1,18 @@
+//! System call filters: profiles as Docker and OCI write them, our own compiler to BPF, our default profile.
+//! Source: seccomp(2), the kernel's Documentation/userspace-api/seccomp_filter.rst.
+
+pub mod action;
+pub mod bpf;
+pub mod compile;
+pub mod condition;
+pub mod default;
+pub mod names;
+pub mod profile;
+pub(crate) mod select;
+mod table;
+
+pub use action::available_actions;
+pub use compile::{Filter, compile};
+pub use names::Arch;
+pub use profile::Profile;
+pub(crate) use select::parse_release;
