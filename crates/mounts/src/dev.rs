@@ -1,0 +1,113 @@
+//! Device nodes. Source: mknod(2); in user namespaces mknod(2) is refused and the host's nodes are bound.
+
+use crate::inside::{self, Inside, Links, Want};
+use crate::request::{Device, DeviceKind, Symlink};
+use drydock_core::error::CallExt;
+use drydock_core::{Error, Result};
+use nix::mount::MsFlags;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+fn file_type(kind: DeviceKind) -> FileType {
+    match kind {
+        DeviceKind::Char => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+        DeviceKind::Fifo => FileType::Fifo,
+    }
+}
+
+/// Whether this is the device: the type counts too, because a regular file's number is 0:0.
+fn is_device(stat: &Stat, device: &Device) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == file_type(device.kind)
+        && (device.kind == DeviceKind::Fifo
+            || stat.st_rdev == rustix::fs::makedev(device.major, device.minor))
+}
+
+/// Whether a descriptor refers to the null device: a character device with number 1:3.
+///
+/// # Errors
+/// fstat(2)'s.
+pub fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
+    let stat = inside::stat(fd, "/dev/null")?;
+    let character = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    Ok(character && stat.st_rdev == rustix::fs::makedev(1, 3))
+}
+
+/// Makes the node, or accepts the one that is there if it is this very device. The caller's umask applies.
+///
+/// # Errors
+/// When something else is there (it is left alone), or mknod(2) fails.
+pub fn make(root: &Inside, device: &Device) -> Result<()> {
+    let (dir, name) = root.parent(&device.path, Links::Refuse)?;
+    let mode = Mode::from_raw_mode(device.mode);
+    let number = rustix::fs::makedev(device.major, device.minor);
+    let call = || {
+        format!("mknodat(dir, {name:?}, {:04o}, makedev({}, {}))", device.mode, device.major, device.minor)
+    };
+    match rustix::fs::mknodat(&dir, name, file_type(device.kind), mode, number) {
+        Err(Errno::EXIST) => return existing(&dir, name, device),
+        // Some sandboxes refuse mknod(2) to root as well: the host's node serves as it does in user namespaces.
+        Err(Errno::PERM) if device.kind != DeviceKind::Fifo => return bind(root, device),
+        other => other.call(call).map_err(|e| e.on(device.path.clone()))?,
+    }
+    if device.uid == 0 && device.gid == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(device.uid), rustix::fs::Gid::from_raw(device.gid));
+    rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .call(|| format!("fchownat(dir, {name:?}, {}, {}, AT_SYMLINK_NOFOLLOW)", device.uid, device.gid))
+}
+
+fn existing(dir: &OwnedFd, name: &str, device: &Device) -> Result<()> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .call(|| format!("fstatat(dir, {name:?})"))?;
+    if is_device(&stat, device) {
+        return Ok(());
+    }
+    Err(Error::failed(
+        device.path.clone(),
+        "something else than this device is there in the root file system",
+    ))
+}
+
+/// Binds the host's node of the same path and number over an empty file.
+///
+/// # Errors
+/// When the host's path is another device, or the mount fails.
+pub fn bind(root: &Inside, device: &Device) -> Result<()> {
+    let host = inside::open_host(Path::new(&device.path), OFlags::NOFOLLOW)?;
+    if !is_device(&inside::stat(host.as_fd(), &device.path)?, device) {
+        let numbers = format!("{}:{}", device.major, device.minor);
+        return Err(Error::failed(device.path.clone(), format!("the host's node is not device {numbers}")));
+    }
+    let target = root.ensure(&device.path, Want::File, Links::Refuse)?;
+    bind_fd(host.as_fd(), target.as_fd(), &device.path)
+}
+
+/// Binds what one descriptor refers to over what another refers to.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn bind_fd(source: BorrowedFd<'_>, target: BorrowedFd<'_>, shown: &str) -> Result<()> {
+    let none: Option<&str> = None;
+    let (from, to) = (inside::fd_path(source), inside::fd_path(target));
+    nix::mount::mount(Some(from.as_str()), to.as_str(), none, MsFlags::MS_BIND, none)
+        .call(|| format!("mount({from:?}, {to:?}, NULL, MS_BIND, NULL)"))
+        .map_err(|e| e.on(shown))
+}
+
+/// Makes a symbolic link where nothing is.
+///
+/// # Errors
+/// symlinkat(2)'s, except EEXIST.
+pub fn symlink(root: &Inside, link: &Symlink) -> Result<()> {
+    let (dir, name) = root.parent(&link.path, Links::Refuse)?;
+    match rustix::fs::symlinkat(&link.target, &dir, name) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other
+            .call(|| format!("symlinkat({:?}, dir, {name:?})", link.target))
+            .map_err(|e| e.on(link.path.clone())),
+    }
+}
