@@ -1,1 +1,1 @@
-//! Nothing here: the tests are the files of this folder (see Cargo.toml).
+//! Nothing here: the tests are in `tests/`, one executable a subject; what they share is `drydock-testkit`.
