@@ -157,7 +157,8 @@ fn build(
     if !there {
         let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
         let all = steps.len();
-        let plan = Plan::creating(temporary.clone(), steps);
+        make_dir(&temporary, 0o755)?;
+        let plan = Plan::new(temporary.clone(), steps);
         plan.apply_with(ctx, &mut |done| progress(done, all))?;
         std::fs::rename(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))?;
     }

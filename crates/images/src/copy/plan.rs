@@ -4,7 +4,7 @@ use super::{Report, Request, Step, relative_target};
 use crate::elf::{Content, Loader};
 use crate::root::{Root, shown};
 use crate::view::{Node, View};
-use drydock_core::error::errno_text;
+use drydock_core::error::{CallExt, errno_text};
 use drydock_core::{Ctx, Error, Result};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -53,7 +53,38 @@ impl Plan {
     /// # Errors
     /// As [`Plan::apply`].
     pub fn apply_with(&self, ctx: &Ctx<'_>, progress: &mut dyn FnMut(usize)) -> Result<Report> {
-        let root = if self.create { Root::create(&self.root)?.0 } else { Root::open(&self.root)? };
+        if self.create && std::fs::symlink_metadata(&self.root).is_err() {
+            return self.apply_beside(ctx, progress);
+        }
+        self.fill(&self.root, ctx, progress)
+    }
+
+    /// A new root is built beside its place and renamed when it is complete: nobody sees half a root.
+    fn apply_beside(&self, ctx: &Ctx<'_>, progress: &mut dyn FnMut(usize)) -> Result<Report> {
+        let place: PathBuf = self.root.components().collect();
+        let name = place.file_name().ok_or_else(|| {
+            Error::bad_input(shown(&self.root), "has no file name (allowed: the path of a new directory)")
+        })?;
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".drydock-{}", std::process::id()));
+        let temporary = place.with_file_name(temporary);
+        Root::create(&temporary)?;
+        let filled = self.fill(&temporary, ctx, progress).and_then(|report| {
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            let renamed =
+                rustix::fs::renameat_with(rustix::fs::CWD, &temporary, rustix::fs::CWD, &place, flags);
+            renamed.call(|| format!("renameat2({temporary:?}, {place:?}, RENAME_NOREPLACE)"))?;
+            Ok(report)
+        });
+        if filled.is_err() {
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        filled
+    }
+
+    fn fill(&self, place: &Path, ctx: &Ctx<'_>, progress: &mut dyn FnMut(usize)) -> Result<Report> {
+        let root = Root::open(place)?;
         let host = View::host()?;
         let mut report = Report { root: self.root.clone(), ..Report::default() };
         for (i, step) in self.steps.iter().enumerate() {
@@ -234,6 +265,7 @@ impl Collector<'_> {
                     path: path.clone(),
                     // Never set-user-ID, set-group-ID or writable by others.
                     mode: mode & 0o755,
+                    sha256: None,
                 }),
                 // The root has a directory where the host has a link (/bin): it stays, and each name in it that is
                 // asked for becomes a link of its own.

@@ -33,6 +33,8 @@ pub enum Step {
         path: PathBuf,
         /// Permission bits.
         mode: u32,
+        /// What the SHA-256 of its contents must be.
+        sha256: Option<String>,
     },
     /// A file with this text.
     Write {
@@ -67,9 +69,11 @@ impl Step {
             Step::Write { path, text, mode } => {
                 root.write(path, text.as_bytes(), *mode).map(|()| text.len() as u64)
             }
-            Step::Copy { from, path, mode } => {
+            Step::Copy { from, path, mode, sha256 } => {
                 let mut file = host.open(from).map_err(|e| host.error("open", from, e))?;
-                root.copy(&mut file, path, *mode)
+                let Some(wanted) = sha256 else { return root.copy(&mut file, path, *mode) };
+                let bytes = crate::busybox::read_checked(file, from, wanted)?;
+                root.write(path, &bytes, *mode).map(|()| bytes.len() as u64)
             }
         }
     }
@@ -86,7 +90,7 @@ impl Explain for Step {
                 "the same link as on the host",
                 "symlink(2)",
             ),
-            Step::Copy { from, path, mode } => (
+            Step::Copy { from, path, mode, .. } => (
                 format!("copy_file_range({from:?}, root:{path:?}, {mode:04o})"),
                 "a program, library or file that is needed",
                 "copy_file_range(2)",

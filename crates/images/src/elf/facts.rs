@@ -137,7 +137,8 @@ fn elf<E: FileHeader<Endian = Endianness>>(file: &File, start: &[u8]) -> Result<
     let fixed = match header.e_type(endian) {
         object::elf::ET_EXEC => true,
         object::elf::ET_DYN => false,
-        other => return Err(format!("not a program or library (ELF type {other}; allowed: 2 and 3)")),
+        // Object files, kernel modules, core dumps: nothing that is run.
+        _ => return Ok(Content::Other),
     };
     let mut facts = Facts {
         is_64: header.is_type_64(),
