@@ -37,7 +37,7 @@ impl Process {
     /// [`drydock_core::Kind::Failed`] if /proc is not procfs or the kernel has no pidfds (before Linux 5.3).
     pub fn open(pid: i32) -> Result<Self> {
         let name = format!("process {pid}");
-        let Some(target) = rustix::process::Pid::from_raw(pid).filter(|_| pid > 0) else {
+        let Some(target) = Some(pid).filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw) else {
             return Err(Error::bad_input(name, "not a process id (allowed: 1 to 4194304)"));
         };
         let gone = || Error::bad_input(name.clone(), "no such process");

@@ -5,6 +5,7 @@ use drydock_core::error::CallExt;
 use drydock_core::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// The longest message that is believed.
@@ -23,6 +24,12 @@ pub struct End(UnixStream);
 /// socketpair(2)'s.
 pub fn pair() -> Result<(End, End)> {
     UnixStream::pair().map(|(a, b)| (End(a), End(b))).call(|| "socketpair(AF_UNIX, SOCK_STREAM)")
+}
+
+impl AsRawFd for End {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// What the other side said.
@@ -72,6 +79,18 @@ impl End {
         let _ = self.send(&message);
     }
 
+    /// Says nothing more: the other side hears that this end is closed.
+    pub fn shut(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Whether the other end is closed, or has said something that was not asked for. Does not wait.
+    pub fn is_shut(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout};
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+    }
+
     fn send(&self, message: &[u8]) -> Result<()> {
         (&self.0).write_all(message).call(|| "write(socket of parent and child)")
     }
@@ -99,15 +118,13 @@ impl End {
         let read = (&self.0).take(MAX).read_to_end(&mut text);
         let failure = read.ok().and_then(|_| serde_json::from_slice::<Failure>(&text).ok());
         let Some(failure) = failure else { return Error::failed("child", "ended without saying why") };
-        let (object, problem) =
-            failure.sentence.split_once(": ").unwrap_or(("child", failure.sentence.as_str()));
         let kind = match failure.code {
             drydock_core::exit::USAGE => Kind::BadInput,
             drydock_core::exit::NOT_FOUND => Kind::NotFound,
             drydock_core::exit::CANNOT_EXECUTE => Kind::CannotExecute,
             _ => Kind::Failed,
         };
-        let error = Error::failed(object, problem).with_kind(kind);
+        let error = Error::told(failure.sentence).with_kind(kind);
         failure.hint.map_or(error.clone(), |hint| error.hint(hint))
     }
 }

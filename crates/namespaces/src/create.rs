@@ -1,1 +1,0 @@
-//! Making new namespaces around a command.

@@ -1,0 +1,398 @@
+//! Running a plan: the parent's side, the child's side, and the swap of roles without a fork.
+
+use super::outside::expect_go;
+use super::persist::Pin;
+use super::{CreateStep, Plan, TimeStep};
+use crate::credentials::{self, Ids};
+use crate::exec::{self, Command};
+use crate::relay::{self, End, Said};
+use crate::{Kind, Set, idmap};
+use drydock_core::error::CallExt;
+use drydock_core::sys::process::{Child, clone_child};
+use drydock_core::{Ctx, Error, Result, Step};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// A command that runs in its new namespaces.
+#[derive(Debug)]
+pub struct Running {
+    /// The process: the caller's child.
+    pub child: Child,
+    /// Whether it is PID 1 of its pid namespace, which the kernel shields from signals that it does not handle.
+    pub is_pid_1: bool,
+}
+
+impl Plan {
+    /// Makes the namespaces and runs the command in a child; returns when the command has been executed. Without
+    /// `fork` the caller itself becomes the command, and this returns only on failure.
+    ///
+    /// The caller must have one thread. With a time namespace and no user namespace, the caller's later children are
+    /// in the new time namespace too.
+    ///
+    /// # Errors
+    /// The first step that failed, in the parent or in the child; then the child has been reaped and files made for
+    /// persistent namespaces are gone.
+    pub fn start(&self, command: &Command, ctx: &Ctx<'_>) -> Result<Running> {
+        let outer = Outer { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+        let mut pins = self.prepare_pins(ctx)?;
+        if !self.request.fork {
+            return Err(self.become_command(command, outer, pins, ctx));
+        }
+        let (end, child_end) = relay::pair()?;
+        let raw = end.as_raw_fd();
+        if self.time == Some(TimeStep::Parent) {
+            self.make_time(ctx)?;
+        }
+        if self.request.pid_lesson {
+            self.lesson_before(ctx)?;
+        }
+        let mut new = self.request.new;
+        if self.time.is_some() {
+            new = new.without(Kind::Time);
+        }
+        if self.request.pid_lesson {
+            new = new.without(Kind::Pid);
+        }
+        let child = ctx.perform(&CreateStep::Clone { new }, |_| {
+            let inside = || {
+                // Else the child would not notice that its parent has died.
+                let _ = nix::unistd::close(raw);
+                let error = self.inside(command, outer, &child_end, ctx);
+                child_end.fail(&error);
+                error.exit_code()
+            };
+            clone_child(new.flags(), None, inside).map_err(|e| explain_clone(e, self.request.new, "clone3"))
+        })?;
+        drop(child_end);
+        note_parent(ctx, &child);
+        match self.attend_and_hear(&child, &end, &mut pins, ctx) {
+            Ok(()) => {
+                pins.into_iter().for_each(Pin::keep);
+                Ok(Running { child, is_pid_1: self.request.new.contains(Kind::Pid) })
+            }
+            Err(e) => {
+                drop(end);
+                reap(&child);
+                Err(e)
+            }
+        }
+    }
+
+    fn attend_and_hear(&self, child: &Child, end: &End, pins: &mut [Pin], ctx: &Ctx<'_>) -> Result<()> {
+        // When the child has failed, its own word says more than our broken pipe.
+        let attended = self.attend(child.pid, end, pins, ctx);
+        if attended.is_err() {
+            end.shut();
+        }
+        if self.request.pid_lesson {
+            lesson_second(ctx)?;
+        }
+        match (end.hear(), attended) {
+            (Err(told), Ok(())) => Err(told),
+            (_, Err(own)) => Err(own),
+            (Ok(Said::Closed), Ok(())) => Ok(()),
+            (Ok(_), Ok(())) => Err(Error::failed("child", "said something out of turn")),
+        }
+    }
+
+    /// The child: everything from inside, ending in the exec. Returns only its error.
+    fn inside(&self, command: &Command, outer: Outer, end: &End, ctx: &Ctx<'_>) -> Error {
+        let result = self.bind_life().and_then(|()| expect_go(end)).and_then(|()| {
+            note_child(ctx);
+            self.settle(outer, ctx)?;
+            self.wait_for_pins(end)?;
+            self.arrange(ctx)?;
+            self.bind_life()?;
+            // From here on the parent says nothing more: whatever can be read now is its end.
+            if self.request.kill_child.is_some() && end.is_shut() {
+                return Err(Error::failed("parent", "has ended"));
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => command.execute(),
+            Err(e) => e,
+        }
+    }
+
+    /// No fork: the caller goes in, and a child does the outside work if there is any.
+    fn become_command(&self, command: &Command, outer: Outer, mut pins: Vec<Pin>, ctx: &Ctx<'_>) -> Error {
+        let result = (|| {
+            let outside = self.request.new.contains(Kind::User) || !pins.is_empty();
+            let mut new = self.request.new;
+            if self.time.is_some() {
+                new = new.without(Kind::Time);
+            }
+            if !outside {
+                self.unshare(new, ctx)?;
+                self.settle(outer, ctx)?;
+                return self.arrange(ctx);
+            }
+            let (end, helper_end) = relay::pair()?;
+            let (raw, me) = (end.as_raw_fd(), nix::unistd::getpid().as_raw());
+            let helper = clone_child(0, None, || {
+                let _ = nix::unistd::close(raw);
+                // The caller says ready when it is inside.
+                let done = helper_end.hear().and_then(|_| self.attend(me, &helper_end, &mut pins, ctx));
+                match done {
+                    Ok(()) => 0,
+                    Err(e) => {
+                        helper_end.fail(&e);
+                        e.exit_code()
+                    }
+                }
+            })
+            .call(|| "clone3({flags=CLONE_PIDFD})")?;
+            drop(helper_end);
+            let entered = self.unshare(new, ctx).and_then(|()| {
+                end.ready()?;
+                expect_go(&end)?;
+                self.settle(outer, ctx)?;
+                self.wait_for_pins(&end)
+            });
+            if entered.is_err() {
+                end.shut();
+            }
+            reap(&helper);
+            entered?;
+            // The helper made the mounts; we remove them if something fails from here on.
+            pins.iter_mut().for_each(Pin::set_mounted);
+            self.arrange(ctx)
+        })();
+        match result {
+            Ok(()) => {
+                pins.into_iter().for_each(Pin::keep);
+                command.execute()
+            }
+            Err(e) => e,
+        }
+    }
+
+    fn unshare(&self, new: Set, ctx: &Ctx<'_>) -> Result<()> {
+        ctx.perform(&CreateStep::Unshare { new }, |_| {
+            let flags = CloneFlags::from_bits_retain(i32::try_from(new.flags()).unwrap_or(0));
+            nix::sched::unshare(flags).map_err(|e| explain_clone(e.into(), self.request.new, "unshare"))
+        })
+    }
+
+    /// Ids of the new user namespace, then the time namespace, which needs them.
+    fn settle(&self, outer: Outer, ctx: &Ctx<'_>) -> Result<()> {
+        if self.request.new.contains(Kind::User) {
+            let uid = outer.lost(&self.request.uid_maps, outer.uid);
+            let gid = outer.lost(&self.request.gid_maps, outer.gid);
+            if uid.is_some() || gid.is_some() {
+                let step = CreateStep::Ids { uid, gid };
+                ctx.perform(&step, |_| credentials::become_ids(Ids { uid, gid, keep_capabilities: false }))?;
+            }
+            // A change of ids hides the process from its own /proc files.
+            credentials::show()?;
+        }
+        if self.time == Some(TimeStep::Child) {
+            self.make_time(ctx)?;
+        }
+        Ok(())
+    }
+
+    fn make_time(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let offsets = self.request.time;
+        ctx.perform(&CreateStep::Time { offsets }, |_| {
+            crate::time::unshare()?;
+            crate::time::write_offsets(&offsets)
+        })
+    }
+
+    /// Mounts, names, directories, ids, and a clean process.
+    fn arrange(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let request = &self.request;
+        if request.new.contains(Kind::Mount)
+            && let Some(flag) = request.propagation.flag()
+        {
+            ctx.perform(&CreateStep::Propagation(request.propagation), |_| {
+                mount_flags(Path::new("/"), flag | MsFlags::MS_REC)
+                    .call(|| format!("mount(NULL, \"/\", NULL, MS_REC|{})", request.propagation.flag_name()))
+            })?;
+        }
+        if let Some(name) = &request.hostname {
+            ctx.perform(&CreateStep::Hostname(name.clone()), |_| {
+                nix::unistd::sethostname(name).call(|| format!("sethostname({name:?})"))
+            })?;
+        }
+        if let Some(root) = &request.root {
+            ctx.perform(&CreateStep::Root(root.clone()), |_| enter_root(root))?;
+        }
+        if let Some(target) = &request.mount_proc {
+            ctx.perform(&CreateStep::Proc(target.clone()), |_| mount_proc(target))?;
+        }
+        if let Some(directory) = &request.working_directory {
+            ctx.perform(&CreateStep::Directory(directory.clone()), |_| {
+                nix::unistd::chdir(directory.as_path()).call(|| format!("chdir({directory:?})"))
+            })?;
+        }
+        self.last_ids(ctx)?;
+        exec::clean_process()
+    }
+
+    fn last_ids(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let (uid, gid) = (self.request.uid, self.request.gid);
+        let keep = self.request.keep_capabilities;
+        if uid.is_some() || gid.is_some() {
+            let ids = Ids { uid, gid, keep_capabilities: keep };
+            ctx.perform(&CreateStep::Ids { uid, gid }, |_| credentials::become_ids(ids))?;
+        }
+        if keep { credentials::keep_over_exec() } else { credentials::clear_inheritable() }
+    }
+
+    /// The child dies with its parent. A change of ids clears this, so it is done again before the exec.
+    fn bind_life(&self) -> Result<()> {
+        let Some(signal) = self.request.kill_child.filter(|_| self.request.fork) else { return Ok(()) };
+        let signal = nix::sys::signal::Signal::try_from(signal)
+            .map_err(|_| Error::bad_input("--kill-child", format!("{signal} is not a signal")))?;
+        nix::sys::prctl::set_pdeathsig(signal).call(|| format!("prctl(PR_SET_PDEATHSIG, {signal})"))
+    }
+
+    /// S11: the caller stays where it is; what it forks next goes in.
+    fn lesson_before(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let own = link("pid");
+        note(ctx, "readlink(\"/proc/self/ns/pid\")", &own, "the caller's pid namespace before");
+        self.unshare(Set::EMPTY.with(Kind::Pid), ctx)?;
+        note(
+            ctx,
+            "readlink(\"/proc/self/ns/pid\")",
+            &link("pid"),
+            "unchanged: unshare does not move the caller",
+        );
+        Ok(())
+    }
+}
+
+fn lesson_second(ctx: &Ctx<'_>) -> Result<()> {
+    note(
+        ctx,
+        "readlink(\"/proc/self/ns/pid_for_children\")",
+        &link("pid_for_children"),
+        "changed: the first fork became PID 1 of this namespace",
+    );
+    let second = clone_child(0, None, || {
+        let (pid, ppid) = (nix::unistd::getpid(), nix::unistd::getppid());
+        note(
+            ctx,
+            "getpid()",
+            &format!("{pid}, getppid() = {ppid}"),
+            "the second fork is PID 2 of the same namespace",
+        );
+        0
+    })
+    .call(|| "clone3({flags=CLONE_PIDFD})")?;
+    reap(&second);
+    Ok(())
+}
+
+fn link(name: &str) -> String {
+    std::fs::read_link(format!("/proc/self/ns/{name}"))
+        .map_or_else(|e| e.to_string(), |target| target.display().to_string())
+}
+
+/// The caller's ids, in the parent namespace.
+#[derive(Clone, Copy)]
+struct Outer {
+    uid: u32,
+    gid: u32,
+}
+
+impl Outer {
+    /// 0 if the map leaves the caller's id out but has a root: else it would run as 65534.
+    fn lost(self, map: &[idmap::IdMap], id: u32) -> Option<u32> {
+        (idmap::inside(map, id).is_none() && idmap::outside(map, 0).is_some()).then_some(0)
+    }
+}
+
+fn note(ctx: &Ctx<'_>, call: &str, result: &str, why: &'static str) {
+    if ctx.observer().wants() {
+        ctx.observer().before(&Step {
+            stage: "clone".into(),
+            call: format!("{call} = {result}"),
+            why: why.into(),
+            man: "pid_namespaces(7)".into(),
+            undo: None,
+        });
+    }
+}
+
+fn note_parent(ctx: &Ctx<'_>, child: &Child) {
+    let parent = nix::unistd::getpid();
+    note(ctx, "getpid()", &parent.to_string(), "parent PID, where this tool runs");
+    note(ctx, "clone3()", &child.pid.to_string(), "child PID, as the parent sees it");
+}
+
+fn note_child(ctx: &Ctx<'_>) {
+    let (pid, ppid) = (nix::unistd::getpid(), nix::unistd::getppid());
+    note(
+        ctx,
+        "getpid()",
+        &format!("{pid}, getppid() = {ppid}"),
+        "what the child sees; a parent in another pid namespace shows as 0",
+    );
+}
+
+/// Reaps a child that has ended or is about to.
+fn reap(child: &Child) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
+    while matches!(
+        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED),
+        Err(rustix::io::Errno::INTR)
+    ) {}
+}
+
+fn mount_flags(target: &Path, flags: MsFlags) -> nix::Result<()> {
+    let none = None::<&str>;
+    nix::mount::mount(none, target, none, flags, none)
+}
+
+fn enter_root(root: &Path) -> Result<()> {
+    nix::unistd::chdir(root).call(|| format!("chdir({root:?})"))?;
+    nix::unistd::chroot(".").call(|| "chroot(\".\")")
+}
+
+fn mount_proc(target: &Path) -> Result<()> {
+    // If the target is a mount that propagates, the new one must not appear outside. EINVAL: it is no mount point.
+    let _ = mount_flags(target, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    nix::mount::mount(Some("proc"), target, Some("proc"), flags, None::<&str>).map_err(|e| {
+        let error = Error::call(format!("mount(\"proc\", {target:?}, \"proc\", MS_NOSUID|MS_NODEV|MS_NOEXEC)"), e);
+        match e {
+            Errno::EPERM => error.hint(
+                "a procfs can be mounted by who owns the pid namespace (add --pid), and in a user namespace only where no other part of /proc is hidden",
+            ),
+            _ => error,
+        }
+    })
+}
+
+/// Why new namespaces were refused.
+fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
+    let errno = e.raw_os_error().map(Errno::from_raw);
+    let error = Error::call(format!("{call}({})", new.flag_names()), e);
+    let user = new.contains(Kind::User);
+    let sysctl = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    match errno {
+        Some(Errno::EPERM) if !user => {
+            error.hint("new namespaces need CAP_SYS_ADMIN: run as root, or add --user -r")
+        }
+        Some(Errno::EPERM | Errno::EACCES) if sysctl("kernel/unprivileged_userns_clone").trim() == "0" => {
+            error.hint("sysctl kernel.unprivileged_userns_clone is 0: user namespaces are for root only here")
+        }
+        Some(Errno::EPERM | Errno::EACCES)
+            if sysctl("kernel/apparmor_restrict_unprivileged_userns").trim() == "1" =>
+        {
+            error.hint("sysctl kernel.apparmor_restrict_unprivileged_userns is 1: give this program an AppArmor profile that allows userns")
+        }
+        Some(Errno::EPERM) => error.hint("in a chroot, or under a seccomp filter, user namespaces are refused; clone(2)"),
+        Some(Errno::ENOSPC) => error.hint("a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested more than 32 deep"),
+        Some(Errno::EBUSY) => error.because("the caller has more than one thread"),
+        _ => error,
+    }
+}
