@@ -1,9 +1,11 @@
 //! drydock-supervise: what watches a container's first process: waiting, forwarding signals, reaping, terminals, logs.
 
 pub mod exec;
+pub mod foreground;
 pub mod log;
 pub mod reap;
 pub mod terminal;
 pub mod wait;
 
+pub use foreground::wait_in_foreground;
 pub use wait::{Blocked, Supervised, wait_exit};
