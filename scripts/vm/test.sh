@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # `make vm-test`: runs the integration tests that were built on this machine inside the VM, as root, one after another.
 # The list is what cargo says it has built; a test with host_only in its name is left out and says so.
-#   scripts/vm/test.sh [FILTER]   only test executables whose name contains FILTER
+#   scripts/vm/test.sh [CARGO OPTIONS]   for example -p drydock-init, or --test lifecycle; default --workspace
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-filter=${1:-}
+selection=("${@:---workspace}")
 lacks=$(vm_lacks)
 if [ -n "$lacks" ]; then
     echo "SKIP vm: $lacks" >&2
@@ -16,9 +16,8 @@ fi
 # One line each: the package's directory, the executable. cargo prints one JSON object a line.
 list=$(mktemp "$vm_cache/tests.XXXXXX")
 trap 'rm -f "$list"' EXIT
-(cd "$repo" && cargo test --workspace --no-run --message-format=json) |
-    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo.toml","target":{"kind":\["test"\].*"executable":"\([^"]*\)".*|\1\t\2|p' |
-    grep -F -- "$filter" >"$list" || true
-[ -s "$list" ] || die "no integration tests are built${filter:+ whose name contains $filter}"
+(cd "$repo" && cargo test "${selection[@]}" --no-run --message-format=json) |
+    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo.toml","target":{"kind":\["test"\].*"executable":"\([^"]*\)".*|\1\t\2|p' >"$list"
+[ -s "$list" ] || die "no integration tests are built by: cargo test ${selection[*]}"
 
 "$vm_scripts/run.sh" --timeout "${DRYDOCK_VM_TIMEOUT:-2400}" -- bash "$vm_scripts/guest-tests.sh" "$list"
