@@ -2,6 +2,7 @@
 //! Source: seccomp(2), the kernel's Documentation/userspace-api/seccomp_filter.rst.
 
 pub mod action;
+mod allowed;
 pub mod bpf;
 pub mod compile;
 pub mod condition;
@@ -16,3 +17,6 @@ pub use compile::{Filter, compile};
 pub use names::Arch;
 pub use profile::Profile;
 pub(crate) use select::parse_release;
+
+#[cfg(test)]
+mod tests;
