@@ -1,12 +1,193 @@
-//! `rootfs enter`.
+//! `rootfs enter`: a command with a directory as its root.
 
-use drydock_cli::Outcome;
-use drydock_core::Error;
+use drydock_cli::{Explainer, Outcome};
+use drydock_core::error::CallExt;
+use drydock_core::sys::process::{Child, clone_child};
+use drydock_core::{Ctx, Error, Explain, Result, Step};
+use drydock_mounts::inside::{Inside, Links, open_host};
+use drydock_mounts::{Pivot, Plan, Request, Root};
+use drydock_namespaces::exec::{Command, clean_process};
+use drydock_namespaces::relay::{self, End, Said};
+use drydock_supervise::foreground::wait_in_foreground;
+use drydock_supervise::wait::{Blocked, wait_exit};
+use nix::sched::CloneFlags;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-/// Arguments of `rootfs enter`.
+/// Runs a command with DIR as its root, in mount, pid, ipc and cgroup namespaces of its own: /proc, /sys and /dev
+/// are mounted in there (missing mount points are made in DIR), then pivot_root(2) takes the host's mounts away.
+/// Needs root. It keeps root's capabilities: use `container run` for a command that is not trusted.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The root file system
+    #[arg(value_name = "DIR")]
+    root: PathBuf,
+    /// Use chroot(2) instead of pivot_root(2), and say why that is weaker
+    #[arg(long)]
+    chroot: bool,
+    /// Make / read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Mount nothing: no /proc, /sys and /dev, no masks
+    #[arg(long)]
+    no_defaults: bool,
+    /// Working directory, inside
+    #[arg(short, long, value_name = "DIR", default_value = "/")]
+    workdir: String,
+    /// Host name, in a uts namespace of its own
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Print each step with its system call and why, before doing it
+    #[arg(long)]
+    explain: bool,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
 
-pub fn run(_: Args) -> Outcome {
-    Err(Error::failed("enter", "is not built in").into())
+/// Runs it; the outcome is the command's exit code.
+pub fn run(args: Args) -> Outcome {
+    check(&args)?;
+    let (root, plan) = plan(&args)?;
+    let explainer = Explainer { on: args.explain };
+    let ctx = Ctx::new(&explainer, None);
+    if args.chroot {
+        drydock_cli::output::warn("rootfs", drydock_mounts::pivot::WHY_CHROOT_IS_WEAKER);
+    }
+    for note in plan.notes() {
+        drydock_cli::output::warn("rootfs", note);
+    }
+    let place = format!("the root file system {}", root.display());
+    let command = Command::new(args.command.clone(), place);
+    let signals = Blocked::all()?;
+    let (ours, theirs) = relay::pair()?;
+    let step = Clone { flags: flags(&args) };
+    let child = ctx.perform(&step, |step| {
+        let body = || inside(&args, &plan, &command, &theirs, &ctx);
+        clone_child(step.flags.bits().cast_unsigned().into(), None, body)
+            .call(|| step.explain().call)
+            .map_err(explain_clone)
+    })?;
+    drop(theirs);
+    finish(&child, &ours, &signals)
+}
+
+fn check(args: &Args) -> Result<()> {
+    if args.command.first().is_some_and(|c| c.is_empty()) {
+        return Err(Error::bad_input("CMD", "empty (allowed: a program and its arguments)"));
+    }
+    if !args.workdir.starts_with('/') || args.workdir.contains('\0') {
+        let shown = drydock_core::text::escape(&args.workdir);
+        return Err(Error::bad_input("--workdir", format!("'{shown}' is relative (allowed: an absolute path)")));
+    }
+    let Some(name) = &args.hostname else { return Ok(()) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 70);
+        let allowed = "1 to 64 of A-Z a-z 0-9 - . _";
+        return Err(Error::bad_input("--hostname", format!("'{shown}' is not a host name (allowed: {allowed})")));
+    }
+    Ok(())
+}
+
+fn plan(args: &Args) -> Result<(PathBuf, Plan)> {
+    let root = directory(&args.root)?;
+    let wanted = Root { readonly: args.read_only, ..Root::directory(&root) };
+    let mut request = match args.no_defaults {
+        true => Request { root: wanted, ..Request::default() },
+        false => Request::container_defaults(wanted),
+    };
+    request.pivot = if args.chroot { Pivot::Chroot } else { Pivot::PivotRoot };
+    Ok((root, request.validate()?))
+}
+
+/// The directory's absolute path without symbolic links.
+fn directory(path: &Path) -> Result<PathBuf> {
+    let shown = format!("'{}'", drydock_core::text::escape(&path.to_string_lossy()));
+    let real = std::fs::canonicalize(path).map_err(|e| {
+        let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
+        Error::bad_input(shown.clone(), format!("cannot be entered: {why} (allowed: a directory)"))
+            .hint("make a root file system with 'rootfs new', 'rootfs copy' or 'rootfs busybox'")
+    })?;
+    if real.is_dir() { Ok(real) } else { Err(Error::bad_input(shown, "is not a directory (allowed: a directory)")) }
+}
+
+fn flags(args: &Args) -> CloneFlags {
+    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+    if !args.no_defaults {
+        // mqueue shows the ipc namespace's queues, and the cgroup mounts the cgroup namespace's root.
+        flags |= CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
+    }
+    if args.hostname.is_some() {
+        flags |= CloneFlags::CLONE_NEWUTS;
+    }
+    flags
+}
+
+struct Clone {
+    flags: CloneFlags,
+}
+
+impl Explain for Clone {
+    fn explain(&self) -> Step {
+        let names: Vec<&str> = self.flags.iter_names().map(|(name, _)| name).collect();
+        Step {
+            stage: "clone".into(),
+            call: format!("clone3({{flags={}, exit_signal=SIGCHLD}})", names.join("|")),
+            why: "a child in namespaces of its own: what it mounts, no one else sees".into(),
+            man: "clone(2)".into(),
+            undo: None,
+        }
+    }
+}
+
+fn explain_clone(error: Error) -> Error {
+    match error.errno() {
+        Some(nix::libc::EPERM) => error.hint("needs CAP_SYS_ADMIN: run as root, or in 'container unshare --user -r'"),
+        Some(nix::libc::ENOSPC) => error.hint("too many namespaces: see /proc/sys/user/max_mnt_namespaces"),
+        _ => error,
+    }
+}
+
+/// The child: mounts, enters, executes. Returns only if that failed; the parent is told why.
+fn inside(args: &Args, plan: &Plan, command: &Command, parent: &End, ctx: &Ctx<'_>) -> u8 {
+    let error = match enter(args, plan, ctx) {
+        Ok(()) => command.execute(),
+        Err(error) => error,
+    };
+    parent.fail(&error);
+    error.exit_code()
+}
+
+fn enter(args: &Args, plan: &Plan, ctx: &Ctx<'_>) -> Result<()> {
+    // If rootfs is killed, nothing of it is left running.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).call(|| "prctl(PR_SET_PDEATHSIG, SIGKILL)")?;
+    if let Some(name) = &args.hostname {
+        nix::unistd::sethostname(name).call(|| format!("sethostname({name:?})"))?;
+    }
+    let report = plan.apply(ctx)?;
+    for note in report.notes.iter().skip(plan.notes().len()) {
+        drydock_cli::output::warn("rootfs", note);
+    }
+    work_in(&args.workdir)?;
+    clean_process()
+}
+
+/// Changes to a directory inside. Not through /proc/self/fd: a descriptor inherited from the caller may lead outside.
+fn work_in(path: &str) -> Result<()> {
+    let root = Inside::new(open_host(Path::new("/"), rustix::fs::OFlags::DIRECTORY)?);
+    let Some(directory) = root.open(path, Links::Follow)? else {
+        return Err(Error::failed(path, "no such working directory in the root file system"));
+    };
+    nix::unistd::fchdir(&directory).call(|| format!("chdir({path:?})")).map_err(|e| e.on(path))
+}
+
+fn finish(child: &Child, relay: &End, signals: &Blocked) -> Outcome {
+    match relay.hear() {
+        Ok(Said::Ready | Said::Go | Said::Closed) => Ok(wait_in_foreground(child, true, signals)?.code()),
+        Err(error) => {
+            wait_exit(child)?;
+            Err(error.into())
+        }
+    }
 }

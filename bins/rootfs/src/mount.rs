@@ -1,20 +1,172 @@
-//! `rootfs mount` and `rootfs umount`.
+//! `rootfs mount` and `rootfs umount`: overlays, bind mounts and tmpfs in the caller's own mount namespace.
 
-use drydock_cli::Outcome;
-use drydock_core::Error;
+use drydock_cli::{Explainer, Outcome};
+use drydock_core::error::CallExt;
+use drydock_core::{ContainerId, Ctx, Error, Journal, Result};
+use drydock_mounts::Overlay;
+use drydock_mounts::host::{Kind, Report, Request, unmount};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
-/// Arguments of `rootfs mount`.
+/// Mounts an overlay of layers (or, with --bind or --tmpfs, another tree) on a directory. Needs root. What is mounted
+/// stays until `rootfs umount`; with --owner it is written to that container's journal first, for `container gc`.
 #[derive(clap::Args)]
-pub struct Args {}
-
-/// Arguments of `rootfs umount`.
-#[derive(clap::Args)]
-pub struct UmountArgs {}
-
-pub fn run(_: Args) -> Outcome {
-    Err(Error::failed("mount", "is not built in").into())
+pub struct Args {
+    /// Read-only layers of an overlay, the topmost first, separated by ':' (write '\:' for a colon in a name)
+    #[arg(long, value_name = "DIR[:DIR…]", required_unless_present_any = ["bind", "tmpfs"], conflicts_with_all = ["bind", "tmpfs"])]
+    lower: Vec<String>,
+    /// Writable layer; without one the overlay is read-only
+    #[arg(long, value_name = "DIR", requires = "work", requires = "lower")]
+    upper: Option<PathBuf>,
+    /// Empty directory for the kernel's use, on the same file system as the upper layer
+    #[arg(long, value_name = "DIR", requires = "upper")]
+    work: Option<PathBuf>,
+    /// Never sync the upper layer: faster, for trees that are thrown away
+    #[arg(long, requires = "upper")]
+    volatile: bool,
+    /// Keep the overlay's marks in user.* attributes, as user namespaces need
+    #[arg(long, requires = "lower")]
+    userxattr: bool,
+    /// Bind this file or directory, with all mounts below
+    #[arg(long, value_name = "SRC", conflicts_with = "tmpfs")]
+    bind: Option<PathBuf>,
+    /// Mount a tmpfs with these options, separated by ',': size=64m,nr_inodes=1k,mode=755 (default size 256m)
+    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    tmpfs: Option<String>,
+    /// Mount it read-only
+    #[arg(long)]
+    read_only: bool,
+    /// The container that the mount belongs to: journalled there
+    #[arg(long, value_name = "ID")]
+    owner: Option<ContainerId>,
+    /// Directory of the containers' state
+    #[arg(long, value_name = "DIR", requires = "owner")]
+    root: Option<PathBuf>,
+    /// Print the mount as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the step with its system call and why, before doing it
+    #[arg(long)]
+    explain: bool,
+    /// Mount point
+    #[arg(value_name = "MNT")]
+    target: PathBuf,
 }
 
-pub fn run_umount(_: UmountArgs) -> Outcome {
-    Err(Error::failed("umount", "is not built in").into())
+/// Unmounts what is mounted on MNT. Nothing mounted there is no error.
+#[derive(clap::Args)]
+pub struct UmountArgs {
+    /// Detach now, even if in use; the rest is done when the last user is gone
+    #[arg(long)]
+    lazy: bool,
+    /// Mount points
+    #[arg(value_name = "MNT", required = true)]
+    targets: Vec<PathBuf>,
+}
+
+/// Mounts.
+pub fn run(args: Args) -> Outcome {
+    let request = request(&args)?;
+    let plan = request.validate()?;
+    let journal = args.owner.as_ref().map(|id| journal(id, args.root.as_deref())).transpose()?;
+    let explainer = Explainer { on: args.explain };
+    let report = plan.apply(&Ctx::new(&explainer, journal.as_ref()))?;
+    tell(&report, args.json)?;
+    Ok(0)
+}
+
+fn request(args: &Args) -> Result<Request> {
+    let target = std::fs::canonicalize(&args.target).map_err(|e| {
+        let shown = drydock_core::text::escape(&args.target.to_string_lossy());
+        let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
+        Error::bad_input(format!("'{shown}'"), format!("cannot be the mount point: {why} (allowed: a path that exists)"))
+    })?;
+    let kind = match (&args.bind, &args.tmpfs) {
+        (Some(source), _) => Kind::Bind(absolute(source)?),
+        (_, Some(options)) => Kind::Tmpfs(options.split(',').filter(|o| !o.is_empty()).map(String::from).collect()),
+        _ => Kind::Overlay(overlay(args)?),
+    };
+    Ok(Request { kind, target, readonly: args.read_only })
+}
+
+fn overlay(args: &Args) -> Result<Overlay> {
+    let lower = args.lower.iter().flat_map(|list| split_layers(list));
+    let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(PathBuf::new()), absolute);
+    Ok(Overlay {
+        lower: lower.map(|layer| absolute(Path::new(&layer))).collect::<Result<_>>()?,
+        upper: optional(&args.upper)?,
+        work: optional(&args.work)?,
+        volatile: args.volatile,
+        userxattr: args.userxattr,
+    })
+}
+
+/// `a:b\:c` is `a` and `b:c`.
+fn split_layers(list: &str) -> Vec<String> {
+    let mut layers = vec![String::new()];
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, layers.last_mut()) {
+            ('\\', Some(last)) if matches!(chars.peek(), Some(':' | '\\')) => last.extend(chars.next()),
+            (':', _) => layers.push(String::new()),
+            (c, Some(last)) => last.push(c),
+            (_, None) => {}
+        }
+    }
+    layers
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::bad_input("layer or source", "empty (allowed: a path that exists)"));
+    }
+    std::path::absolute(path).call(|| "getcwd()")
+}
+
+/// The owner's journal; its state directory is made if it is missing.
+fn journal(id: &ContainerId, root: Option<&Path>) -> Result<Journal> {
+    let dir = drydock_core::paths::state_root(root)?.join(id);
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(&dir).call(|| format!("mkdir({dir:?}, 0700)"))?;
+    let meta = std::fs::symlink_metadata(&dir).call(|| format!("lstat({dir:?})"))?;
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        let shown = drydock_core::text::escape(&dir.to_string_lossy());
+        return Err(Error::failed(shown, "is not a state directory of ours (must be a directory that only we can write)"));
+    }
+    Journal::create(&dir)
+}
+
+fn tell(report: &Report, json: bool) -> Result<()> {
+    if json {
+        return drydock_cli::print_json(report);
+    }
+    let kind = report.mount.as_ref().map_or("mounted", |m| m.fstype.as_str());
+    drydock_cli::print_line(&format!("{}: {kind}", report.target.display()))
+}
+
+/// Unmounts.
+pub fn run_umount(args: UmountArgs) -> Outcome {
+    for target in &args.targets {
+        if target.as_os_str().is_empty() {
+            return Err(Error::bad_input("MNT", "empty (allowed: a mount point)").into());
+        }
+    }
+    for target in &args.targets {
+        if !unmount(target, args.lazy)? {
+            drydock_cli::output::warn("rootfs", &format!("{}: nothing is mounted there", target.display()));
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_layers;
+
+    #[test]
+    fn layers() {
+        assert_eq!(split_layers("/a:/b"), ["/a", "/b"]);
+        assert_eq!(split_layers(r"/a\:b:/c\\d"), ["/a:b", r"/c\d"]);
+        assert_eq!(split_layers("/a:"), ["/a", ""]);
+    }
 }
