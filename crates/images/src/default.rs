@@ -80,7 +80,11 @@ fn fresh(dir: &Path) -> Option<PathBuf> {
     if recipe != recipe_digest() || !stamp.ends_with("\nend\n") {
         return None;
     }
-    let sources = stamp.lines().skip(1).take_while(|line| *line != "end");
+    // After a boot the files are looked at once: a crash may have come before they were on the disk.
+    if stamp.lines().nth(1)? != boot() {
+        return None;
+    }
+    let sources = stamp.lines().skip(2).take_while(|line| *line != "end");
     for line in sources {
         let (facts, path) = line.split_once('\t')?;
         if facts != facts_of(Path::new(path)) {
@@ -110,6 +114,24 @@ fn recipe_digest() -> String {
     hash.update(env!("CARGO_PKG_VERSION"));
     hash.update(text);
     hex(&hash.finalize(), 16)
+}
+
+/// This boot's id (random(4)); a file of procfs, so an empty answer only means that it is not mounted.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("boot {}", id.trim())
+}
+
+/// Whether every file that was copied is there with its full size.
+fn is_whole(root: &Path, steps: &[Step]) -> bool {
+    let size = |path: &Path| std::fs::symlink_metadata(path).map(|m| m.size()).ok();
+    steps.iter().all(|step| match step {
+        Step::Copy { from, path, .. } => {
+            let copied = size(&root.join(crate::root::relative(path)));
+            copied.is_some() && copied == size(from)
+        }
+        _ => true,
+    })
 }
 
 /// What stat(2) says about a source, as one word; `-` if it is not there.
@@ -148,7 +170,8 @@ fn build(
     let digest = digest(&steps, &sources)?;
     let mut name = format!("{DEFAULT}-{digest}");
     let mut count = 1;
-    while again && dir.join(&name).exists() {
+    // One that is damaged is left to those that use it; the new one gets another name.
+    while dir.join(&name).exists() && (again || !is_whole(&dir.join(&name), &steps)) {
         count += 1;
         name = format!("{DEFAULT}-{digest}-{count}");
     }
@@ -162,7 +185,7 @@ fn build(
         plan.apply_with(ctx, &mut |done| progress(done, all))?;
         std::fs::rename(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))?;
     }
-    let mut stamp = format!("{FORMAT} {} {name}\n", recipe_digest());
+    let mut stamp = format!("{FORMAT} {} {name}\n{}\n", recipe_digest(), boot());
     for (facts, source) in around.iter().chain(&sources) {
         // Writing to a String cannot fail.
         let _ = writeln!(stamp, "{facts}\t{}", source.display());

@@ -155,12 +155,19 @@ impl Root {
             .on(shown(&self.outside(path)))
     }
 
-    /// Makes a directory and its parents where they are missing; only what is made gets `mode` (parents: 0755).
+    /// Makes a directory and its parents where they are missing; what is made gets `mode` (parents: 0755), what was there
+    /// keeps its own, but for sticky directories (/tmp).
     ///
     /// # Errors
     /// ENOTDIR when something else has the name; mkdirat(2)'s.
     pub fn make_dirs(&self, path: &Path, mode: u32) -> Result<()> {
-        self.directory(relative(path), mode).map(drop)
+        let dir = self.directory(relative(path), mode)?;
+        // A /tmp that others cannot write is no /tmp: this one right is given also to what was there.
+        if mode & 0o1000 != 0 {
+            rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))
+                .map_err(|e| self.failed("fchmod", path, &format!("{mode:04o}"), e))?;
+        }
+        Ok(())
     }
 
     fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd> {

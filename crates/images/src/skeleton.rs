@@ -107,7 +107,7 @@ impl Request {
                     shown(&self.root),
                     "is not empty (allowed: an empty or a new directory)",
                 )
-                .hint("add --force to build in it all the same"));
+                .hint("empty it, name a new one, or use rootfs new --force"));
             }
         }
         Ok(())

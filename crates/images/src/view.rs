@@ -17,6 +17,9 @@ use std::path::{Component, Path, PathBuf};
 /// Symbolic links followed on one path before it counts as a loop; the kernel's own limit (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
+/// Names remembered, at most: a hostile root must not use up the memory.
+const MAX_REMEMBERED: usize = 200_000;
+
 /// What one path name is, not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
@@ -95,7 +98,10 @@ impl View {
             return known.clone();
         }
         let found = self.look(path);
-        self.nodes.borrow_mut().insert(path.to_path_buf(), found.clone());
+        let mut nodes = self.nodes.borrow_mut();
+        if nodes.len() < MAX_REMEMBERED && path.as_os_str().len() <= 512 {
+            nodes.insert(path.to_path_buf(), found.clone());
+        }
         found
     }
 

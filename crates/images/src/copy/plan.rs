@@ -32,7 +32,8 @@ impl Plan {
 
     /// A plan that also makes the root directory, if it is missing.
     pub fn creating(root: PathBuf, steps: Vec<Step>) -> Self {
-        Self { root, create: true, steps }
+        let own = Step::Dir { path: PathBuf::from("/"), mode: 0o755 };
+        Self { root, create: true, steps: std::iter::once(own).chain(steps).collect() }
     }
 
     /// The steps, in order.

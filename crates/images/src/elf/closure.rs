@@ -7,7 +7,7 @@ use crate::view::{Node, View};
 use drydock_core::{Error, Result};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +16,10 @@ use std::rc::Rc;
 
 /// Objects in one program, at most.
 const MAX_OBJECTS: usize = 4096;
+/// Paths tried for one program, at most; real programs need a few hundred.
+const MAX_LOOKUPS: u32 = 100_000;
+/// Directories of one object's RPATH chain, at most.
+const MAX_RUN_PATHS: usize = 256;
 /// Scripts that interpret scripts, as deep as the kernel goes (execve(2)).
 const MAX_SCRIPTS: u32 = 5;
 /// Where programs are looked up by name. The caller's PATH is not asked: a root must not depend on it.
@@ -100,6 +104,7 @@ impl Closure {
 pub struct Loader<'v> {
     view: &'v View,
     contents: RefCell<HashMap<PathBuf, Rc<Result<Content, Damage>>>>,
+    lookups: Cell<u32>,
     places: OnceCell<Places>,
 }
 
@@ -107,7 +112,7 @@ pub struct Loader<'v> {
 struct Object {
     path: PathBuf,
     facts: Facts,
-    /// Who asked for it first: RPATHs are searched along this chain.
+    /// Who asked for it first (always an earlier one): RPATHs are searched along this chain.
     parent: Option<usize>,
 }
 
@@ -120,7 +125,7 @@ struct Found {
 impl<'v> Loader<'v> {
     /// A loader that finds files in `view`.
     pub fn new(view: &'v View) -> Self {
-        Self { view, contents: RefCell::default(), places: OnceCell::new() }
+        Self { view, contents: RefCell::default(), lookups: Cell::new(0), places: OnceCell::new() }
     }
 
     /// The kind and headers of the file at a path, links followed. Remembered.
@@ -207,6 +212,7 @@ impl<'v> Loader<'v> {
         let mut objects = vec![Object { path: program.to_path_buf(), facts: facts.clone(), parent: None }];
         let mut loaded: HashMap<OsString, ()> = HashMap::new();
         let musl = musl_arch(facts);
+        self.lookups.set(0);
         if let Some(interpreter) = &facts.interpreter {
             match self.object(interpreter, facts) {
                 Some(found) => {
@@ -245,11 +251,19 @@ impl<'v> Loader<'v> {
             }
             next += 1;
         }
+        if self.lookups.get() > MAX_LOOKUPS {
+            let why = format!("more than {MAX_LOOKUPS} places to look for libraries");
+            closure.lacks(program, Need::Damaged(why));
+        }
         closure
     }
 
     /// The ELF file at a path, if the loader of a program like `like` would take it.
     fn object(&self, path: &Path, like: &Facts) -> Option<Facts> {
+        self.lookups.set(self.lookups.get().saturating_add(1));
+        if self.lookups.get() > MAX_LOOKUPS || !path.is_absolute() {
+            return None;
+        }
         match self.content(path).ok()?.as_ref() {
             Ok(Content::Elf(facts)) if like.fits(facts) => Some(facts.as_ref().clone()),
             _ => None,
@@ -316,7 +330,7 @@ impl<'v> Loader<'v> {
         let mut dirs = Vec::new();
         let Some(own) = objects.get(by) else { return dirs };
         let mut chain = Some(by);
-        while let Some(object) = chain.and_then(|i| objects.get(i)) {
+        while let Some(object) = chain.and_then(|i| objects.get(i)).filter(|_| dirs.len() < MAX_RUN_PATHS) {
             let list = match (&object.facts.runpath, &object.facts.rpath) {
                 (Some(run), _) if musl => Some(run),
                 (Some(_), _) => None,

@@ -19,7 +19,7 @@ const MAX_DYNAMIC: u64 = 1 << 20;
 /// Bytes of one name, at most (PATH_MAX).
 const MAX_NAME: usize = 4096;
 /// DT_NEEDED entries, at most.
-const MAX_NEEDED: usize = 4096;
+const MAX_NEEDED: usize = 1024;
 /// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE, execve(2)).
 const SCRIPT_LINE: usize = 256;
 

@@ -125,7 +125,7 @@ pub fn musl_path_file(arch: &str) -> PathBuf {
 /// Expands `$ORIGIN`, `$LIB` and `$PLATFORM` (also in braces): every directory list that it may stand for, in order.
 /// What is relative or empty is left out: it would mean the working directory of whoever starts the program.
 pub fn expand_list(list: &OsStr, origin: &Path, facts: &Facts) -> Vec<PathBuf> {
-    let parts = list.as_bytes().split(|b| *b == b':').take(256);
+    let parts = list.as_bytes().split(|b| *b == b':').take(64);
     parts
         .flat_map(|part| expand(OsStr::from_bytes(part), origin, facts))
         .filter(|p| p.is_absolute())
