@@ -3,11 +3,12 @@
 use crate::files;
 use crate::group::{Cgroup, subtree};
 use crate::name::SHARED_PARENT;
+use crate::plan::Act;
 use crate::procs::describe_pids;
 use drydock_core::error::CallExt;
 use drydock_core::sys::signal::pidfd_kill;
 use drydock_core::text::escape;
-use drydock_core::{Error, Result};
+use drydock_core::{Ctx, Error, Result};
 use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeSet;
@@ -64,14 +65,11 @@ impl Cgroup {
 
     /// Whether it is frozen; `None` without a freezer.
     pub fn is_frozen(&self) -> Option<bool> {
-        if let Some(events) = self.read("cgroup.events") {
-            if let Some(frozen) = events.lines().find_map(|l| l.strip_prefix("frozen ")) {
-                // On hybrid the v1 freezer may hold what v2 does not.
-                let v1 = self.read("freezer.state").is_some_and(|s| s.trim() == "FROZEN");
-                return Some(frozen.trim() == "1" || v1);
-            }
-        }
-        self.read("freezer.state").map(|s| s.trim() == "FROZEN")
+        let v1 = self.read("freezer.state").map(|s| s.trim() == "FROZEN");
+        let events = self.read("cgroup.events").unwrap_or_default();
+        let v2 = events.lines().find_map(|l| l.strip_prefix("frozen ")).map(|n| n.trim() == "1");
+        // On hybrid the v1 freezer may hold what v2 does not.
+        v1.into_iter().chain(v2).reduce(|a, b| a || b)
     }
 
     /// Kills what is in it and below, waits, and removes the directories, children first; then the empty cgroups above
@@ -114,6 +112,18 @@ impl Cgroup {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
+    }
+
+    /// [`remove`](Self::remove) step by step, for `--explain`: kill, then remove.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub fn clean_up(&self, ctx: &Ctx, timeout: Duration) -> Result<()> {
+        self.refuse_roots("remove")?;
+        if !self.all_pids()?.is_empty() {
+            ctx.perform(&Act::Kill { dirs: self.given().to_vec() }, |_| self.kill())?;
+        }
+        ctx.perform(&Act::Remove { dirs: self.given().to_vec() }, |_| self.remove(timeout))
     }
 
     /// Removes the cgroup only if it has neither processes nor children.

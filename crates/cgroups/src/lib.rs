@@ -19,6 +19,7 @@ mod limits;
 mod name;
 mod plan;
 mod procs;
+mod readback;
 mod request;
 mod run;
 mod setting;

@@ -134,6 +134,8 @@ impl Plan {
 /// One step.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
+    /// Kill all processes.
+    Kill { dirs: Vec<PathBuf> },
     /// Kill and remove what stands under the name.
     Remove { dirs: Vec<PathBuf> },
     /// v2: let the cgroups below use controllers.
@@ -154,9 +156,20 @@ impl Explain for Act {
     fn explain(&self) -> Step {
         let shown = |p: &Path| format!("{:?}", p.display().to_string());
         let (call, why, man, undo) = match self {
+            Act::Kill { dirs } => (
+                format!(
+                    "write({}, \"1\")",
+                    dirs.iter().map(|d| shown(&d.join("cgroup.kill"))).last().unwrap_or_default()
+                ),
+                "kill every process in it at once; v1: freeze, SIGKILL each, thaw, until nobody is left"
+                    .to_string(),
+                "cgroups(7)",
+                None,
+            ),
             Act::Remove { dirs } => (
                 format!("rmdir({})", dirs.iter().map(|d| shown(d)).collect::<Vec<_>>().join(", ")),
-                "kill what is in the old cgroup of this name and remove it".to_string(),
+                "kill what is in the cgroup of this name, wait until it is gone, remove it, children first"
+                    .to_string(),
                 "cgroups(7)",
                 None,
             ),

@@ -126,7 +126,7 @@ impl Plan {
                 self.enable(ctx, dir, controllers, required, lacking)
             }
             Act::Leaf { dir } => ctx.perform(act, |_| make_leaf(dir)),
-            Act::Remove { .. } | Act::Write(_) => Ok(()),
+            Act::Kill { .. } | Act::Remove { .. } | Act::Write(_) => Ok(()),
         }
     }
 
