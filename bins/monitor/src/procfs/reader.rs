@@ -1,0 +1,155 @@
+//! The reader: every file is opened relative to one verified procfs.
+
+use drydock_core::error::CallExt;
+use drydock_core::text::escape_bytes;
+use drydock_core::{Error, Result};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, fstatfs, openat};
+use rustix::io::Errno;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Files of a process are small; mountinfo and cgroup.procs can be large. More than this is cut.
+const MAX_FILE: usize = 64 << 20;
+/// How much of a command line is worth keeping.
+const MAX_CMDLINE: usize = 4096;
+
+/// A procfs mount, held open.
+#[derive(Debug)]
+pub struct Proc {
+    dir: OwnedFd,
+}
+
+impl Proc {
+    /// Opens `path` and verifies that it is procfs (a container could have put something else there).
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is not procfs (statfs(2), `PROC_SUPER_MAGIC`).
+    pub fn open(path: &Path) -> Result<Self> {
+        let proc = Self::unverified(path)?;
+        let shown = path.display();
+        let stat = fstatfs(&proc.dir).call(|| format!("fstatfs(\"{shown}\")"))?;
+        if stat.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Error::failed(shown.to_string(), "not a proc file system")
+                .hint(format!("mount -t proc proc {shown}")));
+        }
+        Ok(proc)
+    }
+
+    /// Opens a directory that looks like procfs: for fixtures.
+    pub(crate) fn unverified(path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(CWD, path, flags, Mode::empty())
+            .call(|| format!("open(\"{}\", O_DIRECTORY)", path.display()))
+            .map_err(|e| e.on("/proc").hint("mount -t proc proc /proc"))?;
+        Ok(Self { dir })
+    }
+
+    /// All process ids, ascending.
+    ///
+    /// # Errors
+    /// getdents64(2)'s.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        // A directory stream has one position: open it anew, so that several lists can be made.
+        let dir = openat(&self.dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .call(|| "open(\"/proc\")")?;
+        numbers(dir.as_fd()).call(|| "getdents64(\"/proc\")")
+    }
+
+    /// The directory of a process, or one below it (`net` style relative path), as a path descriptor.
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    pub fn directory(&self, path: &str, listable: bool) -> io::Result<OwnedFd> {
+        let access = if listable { OFlags::RDONLY } else { OFlags::PATH };
+        Ok(openat(&self.dir, path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// Opens a file below the root for reading, following its magic link (`PID/ns/net`, `PID/root/…`).
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    pub fn open_at(&self, path: &str) -> io::Result<OwnedFd> {
+        Ok(openat(&self.dir, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
+    }
+
+    /// The bytes of a file, at most `limit`.
+    ///
+    /// # Errors
+    /// openat(2)'s and read(2)'s (ESRCH when the process went away in between).
+    pub fn bytes(&self, path: &str, limit: usize) -> io::Result<Vec<u8>> {
+        let file = self.open_at(path)?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0u8; 8192];
+        while bytes.len() < limit {
+            match rustix::io::read(&file, &mut buffer) {
+                Ok(0) => break,
+                Ok(n) => bytes.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        bytes.truncate(limit);
+        Ok(bytes)
+    }
+
+    /// A text file of lines; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// As [`Proc::bytes`].
+    pub fn text(&self, path: &str) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.bytes(path, MAX_FILE)?).into_owned())
+    }
+
+    /// A file of one line, safe to print: control characters and bytes that are not UTF-8 are escaped.
+    ///
+    /// # Errors
+    /// As [`Proc::bytes`].
+    pub fn line(&self, path: &str) -> io::Result<String> {
+        Ok(escape_bytes(self.bytes(path, MAX_CMDLINE)?.trim_ascii_end()))
+    }
+
+    /// The command line of a process, escaped and cut to 4 KiB; a kernel thread or zombie has none: `[comm]`.
+    pub fn command(&self, pid: u32) -> String {
+        let argv = self.bytes(&format!("{pid}/cmdline"), MAX_CMDLINE).unwrap_or_default();
+        let words: Vec<String> = argv.split(|b| *b == 0).map(escape_bytes).collect();
+        let text = words.join(" ").trim_end().to_string();
+        if !text.is_empty() {
+            return text;
+        }
+        self.line(&format!("{pid}/comm")).map_or(String::new(), |comm| format!("[{comm}]"))
+    }
+
+    /// Whether the process exists (and hidepid does not hide it).
+    pub fn exists(&self, pid: u32) -> bool {
+        rustix::fs::statat(&self.dir, pid.to_string(), rustix::fs::AtFlags::empty()).is_ok()
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// The entries of a directory that are numbers (pids, tids, descriptors), ascending.
+///
+/// # Errors
+/// getdents64(2)'s.
+pub fn numbers(dir: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 16 << 10];
+    let mut raw = RawDir::new(dir, &mut buffer);
+    let mut found = Vec::new();
+    while let Some(entry) = raw.next() {
+        if let Some(n) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
+            found.push(n);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Whether an error means that the process has ended, not that it is closed to us.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
+}
