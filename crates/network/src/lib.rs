@@ -1,1 +1,40 @@
-//! drydock-network.
+//! drydock-network: network namespaces, links, bridges, addresses, routes, NAT and published ports, over netlink only.
+//!
+//! - [`attach`]: a namespace to a bridge: lease, bridge, NAT, veth pair, address, route, published ports;
+//! - [`link`]: a veth pair between the host and a namespace; [`bridge`], [`nat`], [`publish`]: the parts alone;
+//! - [`netns`]: named namespaces as ip-netns(8) keeps them;
+//! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
+//! - [`show`]: what the kernel has;
+//! - [`netlink`], [`rtnl`], [`nft`]: our own small synchronous codec (netlink(7), rtnetlink(7), nf_tables).
+//!
+//! A namespace is entered only by a short-lived thread, which opens a netlink socket there and ends; the caller works
+//! through that descriptor and never leaves its own namespace.
+
+pub mod address;
+pub mod attach;
+pub mod bridge;
+pub mod detach;
+pub mod lease;
+pub mod link;
+pub mod name;
+pub mod nat;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod publish;
+pub mod rtnl;
+pub mod show;
+pub mod state;
+mod step;
+pub mod sysctl;
+
+pub use address::{InterfaceAddress, Mac, Subnet};
+pub use detach::{Links, remove, remove_with};
+pub use publish::Publish;
+pub use step::NetStep;
+
+/// Name of the default network and of its bridge.
+pub const DEFAULT_NETWORK: &str = "drydock0";
+
+/// The stage's name in errors, `--explain` and `--timings`.
+pub const STAGE: &str = "network";

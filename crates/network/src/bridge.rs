@@ -1,0 +1,230 @@
+//! Bridges: `ip link add br0 type bridge` with an address, up; kept until its holder lets go.
+
+use crate::address::{InterfaceAddress, Subnet};
+use crate::netlink::Batch;
+use crate::rtnl::{Link, NewBridge, Rtnl};
+use crate::state::{Network, Store};
+use crate::step::NetStep;
+use crate::{STAGE, lease, name};
+use drydock_core::{Ctx, Error, Object, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A bridge to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Who keeps it: it stays until this owner is removed, whether or not anything is attached.
+    pub owner: String,
+    /// Interface name; also the name of its network.
+    pub bridge: String,
+    /// The host's address on it, and the subnet.
+    pub address: InterfaceAddress,
+    /// MTU; the default route's if not given.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// Where leases and references are kept.
+    pub lease_dir: PathBuf,
+}
+
+/// A checked [`Request`].
+#[derive(Clone, Debug)]
+pub struct Plan {
+    request: Request,
+}
+
+/// The bridge that is there now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Name.
+    pub bridge: String,
+    /// The host's address.
+    pub address: InterfaceAddress,
+    /// MTU.
+    pub mtu: Option<u32>,
+    /// It was there already.
+    pub already: bool,
+    /// Owner that keeps it.
+    pub owner: String,
+}
+
+impl Request {
+    /// Checks everything that can be checked without the kernel.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`].
+    pub fn validate(&self) -> Result<Plan> {
+        name::check_owner(&self.owner)?;
+        name::check_interface("bridge", &self.bridge)?;
+        name::check_network(&self.bridge)?;
+        check_mtu(self.mtu)?;
+        Ok(Plan { request: self.clone() })
+    }
+}
+
+/// Refuses an MTU that Ethernet-like links cannot have.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`].
+pub fn check_mtu(mtu: Option<u32>) -> Result<()> {
+    match mtu {
+        Some(mtu) if !(576..=65535).contains(&mtu) => {
+            Err(Error::bad_input("MTU", format!("{mtu} is out of range (allowed: 576 to 65535)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Plan {
+    /// What will be done, in order.
+    pub fn steps(&self) -> Vec<NetStep> {
+        let r = &self.request;
+        vec![NetStep::Bridge {
+            name: r.bridge.clone(),
+            network: r.bridge.clone(),
+            address: Some(r.address.to_string()),
+        }]
+    }
+
+    /// Makes the bridge. Idempotent.
+    ///
+    /// # Errors
+    /// The name is another kind of link, the subnet overlaps a route, or the kernel refuses.
+    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
+        let r = &self.request;
+        let mut store = Store::lock(&r.lease_dir).map_err(|e| e.in_stage(STAGE))?;
+        let rtnl = Rtnl::here()?;
+        let subnet = r.address.subnet();
+        let there = find(&rtnl, &r.bridge)?;
+        let network = store.network(&r.bridge)?;
+        if let Some(known) = &network
+            && (known.subnet != subnet || known.gateway != Some(r.address.address()))
+            && there.is_some()
+        {
+            let has = known.gateway.map_or(known.subnet.to_string(), |g| known.subnet.with(g).to_string());
+            return Err(Error::failed(r.bridge.clone(), format!("has the address {has} already"))
+                .hint(format!("netsetup bridge del {}", r.bridge)));
+        }
+        if there.is_none() {
+            check_overlap(&rtnl, &mut store, subnet, &r.bridge)?;
+        }
+        let fresh = there.is_none();
+        let known = network.filter(|_| !fresh);
+        let mut network = known.unwrap_or_else(|| {
+            lease::new_network(&r.bridge, &r.bridge, subnet, Some(r.address.address()), fresh)
+        });
+        let held = network.holders.contains(&r.owner);
+        if !held {
+            network.holders.push(r.owner.clone());
+        }
+        ensure(&rtnl, &store, &network, r.mtu, there.as_ref(), true, ctx)?;
+        let link = find(&rtnl, &r.bridge)?;
+        Ok(Report {
+            bridge: r.bridge.clone(),
+            address: r.address,
+            mtu: link.and_then(|l| l.mtu),
+            already: held && !fresh,
+            owner: r.owner.clone(),
+        })
+    }
+}
+
+/// The bridge of this name; an error if the name is another kind of link.
+pub(crate) fn find(rtnl: &Rtnl, bridge: &str) -> Result<Option<Link>> {
+    match rtnl.link(bridge)? {
+        Some(link) if link.kind.as_deref() != Some("bridge") => {
+            let kind = link.kind.unwrap_or_else(|| "device".into());
+            Err(Error::bad_input(bridge, format!("is a {kind}, not a bridge")))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Makes the bridge with its address if it is missing, and saves the network. Returns its index and MTU. A bridge that
+/// somebody else made keeps its addresses, unless `readdress` asks for ours.
+pub(crate) fn ensure(
+    rtnl: &Rtnl,
+    store: &Store,
+    network: &Network,
+    mtu: Option<u32>,
+    there: Option<&Link>,
+    readdress: bool,
+    ctx: &Ctx<'_>,
+) -> Result<(u32, u32)> {
+    let address = network.gateway.map(|g| network.subnet.with(g));
+    let step = NetStep::Bridge {
+        name: network.bridge.clone(),
+        network: network.network.clone(),
+        address: address.map(|a| a.to_string()),
+    };
+    if let Some(link) = there {
+        let owned = network.made_bridge || readdress;
+        // Whoever uses the bridge must find it in its own journal: it may be the last user.
+        ctx.record(&Object::Bridge { name: network.bridge.clone(), network: network.network.clone() })?;
+        store.save_network(network)?;
+        if owned && let Some(address) = address {
+            let mut batch = Batch::new();
+            if !link.up {
+                batch.set_up(&link.name);
+            }
+            batch.add_address(link.index, address);
+            rtnl.execute(&batch)?;
+        }
+        return Ok((link.index, link.mtu.unwrap_or(1500)));
+    }
+    ctx.perform(&step, |_| {
+        store.save_network(network)?;
+        let mtu = mtu.map_or_else(|| rtnl.default_mtu(), Ok)?;
+        let mut batch = Batch::new();
+        let alias = name::network_tag(&network.network);
+        let mac = name::bridge_mac(&network.bridge);
+        batch.new_bridge(&NewBridge { name: &network.bridge, alias: &alias, mac, mtu });
+        rtnl.execute(&batch)?;
+        crate::sysctl::harden(&network.bridge);
+        let link = find(rtnl, &network.bridge)?.ok_or_else(|| gone(&network.bridge))?;
+        if let Some(address) = address {
+            let mut batch = Batch::new();
+            batch.add_address(link.index, address);
+            rtnl.execute(&batch)?;
+        }
+        Ok((link.index, mtu))
+    })
+}
+
+fn gone(bridge: &str) -> Error {
+    Error::failed(bridge, "the bridge vanished while it was set up")
+}
+
+/// Refuses a subnet that a route of the host or another network of ours has.
+pub(crate) fn check_overlap(rtnl: &Rtnl, store: &mut Store, subnet: Subnet, bridge: &str) -> Result<()> {
+    match overlap(rtnl, store, subnet, bridge)? {
+        None => Ok(()),
+        Some(what) => Err(Error::bad_input(format!("subnet {subnet}"), format!("overlaps {what}"))
+            .hint("choose another subnet")),
+    }
+}
+
+pub(crate) fn overlap(
+    rtnl: &Rtnl,
+    store: &mut Store,
+    subnet: Subnet,
+    bridge: &str,
+) -> Result<Option<String>> {
+    for network in store.networks()? {
+        if network.bridge != bridge && network.subnet.overlaps(subnet) {
+            return Ok(Some(format!("network '{}' ({})", network.network, network.subnet)));
+        }
+    }
+    let own = rtnl.link(bridge)?.map(|l| l.index);
+    for route in rtnl.routes()?.into_iter().filter(crate::rtnl::Route::is_ordinary) {
+        if let Some(to) = route.destination
+            && to.prefix() > 0
+            && to.overlaps(subnet)
+            && (route.output != own || own.is_none())
+        {
+            let link = route.output.map(|i| rtnl.link_by_index(i)).transpose()?.flatten();
+            let via = link.map_or(String::new(), |l| format!(" on {}", l.name));
+            return Ok(Some(format!("the host's route to {to}{via}")));
+        }
+    }
+    Ok(None)
+}

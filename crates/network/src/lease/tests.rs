@@ -1,0 +1,83 @@
+use super::*;
+use std::collections::HashSet;
+
+fn pool(subnet: &str) -> Network {
+    let subnet = Subnet::parse(subnet).unwrap();
+    new_network("n", "br", subnet, subnet.host(0), true)
+}
+
+const ALL: Alive<'static> = &|_| true;
+
+#[test]
+fn exhaustion_names_pool_and_holders() {
+    let mut n = pool("10.0.0.0/29");
+    for owner in ["a", "b", "c", "d", "e"] {
+        take(&mut n, owner, "eth0", None, ALL).unwrap();
+    }
+    let text = take(&mut n, "f", "eth0", None, ALL).unwrap_err().to_string();
+    assert!(
+        text.contains("10.0.0.0/29") && text.contains("all 5") && text.contains("a, b, c, d, e"),
+        "{text}"
+    );
+    // The dead one's address comes back, and only that.
+    let again = take(&mut n, "f", "eth0", None, &|o| o != "c").unwrap();
+    assert_eq!(again.to_string(), "10.0.0.4");
+}
+
+#[test]
+fn asked_addresses() {
+    let mut n = pool("10.0.0.0/29");
+    let ask = |n: &mut Network, owner: &str, a: &str| take(n, owner, "eth0", Some(a.parse().unwrap()), ALL);
+    assert!(ask(&mut n, "a", "10.0.0.3").is_ok());
+    assert!(ask(&mut n, "a", "10.0.0.3").is_ok());
+    assert_eq!(ask(&mut n, "b", "10.0.0.3").unwrap_err().exit_code(), 125);
+    assert_eq!(ask(&mut n, "b", "10.0.0.1").unwrap_err().exit_code(), 2);
+    assert_eq!(ask(&mut n, "b", "10.0.0.9").unwrap_err().exit_code(), 2);
+    assert_eq!(ask(&mut n, "b", "10.0.0.7").unwrap_err().exit_code(), 2);
+    assert_eq!(n.leases.len(), 1);
+}
+
+#[test]
+fn freed_addresses_return_late() {
+    let mut n = pool("10.0.0.0/24");
+    let first = take(&mut n, "a", "eth0", None, ALL).unwrap();
+    n.leases.clear();
+    assert_ne!(take(&mut n, "b", "eth0", None, ALL).unwrap(), first);
+}
+
+#[test]
+fn no_duplicate_among_100_threads() {
+    let dir = std::env::temp_dir().join(format!("drydock-lease-{}", std::process::id()));
+    let threads: Vec<_> = (0..100)
+        .map(|i| {
+            let dir = dir.clone();
+            std::thread::spawn(move || {
+                let mut store = Store::lock(&dir).unwrap();
+                let mut n = store.network("n").unwrap().unwrap_or_else(|| pool("10.0.0.0/24"));
+                let address = take(&mut n, &format!("owner{i}"), "eth0", None, ALL).unwrap();
+                store.save_network(&n).unwrap();
+                address
+            })
+        })
+        .collect();
+    let addresses: HashSet<IpAddr> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    assert_eq!(addresses.len(), 100);
+    assert_eq!(list(&dir).unwrap()[0].leases.len(), 100);
+    assert_eq!(reclaim(&dir, &|o| o == "owner7").unwrap().len(), 99);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_set_aside() {
+    let dir = std::env::temp_dir().join(format!("drydock-lease-bad-{}", std::process::id()));
+    drop(Store::lock(&dir).unwrap());
+    for bad in ["", "{", "[]", "\0\0", "{\"network\":1}"] {
+        std::fs::write(dir.join("net-n.json"), bad).unwrap();
+        let mut store = Store::lock(&dir).unwrap();
+        assert_eq!(store.network("n").unwrap(), None, "{bad}");
+        assert_eq!(store.set_aside.len(), 1);
+    }
+    std::os::unix::fs::symlink("/dev/zero", dir.join("host.json")).unwrap();
+    assert_eq!(Store::lock(&dir).unwrap().host, crate::state::Host::default());
+    std::fs::remove_dir_all(&dir).unwrap();
+}

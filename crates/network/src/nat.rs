@@ -1,0 +1,146 @@
+//! NAT for a subnet: forwarding on, masquerade of what leaves it, forward rules. Guide: `sysctl -w
+//! net.ipv4.ip_forward=1; iptables -t nat -A POSTROUTING -s SUBNET -j MASQUERADE`.
+
+use crate::address::Subnet;
+use crate::nft::{NewRule, Nft, rules, text};
+use crate::publish::forward_warnings;
+use crate::state::Store;
+use crate::step::NetStep;
+use crate::{STAGE, name, sysctl};
+use drydock_core::{Ctx, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// NAT for a subnet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Whose it is; [`default_owner`] if nobody's.
+    pub owner: String,
+    /// The subnet.
+    pub subnet: Subnet,
+    /// Where leases and references are kept.
+    pub lease_dir: PathBuf,
+}
+
+/// A checked [`Request`].
+#[derive(Clone, Debug)]
+pub struct Plan {
+    request: Request,
+}
+
+/// The NAT that is on now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Owner of the rules.
+    pub owner: String,
+    /// The subnet.
+    pub subnet: Subnet,
+    /// It was on already.
+    pub already: bool,
+    /// What may keep it from working.
+    pub warnings: Vec<String>,
+}
+
+/// The owner of NAT that was turned on for a subnet by itself.
+pub fn default_owner(subnet: Subnet) -> String {
+    format!("nat-{}", subnet.to_string().replace(['/', ':'], "-"))
+}
+
+impl Request {
+    /// Checks everything that can be checked without the kernel.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`].
+    pub fn validate(&self) -> Result<Plan> {
+        name::check_owner(&self.owner)?;
+        Ok(Plan { request: self.clone() })
+    }
+}
+
+impl Plan {
+    /// What will be done, in order.
+    pub fn steps(&self) -> Vec<NetStep> {
+        let r = &self.request;
+        let path = if r.subnet.address().is_ipv4() { sysctl::IP_FORWARD } else { sysctl::IP6_FORWARD };
+        vec![
+            NetStep::Forwarding { path: path.into(), previous: None },
+            NetStep::Rules { owner: r.owner.clone(), what: what(&name::tag(&r.owner), r.subnet) },
+        ]
+    }
+
+    /// Turns NAT on. Idempotent.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
+        let r = &self.request;
+        let mut store = Store::lock(&r.lease_dir).map_err(|e| e.in_stage(STAGE))?;
+        let nft = Nft::here()?;
+        let already = ensure(&mut store, &nft, &r.owner, &name::tag(&r.owner), r.subnet, true, ctx)?;
+        Ok(Report { owner: r.owner.clone(), subnet: r.subnet, already, warnings: forward_warnings(&nft) })
+    }
+}
+
+fn what(tag: &str, subnet: Subnet) -> String {
+    let rule = rules::masquerade(tag, subnet);
+    text::rule(&rule.expressions).replace(" counter packets 0 bytes 0", "")
+}
+
+/// Forwarding for `user`, and the subnet's rules with the comment `tag` where they are missing. True if all was there.
+pub(crate) fn ensure(
+    store: &mut Store,
+    nft: &Nft,
+    user: &str,
+    tag: &str,
+    subnet: Subnet,
+    masquerade: bool,
+    ctx: &Ctx<'_>,
+) -> Result<bool> {
+    let known = |store: &Store| store.host.sysctls.values().any(|s| s.users.iter().any(|u| u == user));
+    let before = known(store);
+    sysctl::enable_forwarding(store, user, subnet.address(), ctx)?;
+    let forwarded = before == known(store);
+    let there = nft.rules()?;
+    let ours = |wanted: &NewRule| there.iter().any(|r| r.is(wanted));
+    let mut add = Vec::new();
+    if masquerade {
+        add.extend(Some(rules::masquerade(tag, subnet)).filter(|r| !ours(r)));
+    }
+    // Their order matters: all or none.
+    let forward = rules::forward(tag, subnet);
+    if !forward.iter().all(ours) {
+        nft.delete_only(|r| forward.iter().any(|f| r.is(f)))?;
+        add.extend(forward);
+    }
+    if add.is_empty() {
+        // The rules are shared: this user must find them in its own journal too, it may be the last.
+        ctx.record(&drydock_core::Object::Nft { owner: user.to_string() })?;
+        return Ok(forwarded);
+    }
+    if !there.iter().any(|r| r.comment.as_deref() == Some(rules::GUARD_TAG)) {
+        add.insert(0, rules::guard());
+    }
+    let step = NetStep::Rules { owner: user.to_string(), what: what(tag, subnet) };
+    ctx.perform(&step, |_| nft.add(&add)).map(|()| false)
+}
+
+/// Turns NAT for one subnet of an owner off; forwarding too if nothing of the owner is left. Idempotent: false if it was
+/// not on.
+///
+/// # Errors
+/// The kernel's.
+pub fn off(owner: &str, subnet: Subnet, lease_dir: &std::path::Path, ctx: &Ctx<'_>) -> Result<bool> {
+    let mut store = Store::lock(lease_dir).map_err(|e| e.in_stage(STAGE))?;
+    let nft = Nft::here()?;
+    let tag = name::tag(owner);
+    let mut wanted = rules::forward(&tag, subnet);
+    wanted.push(rules::masquerade(&tag, subnet));
+    let deleted = ctx.perform(&NetStep::DeleteRules { tag: tag.clone() }, |_| {
+        nft.delete(|r| wanted.iter().any(|w| r.is(w)))
+    })?;
+    let left = nft.rules()?.iter().any(|r| r.comment.as_deref() == Some(tag.as_str()));
+    if !left && sysctl::release(&mut store, owner)? {
+        store.save_host()?;
+    }
+    Ok(deleted > 0)
+}

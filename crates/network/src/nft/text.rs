@@ -1,0 +1,90 @@
+//! Rules as text, close to nft(8)'s.
+
+use super::expr::{Base, Ct, Expr, Meta};
+use crate::address::from_octets;
+use crate::netlink::padded_text;
+
+/// What stands in register 1.
+enum Loaded<'a> {
+    Nothing,
+    Field(&'a Expr),
+}
+
+/// One rule as a line: `ip saddr 10.0.0.0/24 ip daddr != 10.0.0.0/24 counter packets 3 bytes 252 masquerade`.
+pub fn rule(expressions: &[Expr]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut loaded = Loaded::Nothing;
+    let mut mask: Option<&[u8]> = None;
+    let mut target: [Option<&[u8]>; 2] = [None, None];
+    for expr in expressions {
+        match expr {
+            Expr::Payload { .. } | Expr::Meta(_) | Expr::Ct(_) | Expr::DestinationType => {
+                loaded = Loaded::Field(expr);
+                mask = None;
+            }
+            Expr::Mask(m) => mask = Some(m),
+            Expr::Compare(differs, value) => {
+                if let Loaded::Field(field) = loaded
+                    && let Some(text) = comparison(field, mask, *differs, value)
+                {
+                    words.push(text);
+                }
+            }
+            Expr::Immediate(register, value) => {
+                let slot = if *register == 1 { 0 } else { 1 };
+                if let Some(slot) = target.get_mut(slot) {
+                    *slot = Some(value);
+                }
+            }
+            Expr::Counter { packets, bytes } => {
+                words.push(format!("counter packets {packets} bytes {bytes}"))
+            }
+            Expr::Verdict(1) => words.push("accept".into()),
+            Expr::Verdict(0) => words.push("drop".into()),
+            Expr::Verdict(code) => words.push(format!("verdict {code}")),
+            Expr::DestinationNat { .. } => {
+                let [address, port] = target;
+                let address = address.and_then(from_octets).map_or("?".to_string(), |a| a.to_string());
+                let address = if address.contains(':') { format!("[{address}]") } else { address };
+                let port = port.and_then(|p| p.first_chunk::<2>()).map(|p| u16::from_be_bytes(*p));
+                words.push(format!("dnat to {address}{}", port.map_or(String::new(), |p| format!(":{p}"))));
+            }
+            Expr::Masquerade => words.push("masquerade".into()),
+            Expr::Other(name) => words.push(format!("[{name}]")),
+        }
+    }
+    words.join(" ")
+}
+
+fn comparison(field: &Expr, mask: Option<&[u8]>, differs: bool, value: &[u8]) -> Option<String> {
+    let not = if differs { "!= " } else { "" };
+    match field {
+        // Implied by what follows.
+        Expr::Meta(Meta::Family | Meta::Transport) => None,
+        Expr::Meta(Meta::InputName) => Some(format!("iifname {not}\"{}\"", padded_text(value))),
+        Expr::Meta(Meta::OutputName) => Some(format!("oifname {not}\"{}\"", padded_text(value))),
+        Expr::Ct(Ct::State) => Some("ct state established,related".into()),
+        Expr::Ct(Ct::Status) => Some("ct status dnat".into()),
+        Expr::DestinationType => Some(format!("fib daddr type {not}local")),
+        Expr::Payload { base: Base::Transport, .. } => {
+            let port = value.first_chunk::<2>().map(|p| u16::from_be_bytes(*p))?;
+            Some(format!("th dport {not}{port}"))
+        }
+        Expr::Payload { base: Base::Network, offset, .. } => {
+            let (family, direction, size) = match offset {
+                12 => ("ip", "saddr", 4),
+                16 => ("ip", "daddr", 4),
+                8 => ("ip6", "saddr", 16),
+                _ => ("ip6", "daddr", 16),
+            };
+            let mut bytes = value.to_vec();
+            let prefix = mask.map_or(value.len() as u32 * 8, |m| m.iter().map(|b| b.count_ones()).sum());
+            bytes.resize(size, 0);
+            let address = from_octets(&bytes)?;
+            let whole = prefix as usize == size * 8;
+            let prefix = if whole { String::new() } else { format!("/{prefix}") };
+            Some(format!("{family} {direction} {not}{address}{prefix}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,121 @@
+//! Sysctls under /proc/sys/net, which show the calling thread's network namespace. Source: proc_sys(5), the kernel's
+//! Documentation/networking/ip-sysctl.rst.
+
+use crate::state::{Store, SysctlUse};
+use crate::step::NetStep;
+use drydock_core::error::CallExt;
+use drydock_core::{Ctx, Error, Result};
+use std::io::Write;
+use std::net::IpAddr;
+
+/// Forwarding of IPv4.
+pub const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// Forwarding of IPv6.
+pub const IP6_FORWARD: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// Reads a value, without its newline.
+///
+/// # Errors
+/// open(2)'s and read(2)'s.
+pub fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(path).call(|| format!("read({path:?})")).map(|v| v.trim().to_string())
+}
+
+/// Writes a value.
+///
+/// # Errors
+/// open(2)'s and write(2)'s; EROFS where /proc/sys is read-only.
+pub fn write(path: &str, value: &str) -> Result<()> {
+    let open = std::fs::OpenOptions::new().write(true).open(path);
+    open.and_then(|mut file| file.write_all(value.as_bytes())).call(|| format!("write({path:?}, {value:?})"))
+}
+
+/// Turns forwarding on for the family of `address`, for `owner`; remembers the value before the first user.
+///
+/// # Errors
+/// When the sysctl cannot be read or written.
+pub fn enable_forwarding(store: &mut Store, owner: &str, address: IpAddr, ctx: &Ctx<'_>) -> Result<()> {
+    let path = if address.is_ipv4() { IP_FORWARD } else { IP6_FORWARD };
+    enable(store, owner, path, ctx)
+}
+
+/// Lets packets from 127.0.0.1 out through `interface` and their answers in. The table's guard rule keeps others out.
+///
+/// # Errors
+/// As [`enable_forwarding`].
+pub fn enable_route_localnet(store: &mut Store, owner: &str, interface: &str, ctx: &Ctx<'_>) -> Result<()> {
+    enable(store, owner, &format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet"), ctx)
+}
+
+fn enable(store: &mut Store, owner: &str, path: &str, ctx: &Ctx<'_>) -> Result<()> {
+    let now = read(path)?;
+    let known = store.host.sysctls.get_mut(path);
+    let previous = match known {
+        Some(entry) => {
+            if !entry.users.iter().any(|u| u == owner) {
+                entry.users.push(owner.to_string());
+            } else if now == "1" {
+                return Ok(());
+            }
+            entry.previous.clone()
+        }
+        // It was on before anybody of ours came: not ours to turn off.
+        None if now == "1" => return Ok(()),
+        None => {
+            let users = vec![owner.to_string()];
+            let entry = SysctlUse { previous: now.clone(), set: "1".into(), users };
+            store.host.sysctls.insert(path.to_string(), entry);
+            now.clone()
+        }
+    };
+    ctx.perform(&NetStep::Forwarding { path: path.into(), previous: Some(previous) }, |_| {
+        store.save_host()?;
+        if now == "1" { Ok(()) } else { write(path, "1") }
+    })
+}
+
+/// Takes `owner` off every sysctl and restores those that nobody needs any more, unless somebody else has changed them
+/// meanwhile. The caller saves the store.
+///
+/// # Errors
+/// When a value cannot be written; an interface's sysctl that is gone with it is well.
+pub fn release(store: &mut Store, owner: &str) -> Result<bool> {
+    let mut changed = false;
+    let mut failure: Option<Error> = None;
+    store.host.sysctls.retain(|path, entry| {
+        let before = entry.users.len();
+        entry.users.retain(|u| u != owner);
+        changed |= entry.users.len() != before;
+        if !entry.users.is_empty() {
+            return true;
+        }
+        changed = true;
+        let ours = read(path).is_ok_and(|now| now == entry.set);
+        match if ours { write(path, &entry.previous) } else { Ok(()) } {
+            Ok(()) => false,
+            Err(e) => {
+                failure = Some(e);
+                true
+            }
+        }
+    });
+    match failure {
+        Some(e) => Err(e),
+        None => Ok(changed),
+    }
+}
+
+/// No router advertisements, no redirects: a neighbour must not give a container another gateway. Called by a thread
+/// that stands in the container's namespace; what is missing (a kernel without IPv6) is left out.
+pub fn harden(interface: &str) {
+    for (family, key, value) in [
+        ("ipv6", "accept_ra", "0"),
+        ("ipv6", "autoconf", "0"),
+        ("ipv6", "accept_redirects", "0"),
+        ("ipv4", "accept_redirects", "0"),
+        ("ipv4", "send_redirects", "0"),
+    ] {
+        // Best effort by design: the default of a forwarding or IPv6-less kernel is as safe.
+        let _ = write(&format!("/proc/sys/net/{family}/conf/{interface}/{key}"), value);
+    }
+}
