@@ -1,0 +1,98 @@
+//! add, move, freeze, thaw, kill, delete, cleanup.
+
+use crate::args::{Add, Cleanup, Delete, Move, Name};
+use crate::names::{guard_name, open_ours, pid, seconds};
+use drydock_cgroups::{Cgroup, Layout, check_name};
+use drydock_cli::{Explainer, Outcome};
+use drydock_core::text::escape;
+use drydock_core::{Ctx, Error, Result};
+use nix::errno::Errno;
+
+/// `cgroupctl add`.
+pub fn add(args: &Add) -> Outcome {
+    check_name(&args.name)?;
+    let pids = args.pids.iter().map(|p| pid(p)).collect::<Result<Vec<i32>>>()?;
+    let cgroup = Cgroup::open(&args.name, &Layout::detect()?)?;
+    for pid in &pids {
+        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            return Err(Error::failed(format!("process {pid}"), "no such process").in_stage("cgroup").into());
+        }
+    }
+    pids.into_iter().try_for_each(|pid| cgroup.add(pid))?;
+    Ok(0)
+}
+
+/// `cgroupctl move`.
+pub fn move_all(args: &Move) -> Outcome {
+    check_name(&args.from)?;
+    check_name(&args.to)?;
+    let layout = Layout::detect()?;
+    let from = Cgroup::open(&args.from, &layout)?;
+    let to = Cgroup::open(&args.to, &layout)?;
+    // Processes may fork while they are moved; children are born where their parents are.
+    for _ in 0..100 {
+        let pids = from.pids()?;
+        if pids.is_empty() {
+            return Ok(0);
+        }
+        for pid in pids {
+            match to.add(pid) {
+                // It has ended meanwhile.
+                Err(e) if e.errno() == Some(Errno::ESRCH as i32) => {}
+                other => other?,
+            }
+        }
+    }
+    let left = drydock_cgroups::describe_pids(&from.pids()?);
+    Err(Error::failed(format!("cgroup '{}'", escape(&args.from)), format!("still has {left}"))
+        .in_stage("cgroup")
+        .into())
+}
+
+/// `cgroupctl freeze`.
+pub fn freeze(args: &Name) -> Outcome {
+    open_ours(&args.name, &Layout::detect()?, "freeze")?.freeze()?;
+    Ok(0)
+}
+
+/// `cgroupctl thaw`.
+pub fn thaw(args: &Name) -> Outcome {
+    Cgroup::open(&args.name, &Layout::detect()?)?.thaw()?;
+    Ok(0)
+}
+
+/// `cgroupctl kill`.
+pub fn kill(args: &Name) -> Outcome {
+    open_ours(&args.name, &Layout::detect()?, "kill")?.kill()?;
+    Ok(0)
+}
+
+/// `cgroupctl delete`: what is gone already is fine.
+pub fn delete(args: &Delete) -> Outcome {
+    guard_name(&args.name, "delete")?;
+    let layout = Layout::detect()?;
+    let Some(cgroup) = open_if_there(&args.name, &layout)? else { return Ok(0) };
+    if args.recursive {
+        cgroup.remove_tree_if_empty()?
+    } else {
+        cgroup.remove_if_empty()?
+    }
+    Ok(0)
+}
+
+/// `cgroupctl cleanup`: what is gone already is fine.
+pub fn cleanup(args: &Cleanup) -> Outcome {
+    guard_name(&args.name, "clean up")?;
+    let timeout = seconds("--timeout", &args.timeout, 0.0, 3600.0)?;
+    let layout = Layout::detect()?;
+    let Some(cgroup) = open_if_there(&args.name, &layout)? else { return Ok(0) };
+    crate::names::guard_processes(&cgroup, &args.name, "clean up")?;
+    cgroup.clean_up(&Ctx::new(&Explainer { on: args.explain }, None), timeout)?;
+    Ok(0)
+}
+
+fn open_if_there(name: &str, layout: &Layout) -> Result<Option<Cgroup>> {
+    let dirs = layout.hierarchies().iter().filter(|h| h.name.is_none()).filter_map(|h| h.base.as_ref());
+    let cgroup = Cgroup::at(dirs.map(|base| base.join(name)))?;
+    Ok(cgroup.exists().then_some(cgroup))
+}
