@@ -1,6 +1,69 @@
-//! `container`.
+//! `container`: composes the stages into containers.
+//!
+//! [`request`] is what was asked, [`plan`] is that checked, [`parent`] and [`child`] carry it out, [`handshake`] is what
+//! they say to each other, [`cleanup`] takes everything away; [`commands`] are the verbs.
+
+pub mod attach;
+pub mod child;
+pub mod cleanup;
+pub mod commands;
+pub mod files;
+pub mod handshake;
+mod idmap;
+pub mod network;
+pub mod options;
+pub mod parent;
+pub mod plan;
+pub mod request;
+pub mod rootfs;
+pub mod session;
+pub mod signal;
+pub mod supervisor;
+mod userns;
+pub mod watch;
+
+use drydock_cli::Outcome;
+use drydock_cli::args::Parsed;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const AFTER_HELP: &str = "\
+Start here:  container run -- sh            a shell in a container of its own
+             container run --explain -- ls  the same, each step shown before it is done
+             container plan -- ls           the same, nothing touched
+             container doctor               what this machine can do
+
+Exit codes: the command's own; 128+n if signal n ended it; 125 container failed; 126 cannot execute; 127 not found; 2 usage.";
+
+/// Linux containers, one stage at a time
+#[derive(clap::Parser, Debug)]
+#[command(name = "container", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Cli {
+    /// Where containers' state is kept [default: /run/drydock, or $XDG_RUNTIME_DIR/drydock]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Verb {
+    /// Make a container and run a command in it
+    Run(Box<commands::run::Args>),
+}
 
 /// Entry point of `container`.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    drydock_cli::main("container", run)
+}
+
+fn run() -> Outcome {
+    let cli = match drydock_cli::parse::<Cli>()? {
+        Parsed::Args(cli) => cli,
+        Parsed::Done(code) => return Ok(code),
+    };
+    let store = commands::run::store(cli.root.as_deref())?;
+    match cli.verb {
+        Verb::Run(args) => commands::run::run(&args, &store),
+    }
 }

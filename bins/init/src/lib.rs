@@ -1,6 +1,18 @@
-//! `init`.
+//! `init`: PID 1. Sets up the inside of a container, reaps, forwards signals, keeps exit codes.
+//!
+//! [`inside`] is the library that `container` calls in its own child; [`options`] are the options both share.
+
+pub mod command;
+pub mod inside;
+pub mod options;
+pub mod reaper;
+mod spawn;
+mod steps;
+pub mod sysctl;
+
+use std::process::ExitCode;
 
 /// Entry point of `init`.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    drydock_cli::main("init", command::run)
 }

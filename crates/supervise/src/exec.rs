@@ -144,7 +144,7 @@ fn interpreter(path: &Path) -> Option<String> {
         let word = line.split(|b| b.is_ascii_whitespace()).find(|w| !w.is_empty())?;
         return Some(drydock_core::text::escape_bytes(word));
     }
-    elf_interpreter(&head).map(|bytes| drydock_core::text::escape_bytes(bytes))
+    elf_interpreter(&head).map(drydock_core::text::escape_bytes)
 }
 
 /// PT_INTERP of a 64-bit little-endian ELF whose headers are at its beginning, as linkers put them. Source: elf(5).

@@ -1,0 +1,157 @@
+//! Taking a container's objects away again: after it ended, when its making failed, and when its owner was killed.
+
+use drydock_bundle::state::start_time;
+use drydock_bundle::{Held, Life, Store};
+use drydock_cgroups::Cgroup;
+use drydock_core::error::CallExt;
+use drydock_core::{ContainerId, Ctx, Error, Journal, Object, Result, paths};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a cgroup's processes may take to die.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Removes everything that the journal of `dir` names, last made first; goes on after an error and returns the first.
+///
+/// # Errors
+/// What could not be removed.
+pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> Result<()> {
+    let objects = Journal::read(dir)?;
+    let mut first_error = None;
+    let mut keep = |result: Result<()>| {
+        if let Err(e) = result {
+            first_error.get_or_insert(e);
+        }
+    };
+    // Processes first: what they hold (namespaces, mounts, links) cannot go before them.
+    for object in objects.iter().rev() {
+        match object {
+            Object::Process { pid, start_time } => kill_process(*pid, *start_time),
+            Object::Cgroup { dirs } => keep(remove_cgroup(dirs)),
+            _ => {}
+        }
+    }
+    keep(crate::network::detach(id.as_str(), &objects, state_root, ctx));
+    for object in objects.iter().rev() {
+        match object {
+            Object::Mount { target } => keep(unmount(target)),
+            Object::Directory { path } => keep(remove_tree(path, dir)),
+            Object::File { path } => keep(remove_file(path, dir)),
+            _ => {}
+        }
+    }
+    match first_error {
+        Some(error) => Err(error.hint(format!("try again: container delete --force {id}"))),
+        None => Ok(()),
+    }
+}
+
+fn remove_cgroup(dirs: &[PathBuf]) -> Result<()> {
+    Cgroup::at(dirs.iter().cloned())?.remove(KILL_TIMEOUT)
+}
+
+/// Kills one process of ours, unless its pid has come to mean another.
+fn kill_process(pid: i32, start: u64) {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let Some(target) = Pid::from_raw(pid) else { return };
+    let Ok(pidfd) = pidfd_open(target, PidfdFlags::empty()) else { return };
+    // The descriptor is held: the pid cannot be given away between this look and the kill.
+    if start_time(pid) == Some(start) {
+        use std::os::fd::AsFd;
+        let _ = drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), nix::libc::SIGKILL);
+        let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let _ = nix::poll::poll(&mut fds, 5000u16);
+    }
+}
+
+fn unmount(target: &Path) -> Result<()> {
+    use nix::mount::{MntFlags, umount2};
+    loop {
+        match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => return Ok(()),
+            Err(e) => return Err(Error::call(format!("umount2({target:?}, MNT_DETACH)"), e)),
+        }
+    }
+}
+
+/// Is it below a place where only we make things?
+fn is_ours(path: &Path, state_dir: &Path) -> bool {
+    let plain = path.is_absolute() && !path.components().any(|c| c == std::path::Component::ParentDir);
+    let data = paths::data_root().ok().map(|root| root.join("containers"));
+    plain && (path.starts_with(state_dir) || data.is_some_and(|data| path.starts_with(&data) && path != data))
+}
+
+fn remove_tree(path: &Path, state_dir: &Path) -> Result<()> {
+    if !is_ours(path, state_dir) {
+        return Err(Error::failed(path.display().to_string(), "is in the journal but is not ours; left alone"));
+    }
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::call(format!("unlink({path:?})"), e)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path, state_dir: &Path) -> Result<()> {
+    if !is_ours(path, state_dir) {
+        return Err(Error::failed(path.display().to_string(), "is in the journal but is not ours; left alone"));
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::call(format!("unlink({path:?})"), e)),
+        _ => Ok(()),
+    }
+}
+
+/// Forgets a container: its journal has been undone, only its directory is left. Renamed first, so that a death in the
+/// middle leaves a name that cannot be a container's.
+///
+/// # Errors
+/// rename, unlink and rmdir errors.
+pub fn forget(store: &Store, id: &ContainerId) -> Result<()> {
+    let dir = store.dir(id);
+    let gone = store.root().join(format!("@gone-{}-{id}", std::process::id()));
+    match std::fs::rename(&dir, &gone) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.call(|| format!("rename({dir:?}, {gone:?})"))?,
+    }
+    store.remove(&gone)
+}
+
+/// Directories that a [`forget`] was killed over.
+pub fn half_forgotten(store: &Store) -> Vec<PathBuf> {
+    let Ok(listing) = std::fs::read_dir(store.root()) else { return Vec::new() };
+    let ours = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("@gone-"));
+    listing.flatten().map(|entry| entry.path()).filter(ours).collect()
+}
+
+/// What became of a container that nobody owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Somebody owns it, or it is a finished container's record.
+    Fine,
+    /// It was made by hand with the stage tools; only its maker knows whether it is still wanted.
+    ByHand,
+    /// Its owner died before it could clean up.
+    Leaked,
+}
+
+/// Judges a container. The lock comes back with [`Verdict::Leaked`], so that nobody else removes it at the same time.
+///
+/// # Errors
+/// When its lock cannot be opened.
+pub fn judge(store: &Store, entry: &drydock_bundle::Entry) -> Result<(Verdict, Option<Held>)> {
+    // A lock file that is missing was never taken, or is gone with the rest; asking must not make one.
+    let made = entry.dir.join("lock").exists();
+    let Some(held) = (if made { store.try_own(&entry.id)? } else { None }) else {
+        let by_hand = !made && entry.dir.join(drydock_core::journal::FILE).exists() && entry.state.is_err();
+        let verdict = match (made, by_hand) {
+            (true, _) => Verdict::Fine,
+            (false, true) => Verdict::ByHand,
+            (false, false) => Verdict::Leaked,
+        };
+        return Ok((verdict, None));
+    };
+    let finished = entry.state.as_ref().is_ok_and(|s| s.status == Life::Stopped);
+    let clean = Journal::read(&entry.dir).is_ok_and(|objects| objects.is_empty());
+    if finished && clean { Ok((Verdict::Fine, None)) } else { Ok((Verdict::Leaked, Some(held))) }
+}

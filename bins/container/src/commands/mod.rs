@@ -1,0 +1,3 @@
+//! The verbs of `container`, one a file.
+
+pub mod run;

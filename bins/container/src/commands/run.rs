@@ -1,0 +1,135 @@
+//! `container run`: make a container, run a command in it, wait, take everything away again.
+
+use crate::options::Options;
+use crate::parent::{self, Running, Streams};
+use crate::plan::Plan;
+use crate::request::Request;
+use crate::session;
+use crate::watch::{self, Show, Watch};
+use drydock_bundle::{State, Store};
+use drydock_cli::Outcome;
+use drydock_core::{Result, paths};
+use drydock_supervise::Blocked;
+use drydock_supervise::exec::utf8_words;
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Arguments of `container run`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub options: Options,
+    /// Print each step before it is done: stage, system call, why
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
+    /// Print the wall time of each stage at the end; with =FILE write it there as JSON
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, help_heading = "Output")]
+    pub timings: Option<Option<PathBuf>>,
+    /// Report as JSON (on standard error, or with -d on standard output)
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// The command and its arguments [default: /bin/sh]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs a container; the exit code is the command's.
+///
+/// # Errors
+/// Bad input before anything is touched; the stage that failed, with everything taken away again.
+pub fn run(args: &Args, store: &Store) -> Outcome {
+    let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
+    let show = Show { steps: args.explain, stages: false, timings: args.timings.is_some() || args.json };
+    let watch = Watch::new(show);
+    let plan = plan(&args.options, &command, store, &watch)?;
+    for lack in plan.outside.cgroup.iter().flat_map(|c| c.lacking()) {
+        drydock_cli::output::warn("container", lack);
+    }
+    if args.options.detach {
+        return Ok(crate::supervisor::detach(plan, store, watch, args.json)?);
+    }
+    let (state, watch) = foreground(plan, store, watch)?;
+    report(args, &state, &watch)?;
+    Ok(state.ended.map_or(0, drydock_core::exit::Ended::code))
+}
+
+/// The plan of these options, with the default root file system built if it is needed.
+///
+/// # Errors
+/// Bad input, before anything is touched.
+pub fn plan(options: &Options, command: &[String], store: &Store, watch: &Watch) -> Result<Plan> {
+    let request = Request::from_options(options, command, store.root())?;
+    // Checked before the default root is built: bad input must leave no trace.
+    let checked = request.clone().validate()?;
+    match request.rootfs.ensure(&drydock_core::Ctx::new(watch, None))? {
+        Some(lower) if lower != request.rootfs.path() => request.with_lower(lower).validate(),
+        _ => Ok(checked),
+    }
+}
+
+/// Runs in the foreground with the caller's streams.
+///
+/// # Errors
+/// The stage that failed, or why the command could not be executed.
+pub fn foreground(plan: Plan, store: &Store, watch: Watch) -> Result<(State, Watch)> {
+    let interactive = plan.outside.request.interactive;
+    let terminal = plan.outside.request.inside.terminal;
+    let signals = Blocked::all()?;
+    let streams = Streams { child: [session::standard_input(interactive || terminal)?, None, None] };
+    let mut running = parent::create(plan, store, streams, &watch)?;
+    if let Err(error) = running.exec(&watch) {
+        running.abandon(store, &watch);
+        return Err(error);
+    }
+    let ended = wait(&mut running, &signals, interactive)?;
+    let state = running.finish(store, ended, &watch)?;
+    Ok((state, watch))
+}
+
+fn wait(running: &mut Running, signals: &Blocked, interactive: bool) -> Result<drydock_core::exit::Ended> {
+    match running.console.take() {
+        Some(master) => session::relay(&running.child, running.is_pid_1, signals, &master, interactive),
+        None => drydock_supervise::Supervised::new(&running.child, running.is_pid_1).wait(signals),
+    }
+}
+
+/// `--timings` and `--json`.
+fn report(args: &Args, state: &State, watch: &Watch) -> Result<()> {
+    let stages = watch.stages();
+    let total = watch.elapsed();
+    if args.json {
+        let report = json!({
+            "id": state.id,
+            "exit_code": state.ended.map(drydock_core::exit::Ended::code),
+            "oom_killed": state.oom_killed,
+            "addresses": state.addresses,
+            "lacking": state.lacking,
+            "stages": stages,
+            "total_us": u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
+        });
+        drydock_cli::output::print_error_line(&report.to_string());
+    }
+    match &args.timings {
+        Some(Some(file)) => write_timings(file, &json!({ "id": state.id, "stages": stages })),
+        Some(None) => {
+            drydock_cli::output::print_error_text(&watch::table(&stages, total));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn write_timings(file: &std::path::Path, timings: &serde_json::Value) -> Result<()> {
+    use drydock_core::error::CallExt;
+    std::fs::write(file, format!("{timings:#}\n")).call(|| format!("write({file:?})")).map_err(|e| e.on("--timings"))
+}
+
+/// The store of `--root`, `DRYDOCK_ROOT`, or the default place.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] for a relative path.
+pub fn store(root: Option<&std::path::Path>) -> Result<Store> {
+    paths::state_root(root).map(Store::at)
+}

@@ -1,0 +1,100 @@
+//! The network stage of a container: from its options to [`drydock_network`]'s requests.
+
+use crate::options::Options;
+use drydock_core::{ContainerId, Ctx, Object, Result};
+use drydock_network::attach;
+use drydock_network::{DEFAULT_NETWORK, InterfaceAddress, Publish, Subnet};
+use serde::Serialize;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// The default network's addresses.
+const DEFAULT_SUBNET: &str = "10.88.0.0/16";
+
+/// How a container is attached to a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// The network's name.
+    pub network: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// Its subnet; the first address is the bridge's.
+    pub subnet: Subnet,
+    /// An address that was asked for.
+    pub address: Option<InterfaceAddress>,
+    /// Published ports.
+    pub publish: Vec<Publish>,
+    /// No default route and no NAT.
+    pub internal: bool,
+}
+
+impl Attachment {
+    /// From the options.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] for an address or a port that cannot be.
+    pub fn from_options(options: &Options) -> Result<Self> {
+        let (network, bridge, subnet, internal) = match &options.attach {
+            Some(other) => (other.network.clone(), other.bridge.clone(), other.subnet.clone(), other.internal),
+            None => (DEFAULT_NETWORK.into(), DEFAULT_NETWORK.into(), DEFAULT_SUBNET.into(), false),
+        };
+        let subnet = Subnet::parse(&subnet)?;
+        let address = match &options.ip {
+            Some(text) if text.contains('/') => Some(InterfaceAddress::parse_as("--ip", text)?),
+            Some(text) => Some(InterfaceAddress::parse_as("--ip", &format!("{text}/{}", subnet.prefix()))?),
+            None => None,
+        };
+        let publish = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
+        let attachment = Self { network, bridge, subnet, address, publish, internal };
+        // Checks addresses against the subnet and ports against each other, before anything is touched.
+        attachment.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/")).validate()?;
+        Ok(attachment)
+    }
+
+    /// The request for a namespace that exists now.
+    pub fn request(&self, id: &ContainerId, netns: PathBuf, state_root: &Path) -> attach::Request {
+        attach::Request {
+            owner: id.to_string(),
+            netns,
+            network: self.network.clone(),
+            bridge: self.bridge.clone(),
+            subnet: self.subnet,
+            gateway: self.subnet.host(1),
+            address: self.address,
+            interface: "eth0".into(),
+            default_route: !self.internal,
+            nat: !self.internal,
+            publish: self.publish.clone(),
+            lease_dir: lease_dir(state_root),
+            ..attach::Request::default()
+        }
+    }
+}
+
+/// Where leases are kept: beside the containers, under a name that no container can have.
+pub fn lease_dir(state_root: &Path) -> PathBuf {
+    state_root.join("@networks")
+}
+
+/// Takes away what a container has on the host's network.
+///
+/// # Errors
+/// The first object that could not be removed.
+pub fn detach(id: &str, objects: &[Object], state_root: &Path, ctx: &Ctx<'_>) -> Result<()> {
+    let ours = |o: &&Object| {
+        matches!(
+            o,
+            Object::Link { .. } | Object::Bridge { .. } | Object::Lease { .. } | Object::Nft { .. } | Object::Sysctl { .. }
+                | Object::NetworkNamespace { .. }
+        )
+    };
+    if !objects.iter().any(|o| ours(&o)) {
+        return Ok(());
+    }
+    drydock_network::remove(id, objects, &lease_dir(state_root), ctx)
+}
+
+/// The addresses of a report.
+pub fn addresses(report: &attach::Report) -> Vec<IpAddr> {
+    vec![report.address.address()]
+}

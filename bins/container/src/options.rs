@@ -1,0 +1,94 @@
+//! The options of `container run` and `container plan`.
+
+use drydock_init::options::Options as Inside;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Options of a container.
+#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// The container's name [default: random]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Directory that becomes the root file system [default: one made of the host's own programs, under an overlay]
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Run in the background; print the id
+    #[arg(short = 'd', long)]
+    pub detach: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// Keep standard input open
+    #[arg(short = 'i', long)]
+    pub interactive: bool,
+    /// CPUs, such as 0.5 (cpu.max)
+    #[arg(long, value_name = "CPUS", help_heading = "Limits")]
+    pub cpus: Option<String>,
+    /// CPU weight under contention, 1 to 10000 (cpu.weight)
+    #[arg(long, value_name = "WEIGHT", help_heading = "Limits")]
+    pub cpu_weight: Option<u64>,
+    /// Memory, such as 100M (memory.max)
+    #[arg(short = 'm', long, value_name = "SIZE", help_heading = "Limits")]
+    pub memory: Option<String>,
+    /// Swap beyond that memory (memory.swap.max)
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub swap: Option<String>,
+    /// Processes [default: 4096] (pids.max)
+    #[arg(long, visible_alias = "pids-limit", value_name = "N", help_heading = "Limits", allow_hyphen_values = true)]
+    pub pids: Option<String>,
+    /// none, host, bridge or ns:PATH [default: bridge as root, else none] (network_namespaces(7))
+    #[arg(long, visible_alias = "network", value_name = "MODE", help_heading = "Network")]
+    pub net: Option<String>,
+    /// Publish a port: [HOSTIP:]PORT:PORT[/tcp|udp]; on 127.0.0.1 unless HOSTIP is given
+    #[arg(short = 'p', long, value_name = "SPEC", help_heading = "Network")]
+    pub publish: Vec<String>,
+    /// Address on the bridge, within its subnet
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    pub ip: Option<String>,
+    /// Name server in the container's resolv.conf
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    pub dns: Vec<String>,
+    /// Line for the container's /etc/hosts: NAME:ADDRESS
+    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
+    pub add_host: Vec<String>,
+    /// host, auto (65536 ids of its own), or INSIDE:OUTSIDE:COUNT [default: host as root, else auto] (user_namespaces(7))
+    #[arg(long, value_name = "MAP", help_heading = "Namespaces")]
+    pub userns: Option<String>,
+    /// TYPE=new|host|PATH for pid, ipc, uts, cgroup, time (namespaces(7))
+    #[arg(long, value_name = "TYPE=WHICH", help_heading = "Namespaces")]
+    pub ns: Vec<String>,
+    /// KEY=VALUE kept with the container
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Signal that asks the container to stop [default: TERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub inside: Inside,
+    /// More /etc/hosts lines and networks than flags can say; `container up` sets them.
+    #[arg(skip)]
+    pub attach: Option<Attach>,
+    /// Labels set by `container up`.
+    #[arg(skip)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A network other than the default one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Its name.
+    pub network: String,
+    /// Its bridge's interface name.
+    pub bridge: String,
+    /// Its subnet, `10.89.0.0/24`.
+    pub subnet: String,
+    /// No way out of it.
+    pub internal: bool,
+}

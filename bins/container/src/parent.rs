@@ -1,0 +1,338 @@
+//! The orchestrator: a container's life as an ordered list. See the arrow table in `handshake`.
+
+use crate::child::{self, Child};
+use crate::cleanup;
+use crate::handshake::{Channel, Message, failed};
+use crate::plan::{Outside, Plan};
+use crate::request::Network;
+use crate::watch::Watch;
+use drydock_bundle::state::start_time;
+use drydock_bundle::{Held, Life, State, Store};
+use drydock_cgroups::Cgroup;
+use drydock_core::error::CallExt;
+use drydock_core::exit::Ended;
+use drydock_core::sys::process::{self, clone_child};
+use drydock_core::{Ctx, Error, Journal, Object, Result};
+use drydock_namespaces::{Kind, Set, join};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A container whose command runs (or is about to: [`Running::exec`]).
+pub struct Running {
+    /// Its first process.
+    pub child: process::Child,
+    /// The pty's master, with `-t`.
+    pub console: Option<OwnedFd>,
+    /// Its state as last written.
+    pub state: State,
+    /// Whether its first process is PID 1 of a pid namespace of its own.
+    pub is_pid_1: bool,
+    dir: PathBuf,
+    channel: Channel,
+    _held: Held,
+}
+
+/// Where the container's standard streams go.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// The child's ends: input, output, error; `None` keeps the caller's.
+    pub child: [Option<OwnedFd>; 3],
+}
+
+/// Makes everything up to the point of no return: state, cgroup, process, network, mounts. On failure everything made is
+/// taken away again, and the state is as if nothing had been tried.
+///
+/// # Errors
+/// The stage that failed.
+pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Result<Running> {
+    let id = plan.outside.request.id.clone();
+    watch.announce("state", &format!("record and journal of '{id}' in {}", store.dir(&id).display()));
+    let (dir, held) = store.create(&id)?;
+    let made = Maker { store, watch, dir: dir.clone() }.make(plan, streams, held);
+    if made.is_err() {
+        // The first error is the one to report; what cannot be removed now is found by gc.
+        let _ = cleanup::undo(&id, &dir, store.root(), &Ctx::new(watch, None));
+        let _ = cleanup::forget(store, &id);
+    }
+    made
+}
+
+struct Maker<'a> {
+    store: &'a Store,
+    watch: &'a Watch,
+    dir: PathBuf,
+}
+
+impl Maker<'_> {
+    fn make(&self, plan: Plan, streams: Streams, held: Held) -> Result<Running> {
+        let Plan { outside: plan, inside } = plan;
+        let mut state = first_state(&plan);
+        state.write(&self.dir)?;
+        let journal = Journal::create(&self.dir)?;
+        let ctx = Ctx::new(self.watch, Some(&journal));
+        self.root(&plan, &ctx)?;
+        plan.request.files.write()?;
+        let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
+        let (channel, child) = self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal)?;
+        let mut running = Running {
+            child,
+            console: None,
+            state,
+            is_pid_1: plan.request.namespaces.new.contains(Kind::Pid),
+            dir: self.dir.clone(),
+            channel,
+            _held: held,
+        };
+        let prepared = self.prepare(&mut running, &plan, &ctx);
+        if prepared.is_err() {
+            // The rollback below removes the cgroup; without one the child must be ended here.
+            let _ = drydock_core::sys::signal::pidfd_kill(std::os::fd::AsFd::as_fd(&running.child.pidfd), nix::libc::SIGKILL);
+            let _ = drydock_supervise::wait_exit(&running.child);
+        }
+        prepared.map(|()| running)
+    }
+
+    /// The directories of the overlay; the overlay itself is mounted inside, where nothing can leak.
+    fn root(&self, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
+        if let crate::rootfs::Source::Layered { layers, target, .. } = &plan.request.rootfs {
+            self.watch.announce("rootfs", &format!("overlay over {}", plan.request.rootfs.path().display()));
+            ctx.record(&Object::Directory { path: layers.clone() })?;
+            for dir in [&layers.join("upper"), &layers.join("work"), target] {
+                std::fs::create_dir_all(dir).call(|| format!("mkdir({dir:?})")).map_err(|e| e.in_stage("rootfs"))?;
+            }
+            crate::idmap::own_layers(layers, &plan.request.namespaces)?;
+        }
+        Ok(())
+    }
+
+    fn cgroup(&self, plan: &Outside, state: &mut State, ctx: &Ctx<'_>) -> Result<Option<Cgroup>> {
+        let Some(stage) = &plan.cgroup else { return Ok(None) };
+        self.watch.announce("cgroup", &format!("{} with its limits", stage.name()));
+        let report = stage.apply(ctx)?;
+        state.lacking.extend(report.lacking);
+        state.cgroup = report.dirs;
+        if state.cgroup.is_empty() {
+            return Ok(None);
+        }
+        Cgroup::at(state.cgroup.iter().cloned()).map(Some)
+    }
+
+    /// The one clone: straight into the namespaces, and on v2 into the cgroup.
+    fn start(
+        &self,
+        inside: drydock_init::inside::Plan,
+        plan: &Outside,
+        state: &mut State,
+        cgroup: Option<&Cgroup>,
+        streams: Streams,
+        journal: &Journal,
+    ) -> Result<(Channel, process::Child)> {
+        let namespaces = &plan.request.namespaces;
+        self.watch.announce("clone", &plan.clone_step().call);
+        let (here, there) = Channel::pair()?;
+        let files = cgroup.map(Cgroup::join_files).transpose()?.unwrap_or_default();
+        let target = cgroup.map(Cgroup::clone_target).transpose()?.flatten();
+        let join = join::Request { targets: namespaces.join.clone(), skip_shared: true }.plan()?;
+        // The pid and time namespaces are those of the caller's children: taken before the clone.
+        let (before, after) = join.split([Kind::Pid, Kind::Time].into_iter().collect());
+        before.apply(&Ctx::new(self.watch, None))?;
+        let show = self.watch.show();
+        let child = Child {
+            inside,
+            join: Some(after),
+            cgroup: files,
+            wait_to_begin: namespaces.new.contains(Kind::User) || !show.nothing(),
+            channel: there,
+            streams: streams.child,
+            tied: true,
+            show,
+            stderr: child::keep_stderr(show),
+        };
+        let kinds: Set = namespaces.new.without(Kind::Cgroup).without(Kind::Time);
+        let step = plan.clone_step();
+        let started = std::time::Instant::now();
+        if self.watch.show().steps {
+            drydock_core::Observer::before(self.watch, &step);
+        }
+        let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), || child.run())
+            .call(|| step.call.clone())
+            .map_err(|e| drydock_namespaces::create::explain(e, kinds).in_stage("clone"))?;
+        self.watch.count(&step, started.elapsed());
+        state.pid = Some(child.pid);
+        state.start_time = start_time(child.pid);
+        if let Some(start_time) = state.start_time {
+            journal.record(&Object::Process { pid: child.pid, start_time })?;
+        }
+        Ok((here, child))
+    }
+
+    /// From the clone to the point of no return.
+    fn prepare(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
+        let namespaces = &plan.request.namespaces;
+        if namespaces.new.contains(Kind::User) {
+            drydock_namespaces::idmap::write_maps(running.child.pid, &namespaces.uid_map, &namespaces.gid_map, ctx)?;
+        }
+        let waits = namespaces.new.contains(Kind::User) || !self.watch.show().nothing();
+        let explained = !self.watch.show().nothing();
+        // When explaining, the network comes first, so that the lines do not mix.
+        if explained {
+            self.network(running, plan, ctx)?;
+        }
+        if waits {
+            self.watch.announce("inside", "mounts, pivot_root, host name, privileges");
+            running.say(&Message::Begin)?;
+        }
+        if !explained {
+            self.network(running, plan, ctx)?;
+        }
+        running.hear(self.watch)?;
+        running.state.status = Life::Created;
+        Ok(())
+    }
+
+    fn network(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
+        let Network::Bridge(attachment) = &plan.request.network else { return Ok(()) };
+        self.watch.announce("network", &format!("veth to bridge {}, address, route, NAT", attachment.bridge));
+        let netns = PathBuf::from(format!("/proc/{}/ns/net", running.child.pid));
+        let report = attachment.request(&plan.request.id, netns, self.store.root()).validate()?.apply(ctx)?;
+        let addresses = crate::network::addresses(&report);
+        plan.request.files.write_hosts(&addresses)?;
+        running.state.addresses = vec![report.address.to_string()];
+        running.state.lacking.extend(report.warnings);
+        Ok(())
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+fn first_state(plan: &Outside) -> State {
+    let request = &plan.request;
+    State {
+        version: drydock_bundle::state::VERSION,
+        id: request.id.clone(),
+        status: Life::Creating,
+        pid: None,
+        start_time: None,
+        created: now(),
+        finished: None,
+        ended: None,
+        oom_killed: false,
+        command: request.inside.args.clone(),
+        rootfs: request.rootfs.path().to_path_buf(),
+        hostname: request.inside.hostname.clone(),
+        cgroup: plan.cgroup.as_ref().map(|c| c.dirs().to_vec()).unwrap_or_default(),
+        network: request.network.mode(),
+        addresses: Vec::new(),
+        ports: match &request.network {
+            Network::Bridge(attachment) => attachment.publish.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        },
+        network_name: match &request.network {
+            Network::Bridge(attachment) => Some(attachment.network.clone()),
+            _ => None,
+        },
+        detached: request.detach,
+        terminal: request.inside.terminal,
+        remove: request.remove,
+        stop: request.stop,
+        labels: request.labels.clone(),
+        lacking: Vec::new(),
+        error: None,
+    }
+}
+
+impl Running {
+    fn say(&self, message: &Message) -> Result<()> {
+        match self.channel.send(message) {
+            // The child has said why it went; that is the error to report.
+            Err(e) if e.errno() == Some(nix::libc::EPIPE) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Listens to the child until it is ready.
+    fn hear(&mut self, watch: &Watch) -> Result<()> {
+        loop {
+            match self.channel.receive()? {
+                Some((Message::Ready, _)) => return Ok(()),
+                Some((Message::Console, Some(master))) => self.console = Some(master),
+                Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
+                Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+                Some(_) => {}
+                None => return Err(self.died()),
+            }
+        }
+    }
+
+    fn died(&self) -> Error {
+        let how = match drydock_supervise::wait_exit(&self.child) {
+            Ok(Ended::Signaled(9)) if self.oom_killed() => {
+                return Error::failed("container", "its first process was killed for want of memory before it could start")
+                    .hint("give it more --memory");
+            }
+            Ok(Ended::Signaled(signal)) => format!("was ended by {}", crate::signal::name(i32::from(signal))),
+            Ok(Ended::Exited(code)) => format!("ended with code {code}"),
+            Err(_) => "has gone".to_string(),
+        };
+        Error::failed("container", format!("its first process {how} before it executed the command"))
+    }
+
+    /// The point of no return: writes the state, lets the child execute the command, and waits until it has.
+    ///
+    /// # Errors
+    /// Why the command could not be executed (kind: exit 126 or 127).
+    pub fn exec(&mut self, watch: &Watch) -> Result<()> {
+        self.state.status = Life::Running;
+        self.state.write(&self.dir)?;
+        self.say(&Message::Exec)?;
+        loop {
+            match self.channel.receive()? {
+                None => return Ok(()),
+                Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
+                Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The container's directory.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    fn oom_killed(&self) -> bool {
+        Cgroup::at(self.state.cgroup.iter().cloned())
+            .is_ok_and(|group| group.stats().memory.and_then(|m| m.oom_kill).is_some_and(|n| n > 0))
+    }
+
+    /// The end: takes everything away and writes how it ended, or nothing at all with `--rm`.
+    ///
+    /// # Errors
+    /// What could not be removed; gc finds it.
+    pub fn finish(mut self, store: &Store, ended: Ended, watch: &Watch) -> Result<State> {
+        self.state.oom_killed = self.oom_killed();
+        self.state.ended = Some(ended);
+        self.state.finished = Some(now());
+        self.state.status = Life::Stopped;
+        let ctx = Ctx::new(watch, None);
+        cleanup::undo(&self.state.id, &self.dir, store.root(), &ctx)?;
+        if self.state.remove {
+            cleanup::forget(store, &self.state.id)?;
+        } else {
+            self.state.write(&self.dir)?;
+            let journal = self.dir.join(drydock_core::journal::FILE);
+            std::fs::remove_file(&journal).call(|| format!("unlink({journal:?})"))?;
+        }
+        Ok(self.state)
+    }
+
+    /// Gives up after [`Running::exec`] failed: nothing of the container stays.
+    pub fn abandon(self, store: &Store, watch: &Watch) {
+        let _ = drydock_supervise::wait_exit(&self.child);
+        let _ = cleanup::undo(&self.state.id, &self.dir, store.root(), &Ctx::new(watch, None));
+        let _ = cleanup::forget(store, &self.state.id);
+    }
+}

@@ -1,0 +1,112 @@
+//! A container's plan: every stage checked, nothing touched. Printed by `plan` and `--explain`, carried out by `parent`.
+
+use crate::request::{Network, Request};
+use drydock_core::{Result, Step};
+use drydock_init::inside;
+use drydock_namespaces::Kind;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// The checked stages.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the parent does.
+    pub outside: Outside,
+    /// What the container's first process does.
+    pub inside: inside::Plan,
+}
+
+/// The parent's stages.
+#[derive(Debug)]
+pub struct Outside {
+    /// What was asked.
+    pub request: Request,
+    /// The cgroup stage.
+    pub cgroup: Option<drydock_cgroups::Plan>,
+}
+
+impl Request {
+    /// Checks every stage.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] for what was asked wrongly, [`drydock_core::Kind::Failed`] for what this
+    /// machine cannot do.
+    pub fn validate(self) -> Result<Plan> {
+        let inside = self.inside.clone().validate()?;
+        let cgroup = match &self.cgroup {
+            Some(request) => Some(request.clone().validate(&drydock_cgroups::Layout::detect()?)?),
+            None => None,
+        };
+        Ok(Plan { outside: Outside { request: self, cgroup }, inside })
+    }
+}
+
+impl Plan {
+    /// Every step, in the order in which it is done. The network's come between the clone and the inside.
+    ///
+    /// # Errors
+    /// When the network's plan cannot be made.
+    pub fn steps(&self, state_root: &Path) -> Result<Vec<Step>> {
+        let mut steps = vec![self.state_step(state_root)];
+        steps.extend(self.outside.cgroup.iter().flat_map(drydock_cgroups::Plan::steps));
+        steps.push(self.outside.clone_step());
+        if let Network::Bridge(attachment) = &self.outside.request.network {
+            let netns = "/proc/PID/ns/net".into();
+            steps.extend(attachment.request(&self.outside.request.id, netns, state_root).validate()?.steps());
+        }
+        steps.extend(self.inside.steps());
+        Ok(steps)
+    }
+
+    fn state_step(&self, state_root: &Path) -> Step {
+        let id = &self.outside.request.id;
+        let dir = state_root.join(id);
+        Step {
+            stage: "state".into(),
+            call: format!("mkdir({dir:?}, 0700); flock(\"lock\", LOCK_EX)"),
+            why: "the container's record and journal; one winner for one name".into(),
+            man: "flock(2)".into(),
+            undo: Some(format!("container delete {id}")),
+        }
+    }
+
+    /// Each stage's request, as JSON.
+    pub fn to_json(&self) -> Value {
+        let request = &self.outside.request;
+        let stage = |name: &str, value: Value| json!({ "stage": name, "request": value });
+        let mut stages = vec![
+            stage("state", json!({ "id": request.id, "labels": request.labels, "remove": request.remove, "detach": request.detach })),
+            stage("rootfs", json!(request.rootfs)),
+            stage("files", json!(request.files)),
+        ];
+        stages.extend(request.cgroup.iter().map(|cgroup| stage("cgroup", json!(cgroup))));
+        stages.push(stage("namespaces", json!(request.namespaces)));
+        stages.push(stage("network", json!(request.network)));
+        let mut inside = json!(request.inside);
+        let mounts = inside.get_mut("mounts").map(Value::take).unwrap_or(Value::Null);
+        let security = inside.get_mut("security").map(Value::take).unwrap_or(Value::Null);
+        if let Some(map) = inside.as_object_mut() {
+            map.remove("mounts");
+            map.remove("security");
+        }
+        stages.push(stage("mounts", mounts));
+        stages.push(stage("security", security));
+        stages.push(stage("process", inside));
+        json!({ "id": request.id, "stages": stages })
+    }
+}
+
+impl Outside {
+    /// The clone as it will be called.
+    pub fn clone_step(&self) -> Step {
+        let new = self.request.namespaces.new.without(Kind::Cgroup).without(Kind::Time);
+        let into = if self.cgroup.is_some() { "|CLONE_INTO_CGROUP" } else { "" };
+        Step {
+            stage: "clone".into(),
+            call: format!("clone3({{flags={}|CLONE_PIDFD{into}, exit_signal=SIGCHLD}})", new.flag_names()),
+            why: "one process, born in its namespaces and its cgroup".into(),
+            man: "clone3(2)".into(),
+            undo: None,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! A container as it was asked for: each stage's request. Made from options; nothing is touched.
+
+use crate::options::Options;
+use crate::rootfs;
+use drydock_cgroups::{IfExists, Limits};
+use drydock_core::{ContainerId, Error, Result};
+use drydock_init::inside;
+use drydock_init::options::Surroundings;
+use drydock_mounts::InjectedFile;
+use drydock_namespaces::join::Source;
+use drydock_namespaces::{IdMap, Kind, Set};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Which namespaces are made, joined and mapped.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Namespaces {
+    /// Made new.
+    pub new: Set,
+    /// Joined by path.
+    pub join: Vec<(Kind, Source)>,
+    /// User id map of a new user namespace.
+    pub uid_map: Vec<IdMap>,
+    /// Group id map.
+    pub gid_map: Vec<IdMap>,
+}
+
+/// How the container is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// A namespace with nothing but `lo`.
+    None,
+    /// The host's own.
+    Host,
+    /// A veth pair to a bridge.
+    Bridge(crate::network::Attachment),
+    /// An existing namespace, which is not deleted with the container.
+    Namespace(PathBuf),
+}
+
+impl Network {
+    /// As it is shown and written down.
+    pub fn mode(&self) -> String {
+        match self {
+            Network::None => "none".into(),
+            Network::Host => "host".into(),
+            Network::Bridge(_) => "bridge".into(),
+            Network::Namespace(path) => format!("ns:{}", path.display()),
+        }
+    }
+}
+
+/// Everything that was asked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Request {
+    /// The container's name.
+    pub id: ContainerId,
+    /// Its root file system.
+    pub rootfs: rootfs::Source,
+    /// Its cgroup; `None` only where cgroups cannot be used at all.
+    pub cgroup: Option<drydock_cgroups::Request>,
+    /// Its namespaces.
+    pub namespaces: Namespaces,
+    /// Its network.
+    pub network: Network,
+    /// Files of its own: /etc/hosts, /etc/hostname, /etc/resolv.conf.
+    pub files: crate::files::Request,
+    /// What its first process does.
+    pub inside: inside::Request,
+    /// Runs in the background.
+    pub detach: bool,
+    /// Keeps standard input.
+    pub interactive: bool,
+    /// Removed at the end.
+    pub remove: bool,
+    /// Stop signal and seconds.
+    pub stop: (i32, u64),
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The default limit on processes: enough for every service, small for a fork bomb.
+const DEFAULT_PIDS: u64 = 4096;
+
+impl Request {
+    /// The request that these options make. `state_root` is where the container's files will be.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] naming the option.
+    pub fn from_options(options: &Options, command: &[String], state_root: &Path) -> Result<Self> {
+        let id = match &options.name {
+            Some(name) => ContainerId::parse(name)?,
+            None => ContainerId::random(),
+        };
+        let root = nix::unistd::geteuid().is_root();
+        let mut namespaces = namespaces(options, root)?;
+        let network = network(options, &mut namespaces, root)?;
+        let source = rootfs::Source::from_options(options, &id, state_root)?;
+        let mut inside = options.inside.clone();
+        let uts_is_new = namespaces.new.contains(Kind::Uts);
+        if !uts_is_new && inside.hostname.is_some() {
+            return Err(Error::bad_input("--hostname", "needs a uts namespace (allowed: without --ns uts=host)"));
+        }
+        if uts_is_new && inside.hostname.is_none() {
+            inside.hostname = Some(default_hostname(&id));
+        }
+        let userns = namespaces.new.contains(Kind::User);
+        let around = Surroundings {
+            root: Some(source.root(userns)),
+            new_network: namespaces.new.contains(Kind::Network),
+            new_cgroup: namespaces.new.contains(Kind::Cgroup),
+            user_namespace: userns,
+            id: Some(id.to_string()),
+        };
+        let command = if command.is_empty() { source.default_command() } else { command.to_vec() };
+        let mut inside = inside.request(&command, around)?;
+        let files = crate::files::Request::new(&id, state_root, inside.hostname.as_deref(), options, &network)?;
+        if let Some(mounts) = &mut inside.mounts {
+            mounts.files.extend(files.injected(&source).into_iter().map(|(destination, path)| InjectedFile {
+                destination,
+                source: path,
+            }));
+        }
+        Ok(Self {
+            cgroup: Some(drydock_cgroups::Request {
+                name: format!("{}/{id}", drydock_cgroups::SHARED_PARENT),
+                limits: limits(options)?,
+                if_exists: IfExists::Fail,
+                lenient: true,
+                make_leaf: false,
+            }),
+            id,
+            rootfs: source,
+            namespaces,
+            network,
+            files,
+            inside,
+            detach: options.detach,
+            interactive: options.interactive,
+            remove: options.rm,
+            stop: stop(options)?,
+            labels: labels(options)?,
+        })
+    }
+}
+
+impl Request {
+    /// The same over another shared directory.
+    #[must_use]
+    pub fn with_lower(mut self, lower: PathBuf) -> Self {
+        self.rootfs.set_lower(lower);
+        let userns = self.namespaces.new.contains(Kind::User);
+        if let Some(mounts) = &mut self.inside.mounts {
+            let readonly = mounts.root.readonly;
+            mounts.root = self.rootfs.root(userns);
+            mounts.root.readonly = readonly;
+        }
+        self
+    }
+}
+
+/// The id, made a host name: at most 63 bytes, letters, digits, `-`, `.`.
+fn default_hostname(id: &ContainerId) -> String {
+    id.as_str().chars().take(63).map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}
+
+fn limits(options: &Options) -> Result<Limits> {
+    let size = |option: &str, text: &Option<String>| {
+        text.as_ref().map(|text| Limits::parse_size(option, text)).transpose()
+    };
+    let limits = Limits {
+        cpu: options.cpus.as_deref().map(Limits::parse_cpus).transpose()?,
+        cpu_weight: options.cpu_weight,
+        memory_max: size("--memory", &options.memory)?,
+        swap_max: size("--swap", &options.swap)?,
+        pids_max: match &options.pids {
+            Some(text) if text == "-1" => None,
+            Some(text) => Some(Limits::parse_count("--pids", text)?),
+            None => Some(DEFAULT_PIDS),
+        },
+        ..Limits::default()
+    };
+    if limits.swap_max.is_some() && limits.memory_max.is_none() {
+        return Err(Error::bad_input("--swap", "needs --memory (swap is counted beyond the memory limit)"));
+    }
+    Ok(limits)
+}
+
+fn namespaces(options: &Options, root: bool) -> Result<Namespaces> {
+    let kinds = [Kind::Mount, Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Cgroup];
+    let mut result = Namespaces { new: kinds.into_iter().collect(), ..Namespaces::default() };
+    let mut seen = Set::EMPTY;
+    for word in &options.ns {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
+        let bad = |why: &str| Error::bad_input("--ns", format!("'{shown}': {why}"));
+        let (kind, which) = word.split_once('=').ok_or_else(|| bad("not TYPE=WHICH (allowed: such as pid=host)"))?;
+        let kind: Kind = kind.parse()?;
+        if matches!(kind, Kind::Mount | Kind::User | Kind::Network) {
+            return Err(bad("mount is always new; for user see --userns, for network --net"));
+        }
+        if !seen.insert(kind) {
+            return Err(bad("named twice"));
+        }
+        match which {
+            "new" => result.new = result.new.with(kind),
+            "host" => result.new = result.new.without(kind),
+            path if path.starts_with('/') => {
+                drydock_namespaces::NamespaceId::of_path(Path::new(path), Some(kind))?;
+                result.new = result.new.without(kind);
+                result.join.push((kind, Source::Path(PathBuf::from(path))));
+            }
+            _ => return Err(bad("(allowed: new, host, or the absolute path of a namespace file)")),
+        }
+    }
+    crate::userns::decide(options.userns.as_deref(), root, &mut result)?;
+    Ok(result)
+}
+
+fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result<Network> {
+    let fallback = if root { "bridge" } else { "none" };
+    let mode = options.net.as_deref().unwrap_or(fallback);
+    let bridged = mode == "bridge";
+    if !bridged && !options.publish.is_empty() {
+        return Err(Error::bad_input("--publish", format!("needs --net bridge, not '{}'", drydock_core::text::escape(mode))));
+    }
+    if !bridged && options.ip.is_some() {
+        return Err(Error::bad_input("--ip", "needs --net bridge"));
+    }
+    match mode {
+        "none" => {
+            namespaces.new.insert(Kind::Network);
+            Ok(Network::None)
+        }
+        "host" => Ok(Network::Host),
+        "bridge" if root => {
+            namespaces.new.insert(Kind::Network);
+            Ok(Network::Bridge(crate::network::Attachment::from_options(options)?))
+        }
+        "bridge" => Err(Error::bad_input("--net", "'bridge' needs root: only it may add links to the host's network")
+            .hint("--net none, or --net host")),
+        other => match other.strip_prefix("ns:") {
+            Some(path) if path.starts_with('/') => {
+                let path = PathBuf::from(path);
+                drydock_namespaces::NamespaceId::of_path(&path, Some(Kind::Network))?;
+                namespaces.join.push((Kind::Network, Source::Path(path.clone())));
+                Ok(Network::Namespace(path))
+            }
+            _ => {
+                let shown = drydock_core::text::shorten(&drydock_core::text::escape(other), 60);
+                Err(Error::bad_input("--net", format!("'{shown}' (allowed: none, host, bridge, ns:/absolute/path)")))
+            }
+        },
+    }
+}
+
+fn stop(options: &Options) -> Result<(i32, u64)> {
+    let signal = options.stop_signal.as_deref().map(crate::signal::parse).transpose()?;
+    Ok((signal.unwrap_or(nix::libc::SIGTERM), options.stop_timeout.unwrap_or(10)))
+}
+
+fn labels(options: &Options) -> Result<BTreeMap<String, String>> {
+    let mut labels = options.labels.clone();
+    for word in &options.label {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        if key.is_empty() || word.len() > 4096 || word.contains('\0') {
+            let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
+            return Err(Error::bad_input("--label", format!("'{shown}' (allowed: KEY=VALUE, at most 4096 bytes)")));
+        }
+        labels.insert(key.to_string(), value.to_string());
+    }
+    Ok(labels)
+}

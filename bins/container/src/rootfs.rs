@@ -1,0 +1,129 @@
+//! Which root file system a container gets: a directory as it is, or the default one under an overlay.
+
+use crate::options::Options;
+use drydock_core::{ContainerId, Ctx, Error, Result, paths};
+use drydock_mounts::{Overlay, Root};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Where the root comes from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A directory of the caller's, used as it is: what the container writes stays there.
+    Directory(PathBuf),
+    /// A directory shared read-only under an overlay of the container's own.
+    Layered {
+        /// The shared directory.
+        lower: PathBuf,
+        /// It is the default root file system, to be built if it is not there.
+        default: bool,
+        /// Where the overlay's upper and work directories are.
+        layers: PathBuf,
+        /// Where the overlay is mounted, in the container's own mount namespace.
+        target: PathBuf,
+    },
+}
+
+impl Source {
+    /// From `--rootfs`, or the default.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] when DIR cannot be a root file system.
+    pub fn from_options(options: &Options, id: &ContainerId, state_root: &Path) -> Result<Self> {
+        match &options.rootfs {
+            Some(dir) => Ok(Source::Directory(checked(dir)?)),
+            None => {
+                let data = paths::data_root()?;
+                Ok(Source::Layered {
+                    lower: drydock_images::default_path(&data),
+                    default: true,
+                    layers: data.join("containers").join(id),
+                    target: state_root.join(id).join("rootfs"),
+                })
+            }
+        }
+    }
+
+    /// The lower directory, or the directory itself.
+    pub fn path(&self) -> &Path {
+        match self {
+            Source::Directory(path) => path,
+            Source::Layered { lower, .. } => lower,
+        }
+    }
+
+    /// As the mounts stage wants it.
+    pub fn root(&self, user_namespace: bool) -> Root {
+        match self {
+            Source::Directory(path) => Root::directory(path),
+            Source::Layered { lower, layers, target, .. } => Root {
+                path: target.clone(),
+                overlay: Some(Overlay {
+                    lower: vec![lower.clone()],
+                    upper: layers.join("upper"),
+                    work: layers.join("work"),
+                    // What a container wrote does not outlive a crash of the machine: no sync at the end.
+                    volatile: true,
+                    userxattr: user_namespace,
+                }),
+                ..Root::default()
+            },
+        }
+    }
+
+    /// The command when none is given: a shell.
+    pub fn default_command(&self) -> Vec<String> {
+        vec!["/bin/sh".to_string()]
+    }
+
+    /// Builds the default root file system if it is not there or older than its sources.
+    ///
+    /// # Errors
+    /// See [`drydock_images::default_rootfs`].
+    pub fn ensure(&self, ctx: &Ctx<'_>) -> Result<Option<PathBuf>> {
+        match self {
+            Source::Layered { default: true, .. } => {
+                Ok(Some(drydock_images::default_rootfs(&paths::data_root()?, ctx)?.path))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The same with the directory that [`Source::ensure`] found.
+    pub fn set_lower(&mut self, found: PathBuf) {
+        if let Source::Layered { lower, .. } = self {
+            *lower = found;
+        }
+    }
+}
+
+/// A directory that may become a root: there, a directory, not the host's own root.
+fn checked(dir: &Path) -> Result<PathBuf> {
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(&dir.to_string_lossy()), 200);
+    let bad = |why: &str| Err(Error::bad_input("--rootfs", format!("'{shown}' {why}")));
+    if dir.as_os_str().is_empty() {
+        return bad("is empty (allowed: a directory)");
+    }
+    let real = match std::fs::canonicalize(dir) {
+        Ok(real) => real,
+        Err(e) => {
+            let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
+            return bad(&format!("cannot be used: {why}"));
+        }
+    };
+    let Ok(meta) = std::fs::metadata(&real) else { return bad("cannot be read") };
+    if !meta.is_dir() {
+        return bad("is not a directory");
+    }
+    use std::os::unix::fs::MetadataExt;
+    let host = std::fs::metadata("/").map(|m| (m.dev(), m.ino())).ok();
+    if host == Some((meta.dev(), meta.ino())) {
+        return bad("is the host's own root file system (allowed: a directory of its own)");
+    }
+    match std::fs::read_dir(&real).map(|mut entries| entries.next().is_none()) {
+        Err(_) => bad("cannot be read"),
+        Ok(true) => bad("is empty: there is no program in it to run (make one: rootfs new DIR; rootfs copy DIR /bin/sh)"),
+        Ok(false) => Ok(real),
+    }
+}

@@ -1,0 +1,121 @@
+//! Who watches the steps of a container: `--explain` prints each before it is done, `--timings` adds up the stages.
+
+use drydock_cli::watch::explain_line;
+use drydock_core::{Observer, Step};
+use serde::Serialize;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Show {
+    /// Each step with its call, before it is done.
+    pub steps: bool,
+    /// One line a stage, when it begins.
+    pub stages: bool,
+    /// Time is measured.
+    pub timings: bool,
+}
+
+impl Show {
+    /// Nothing at all: no text is made.
+    pub fn nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Wall time of one stage.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageTime {
+    /// Its name.
+    pub stage: String,
+    /// When its first step began, since the start, in microseconds.
+    pub start_us: u64,
+    /// The sum of its steps, in microseconds.
+    pub wall_us: u64,
+    /// How many steps it had.
+    pub steps: usize,
+}
+
+/// Prints and measures.
+#[derive(Debug)]
+pub struct Watch {
+    show: Show,
+    started: Instant,
+    stages: RefCell<Vec<StageTime>>,
+}
+
+impl Watch {
+    /// Starts the clock.
+    pub fn new(show: Show) -> Self {
+        Self { show, started: Instant::now(), stages: RefCell::new(Vec::new()) }
+    }
+
+    /// What is shown.
+    pub fn show(&self) -> Show {
+        self.show
+    }
+
+    /// Since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The stages so far, in the order in which they began.
+    pub fn stages(&self) -> Vec<StageTime> {
+        self.stages.borrow().clone()
+    }
+
+    /// A step that another process has done (and shown).
+    pub fn count(&self, step: &Step, took: Duration) {
+        let mut stages = self.stages.borrow_mut();
+        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        match stages.iter_mut().find(|s| s.stage == step.stage) {
+            Some(stage) => {
+                stage.wall_us += micros(took);
+                stage.steps += 1;
+            }
+            None => stages.push(StageTime {
+                stage: step.stage.to_string(),
+                start_us: micros(self.started.elapsed().saturating_sub(took)),
+                wall_us: micros(took),
+                steps: 1,
+            }),
+        }
+    }
+
+    /// A line for a stage that begins, if stages are shown.
+    pub fn announce(&self, stage: &str, what: &str) {
+        if self.show.stages {
+            drydock_cli::output::print_error_line(&format!("==> {stage:<10} {}", drydock_core::text::escape(what)));
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn wants(&self) -> bool {
+        !self.show.nothing()
+    }
+
+    fn before(&self, step: &Step) {
+        if self.show.steps {
+            drydock_cli::output::print_error_line(&explain_line(step));
+        }
+    }
+
+    fn after(&self, step: &Step, took: Duration, _: bool) {
+        self.count(step, took);
+    }
+}
+
+/// The stages as a table.
+pub fn table(stages: &[StageTime], total: Duration) -> String {
+    let millis = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
+    let mut rows: Vec<Vec<String>> = stages
+        .iter()
+        .map(|s| vec![s.stage.clone(), millis(s.start_us), millis(s.wall_us), s.steps.to_string()])
+        .collect();
+    let total = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
+    rows.push(vec!["total".into(), millis(0), millis(total), stages.iter().map(|s| s.steps).sum::<usize>().to_string()]);
+    drydock_cli::output::table(&["STAGE", "START ms", "WALL ms", "STEPS"], &rows)
+}

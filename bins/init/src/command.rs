@@ -1,0 +1,67 @@
+//! The command line of `init`.
+
+use crate::options::Options;
+use drydock_cli::Outcome;
+use drydock_cli::args::Parsed;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const AFTER_HELP: &str = "\
+The guide's init.sh, line by line:
+  mount -t proc, sysfs, tmpfs, devtmpfs   init --unshare mount,pid --root DIR -- sh   (all of them, and safer ones)
+  hostname $(cat /etc/hostname)           init --unshare uts --hostname NAME -- …
+  exec /bin/sh                            init --exec … -- /bin/sh     (without --exec init stays as PID 1 and reaps)
+
+As a plain init for a container image (like tini): init -- COMMAND. It forwards every signal to the command, reaps every
+orphan, and exits with the command's code, or 128+n if signal n ended it; 126 not executable, 127 not found, 125 its own
+failure, 2 bad usage. See pid_namespaces(7), pivot_root(2), capabilities(7), seccomp(2).";
+
+/// PID 1 of a container: sets up the inside, runs COMMAND, reaps zombies, forwards signals
+#[derive(clap::Parser, Debug)]
+#[command(name = "init", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub struct Args {
+    /// Make these namespaces first and run as PID 1 in them: mount,pid,uts,ipc,net,cgroup,user,time (unshare(2))
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub unshare: Vec<String>,
+    /// Make DIR the root file system, with proc, sys, dev, tmp and the like in it (pivot_root(2); needs --unshare mount)
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Become the command instead of staying as PID 1
+    #[arg(long, conflicts_with = "reaper")]
+    pub exec: bool,
+    /// Apply the container's default capabilities, seccomp profile and no_new_privs even without --root
+    #[arg(long)]
+    pub confine: bool,
+    /// Reap orphans although not PID 1 (PR_SET_CHILD_SUBREAPER)
+    #[arg(short = 's', long)]
+    pub subreaper: bool,
+    /// Forward signals to the command's whole process group
+    #[arg(short = 'g', long)]
+    pub group: bool,
+    /// Milliseconds that other processes may take after the command has ended: SIGTERM, then SIGKILL
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    pub grace: u64,
+    /// The container's name, for its session keyring
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Print each step before it is done
+    #[arg(long)]
+    pub explain: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub inside: Options,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs `init`.
+///
+/// # Errors
+/// See [`crate::spawn::run`].
+pub fn run() -> Outcome {
+    match drydock_cli::parse::<Args>()? {
+        Parsed::Done(code) => Ok(code),
+        Parsed::Args(args) => Ok(crate::spawn::run(&args)?),
+    }
+}

@@ -1,0 +1,221 @@
+//! The inside of a container, set up by its own first process: namespaces' contents, mounts, host name, privileges,
+//! and at last the command. `container` runs this after its clone, `init` after its own: one production path.
+
+use crate::steps::InsideStep;
+use drydock_core::error::CallExt;
+use drydock_core::{Ctx, Error, Explain, Observer, Result, Step};
+use drydock_security::user;
+use drydock_supervise::exec::Command;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What is asked of the inside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Host name; `None` leaves it.
+    pub hostname: Option<String>,
+    /// NIS domain name; `None` leaves it.
+    pub domainname: Option<String>,
+    /// Make a cgroup namespace once the process is in its cgroup, so that the cgroup is its root.
+    pub cgroup_namespace: bool,
+    /// Bring `lo` up: the network namespace is new.
+    pub loopback: bool,
+    /// Lead a new session, so that the caller's terminal cannot be reached.
+    pub session: bool,
+    /// Give the command a pseudoterminal of its own.
+    pub terminal: bool,
+    /// Namespaced sysctls, `net.ipv4.ip_forward` or `net/ipv4/ip_forward`, and their values.
+    pub sysctls: BTreeMap<String, String>,
+    /// Mounts; `None` keeps the mount namespace as it is.
+    pub mounts: Option<drydock_mounts::Request>,
+    /// Capabilities, seccomp, rlimits, …; its `user` is replaced by `user` below.
+    pub security: drydock_security::Request,
+    /// `UID[:GID]` or `NAME[:GROUP]`, looked up in the root file system.
+    pub user: Option<String>,
+    /// Working directory inside; made if missing.
+    pub workdir: String,
+    /// The command.
+    pub args: Vec<String>,
+    /// Its whole environment, `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Stay as PID 1: reap, forward signals, pass on the exit code.
+    pub reaper: bool,
+}
+
+/// A checked [`Request`]; nothing is touched yet.
+#[derive(Debug)]
+pub struct Plan {
+    request: Request,
+    mounts: Option<drydock_mounts::Plan>,
+    security: drydock_security::Plan,
+    command: Command,
+}
+
+/// Whoever made this process and waits for it.
+pub trait Peer {
+    /// The pty's master, for whoever shows the terminal.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    fn console(&self, master: BorrowedFd<'_>) -> Result<()>;
+    /// Everything but the last is done: say so, and wait for the word.
+    ///
+    /// # Errors
+    /// When the peer has gone: then nothing may be executed.
+    fn ready(&self) -> Result<()>;
+    /// Who watches the steps.
+    fn observer(&self) -> &dyn Observer;
+}
+
+impl Request {
+    /// Checks everything that can be checked before anything is touched.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] naming the option.
+    pub fn validate(self) -> Result<Plan> {
+        if let Some(name) = &self.hostname {
+            check_hostname("--hostname", name)?;
+        }
+        if let Some(name) = &self.domainname {
+            check_hostname("--domainname", name)?;
+        }
+        if !self.workdir.starts_with('/') || self.workdir.contains('\0') {
+            let shown = drydock_core::text::escape(&self.workdir);
+            return Err(Error::bad_input("--workdir", format!("'{shown}' (allowed: an absolute path)")));
+        }
+        for (key, value) in &self.sysctls {
+            crate::sysctl::check(key, value)?;
+        }
+        if let Some(user) = &self.user {
+            user::check_spec(user)?;
+        }
+        let command = Command::new(&self.args, &self.env)?;
+        let mounts = self.mounts.clone().map(drydock_mounts::Request::validate).transpose()?;
+        let security = self.security.clone().validate()?;
+        Ok(Plan { request: self, mounts, security, command })
+    }
+}
+
+/// A host name: 1 to 64 bytes of printable ASCII without blanks. Source: hostname(7), uname(2).
+fn check_hostname(option: &str, name: &str) -> Result<()> {
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if (1..=64).contains(&name.len()) && name.chars().all(ok) {
+        return Ok(());
+    }
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 70);
+    Err(Error::bad_input(option, format!("'{shown}' is not a host name (allowed: 1 to 64 of A-Z a-z 0-9 - . _)")))
+}
+
+impl Plan {
+    /// What was asked.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The steps in the order in which they are done.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = self.early().iter().map(Explain::explain).collect();
+        if let Some(mounts) = &self.mounts {
+            steps.extend(mounts.steps());
+        }
+        steps.extend(self.late().iter().map(Explain::explain));
+        steps.extend(self.security.steps());
+        steps.push(InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper }.explain());
+        steps
+    }
+
+    fn early(&self) -> Vec<InsideStep> {
+        let request = &self.request;
+        let mut steps = Vec::new();
+        if request.cgroup_namespace {
+            steps.push(InsideStep::CgroupNamespace);
+        }
+        if request.session {
+            steps.push(InsideStep::Session);
+        }
+        if request.loopback {
+            steps.push(InsideStep::Loopback);
+        }
+        steps.extend(request.hostname.clone().map(InsideStep::Hostname));
+        steps.extend(request.domainname.clone().map(InsideStep::Domainname));
+        // Through the host's /proc, before the container's own is mounted and made read-only; the kernel takes the
+        // writer's namespaces.
+        steps.extend(request.sysctls.iter().map(|(k, v)| InsideStep::Sysctl(k.clone(), v.clone())));
+        steps
+    }
+
+    fn late(&self) -> Vec<InsideStep> {
+        let terminal = self.request.terminal.then_some(InsideStep::Terminal);
+        let workdir = self.mounts.as_ref().map(|_| InsideStep::Workdir(self.request.workdir.clone()));
+        terminal.into_iter().chain(workdir).collect()
+    }
+
+    /// Carries the plan out in the process that becomes the container's first. Returns only if it failed.
+    ///
+    /// Privileges: those of the steps, in the process's own namespaces; all of them are given up on the way.
+    pub fn enter(&mut self, peer: &dyn Peer) -> Error {
+        match self.prepare(peer).and_then(|reaper| self.finish(peer, reaper)) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    /// Everything up to the point of no return.
+    fn prepare(&mut self, peer: &dyn Peer) -> Result<Option<OwnedFd>> {
+        let ctx = Ctx::new(peer.observer(), None);
+        // What a container could otherwise read of us through /proc: our descriptors, our memory (CVE-2016-9962).
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .call(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+        for step in self.early() {
+            ctx.perform(&step, InsideStep::act)?;
+        }
+        let reaper = if self.request.reaper { Some(crate::reaper::open_program()?) } else { None };
+        if let Some(mounts) = &self.mounts {
+            mounts.apply(&ctx)?;
+        }
+        for step in self.late() {
+            match &step {
+                InsideStep::Terminal => {
+                    let master = ctx.perform(&step, |_| crate::steps::open_terminal())?;
+                    peer.console(master.as_fd())?;
+                }
+                step => ctx.perform(step, InsideStep::act)?,
+            }
+        }
+        self.resolve_user()?;
+        Ok(reaper)
+    }
+
+    fn finish(&mut self, peer: &dyn Peer, reaper: Option<OwnedFd>) -> Result<std::convert::Infallible> {
+        peer.ready()?;
+        let ctx = Ctx::new(peer.observer(), None);
+        drydock_core::sys::fd::close_on_exec_from(3).call(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
+        drydock_security::reset_inherited()?;
+        self.security.apply(&ctx)?;
+        let exec = InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper };
+        ctx.perform(&exec, |_| {
+            Err(match &reaper {
+                Some(program) => crate::reaper::exec(program.as_fd(), &self.command),
+                None => self.command.exec(),
+            })
+        })
+    }
+
+    /// The user is looked up in the container's own /etc/passwd, hence after the pivot.
+    fn resolve_user(&mut self) -> Result<()> {
+        let spec = self.request.user.as_deref().unwrap_or("0:0");
+        let root = std::fs::File::open("/").call(|| "open(\"/\", O_RDONLY)")?;
+        let account = user::resolve(spec, root.as_fd())?;
+        if !self.request.env.iter().any(|word| word.starts_with("HOME=")) {
+            let home = account.home.clone().unwrap_or_else(|| "/".to_string());
+            let home = if Path::new(&home).is_absolute() { home } else { "/".to_string() };
+            self.request.env.push(format!("HOME={home}"));
+            self.command = Command::new(&self.request.args, &self.request.env)?;
+        }
+        let umask = self.request.security.user.umask;
+        self.security.set_user(drydock_security::User { umask, ..account.user });
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! `init` as a program: with `--unshare` it makes the namespaces and their first process, without it runs in place.
+
+use crate::command::Args;
+use crate::inside::{Peer, Plan};
+use crate::options::Surroundings;
+use drydock_cli::Explainer;
+use drydock_core::error::CallExt;
+use drydock_core::sys::{process, signal};
+use drydock_core::{ContainerId, Error, Observer, Result};
+use drydock_mounts::Root;
+use drydock_namespaces::{Kind, Set};
+use drydock_supervise::exec::{Command, utf8_words};
+use drydock_supervise::reap::{self, Policy};
+use drydock_supervise::{Blocked, Supervised};
+use std::os::fd::BorrowedFd;
+
+/// Nobody else takes part: ready at once, and the console is this process's own business.
+struct Alone {
+    explainer: Explainer,
+}
+
+impl Peer for Alone {
+    fn console(&self, _: BorrowedFd<'_>) -> Result<()> {
+        Err(Error::bad_input("--tty", "needs somebody to show the terminal (allowed: container run -t)"))
+    }
+    fn ready(&self) -> Result<()> {
+        Ok(())
+    }
+    fn observer(&self) -> &dyn Observer {
+        &self.explainer
+    }
+}
+
+/// Runs `init` with these arguments; the exit code to pass on.
+///
+/// # Errors
+/// Bad input before anything is touched, or the step that failed.
+pub fn run(args: &Args) -> Result<u8> {
+    let command = utf8_words("command", args.command.iter().map(std::ffi::OsString::as_os_str))?;
+    if command.is_empty() {
+        return Err(Error::bad_input("command", "missing (allowed: init [OPTIONS] -- COMMAND…)"));
+    }
+    let new = namespaces(&args.unshare)?;
+    if args.root.is_some() && !new.contains(Kind::Mount) {
+        return Err(Error::bad_input("--root", "needs a mount namespace of its own (allowed: with --unshare mount)"));
+    }
+    if let Some(id) = &args.id {
+        ContainerId::parse(id)?;
+    }
+    if args.root.is_none() && !args.confine && new.is_empty() && !sets_up(args) {
+        return in_place(args, &command);
+    }
+    let plan = plan(args, new, &command)?;
+    if args.exec && new.is_empty() {
+        return Err(enter(plan, args.explain));
+    }
+    let signals = Blocked::all()?;
+    let cloned = Set::flags(new.without(Kind::Cgroup));
+    let child = process::clone_child(cloned, None, || child(plan, args.explain))
+        .call(|| format!("clone3({})", new.without(Kind::Cgroup)))
+        .map_err(|e| drydock_namespaces::explain_clone(e, new))?;
+    let ended = Supervised::new(&child, new.contains(Kind::Pid)).wait(&signals)?;
+    Ok(ended.code())
+}
+
+/// Does any option ask for more than a plain init?
+fn sets_up(args: &Args) -> bool {
+    let o = &args.inside;
+    o.hostname.is_some() || o.user.is_some() || o.workdir.is_some() || !o.sysctl.is_empty() || !o.env.is_empty()
+        || !o.env_file.is_empty() || !o.cap_add.is_empty() || !o.cap_drop.is_empty() || !o.security_opt.is_empty()
+        || !o.ulimit.is_empty() || args.exec
+}
+
+fn namespaces(words: &[String]) -> Result<Set> {
+    let mut set = Set::default();
+    for word in words {
+        let kind: Kind = word.parse()?;
+        set.insert(kind);
+    }
+    Ok(set)
+}
+
+fn plan(args: &Args, new: Set, command: &[String]) -> Result<Plan> {
+    let root = args.root.as_ref().map(|dir| checked_root(dir)).transpose()?;
+    let confined = root.is_some() || args.confine;
+    let mut request = args.inside.request(
+        command,
+        Surroundings {
+            root,
+            new_network: new.contains(Kind::Network),
+            new_cgroup: new.contains(Kind::Cgroup),
+            user_namespace: new.contains(Kind::User),
+            id: args.id.clone(),
+        },
+    )?;
+    request.reaper = !args.exec;
+    request.session = confined;
+    if !confined && args.inside.cap_add.is_empty() && args.inside.cap_drop.is_empty() {
+        // A bare namespace keeps the caller's privileges, as unshare(1) does.
+        request.security.capabilities = None;
+        if args.inside.security_opt.is_empty() {
+            request.security.seccomp = drydock_security::Seccomp::None;
+            request.security.no_new_privs = false;
+        }
+    }
+    request.validate()
+}
+
+fn checked_root(dir: &std::path::Path) -> Result<Root> {
+    let shown = drydock_core::text::escape(&dir.to_string_lossy());
+    let real = std::fs::canonicalize(dir).call(|| format!("realpath({dir:?})"));
+    let real = real.map_err(|e| Error::bad_input("--root", format!("'{shown}': {}", e.sentence())))?;
+    if !real.is_dir() {
+        return Err(Error::bad_input("--root", format!("'{shown}' is not a directory")));
+    }
+    if real == std::path::Path::new("/") {
+        return Err(Error::bad_input("--root", "'/' is the host's own root (allowed: a directory of its own)"));
+    }
+    Ok(Root::directory(real))
+}
+
+fn child(plan: Plan, explain: bool) -> u8 {
+    // The parent's end is our end: a container made by hand should not outlive its command line.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    signal::reset_dispositions();
+    let _ = signal::unblock_all();
+    let error = enter(plan, explain);
+    drydock_cli::report("init", &error.into())
+}
+
+fn enter(mut plan: Plan, explain: bool) -> Error {
+    plan.enter(&Alone { explainer: Explainer { on: explain } })
+}
+
+/// The plain init: fork, exec, reap.
+fn in_place(args: &Args, command: &[String]) -> Result<u8> {
+    let env: Vec<String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some(format!("{}={}", k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    let command = Command::new(command, &env)?;
+    if std::process::id() != 1 {
+        if !args.subreaper {
+            drydock_cli::output::warn("init", "not PID 1: orphans of the command go to the system's init (-s keeps them)");
+        } else {
+            reap::become_subreaper()?;
+        }
+    }
+    let signals = Blocked::all()?;
+    let group = args.group;
+    let child = process::clone_child(0, None, || {
+        signal::reset_dispositions();
+        let _ = signal::unblock_all();
+        if group {
+            let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));
+        }
+        drydock_cli::report("init", &command.exec().into())
+    })
+    .call(|| "clone3(CLONE_PIDFD)")?;
+    let policy = Policy { group, grace_ms: args.grace };
+    Ok(reap::run(&child, &signals, policy)?.code())
+}
