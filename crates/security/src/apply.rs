@@ -100,16 +100,17 @@ fn set_rlimit(resource: Resource, limit: &Rlimit) -> Result<()> {
 fn keyring(name: &std::ffi::CStr) -> Result<()> {
     match sys::keyring::join_new_session(name) {
         // A kernel without keys has none to share.
-        Err(e) if e.raw_os_error() == Some(nix::libc::ENOSYS) => Ok(()),
-        other => other.call(|| format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})")).map_err(|e| match e
-            .errno()
-        {
-            Some(nix::libc::EDQUOT) => {
+        Err(e) if e.raw_os_error() == Some(nix::libc::ENOSYS) => return Ok(()),
+        other => other.call(|| format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})")).map_err(|e| {
+            let full = e.errno() == Some(nix::libc::EDQUOT);
+            if full {
                 e.hint("the user's key quota is used up: see /proc/key-users and /proc/sys/kernel/keys")
+            } else {
+                e
             }
-            _ => e,
-        }),
+        })?,
     }
+    sys::keyring::possessor_only().call(|| "keyctl(KEYCTL_SETPERM, KEY_SPEC_SESSION_KEYRING, KEY_POS_ALL)")
 }
 
 fn apparmor(profile: &str) -> Result<()> {

@@ -97,10 +97,9 @@ fn add<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) -> Resu
 fn arches(profile: &Profile, native: Arch) -> Result<Vec<Arch>> {
     let mut wanted = vec![native];
     let mut add = |name: &str| -> Result<()> {
-        if let Some(arch) = Arch::parse(name)? {
-            if native.sub_architectures().contains(&arch) && !wanted.contains(&arch) {
-                wanted.push(arch);
-            }
+        let runs = |arch: &Arch| native.sub_architectures().contains(arch);
+        if let Some(arch) = Arch::parse(name)?.filter(runs).filter(|arch| !wanted.contains(arch)) {
+            wanted.push(arch);
         }
         Ok(())
     };
