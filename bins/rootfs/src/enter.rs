@@ -5,7 +5,7 @@ use drydock_core::error::CallExt;
 use drydock_core::sys::process::{Child, clone_child};
 use drydock_core::{Ctx, Error, Explain, Result, Step};
 use drydock_mounts::inside::{Inside, Links, open_host};
-use drydock_mounts::{Pivot, Plan, Request, Root};
+use drydock_mounts::{Mount, Pivot, Plan, Request, Root};
 use drydock_namespaces::exec::{Command, clean_process};
 use drydock_namespaces::relay::{self, End, Said};
 use drydock_supervise::foreground::wait_in_foreground;
@@ -31,11 +31,23 @@ pub struct Args {
     /// Mount nothing: no /proc, /sys and /dev, no masks
     #[arg(long)]
     no_defaults: bool,
+    /// Mount what this file says instead: the mounts stage of `container plan --format json`
+    #[arg(long, value_name = "FILE", conflicts_with = "no_defaults")]
+    mounts: Option<PathBuf>,
+    /// Bind a file or directory of the host, too: options as in mount(8), such as ro,noexec
+    #[arg(short = 'v', long, value_name = "SRC:DST[:OPTIONS]")]
+    bind: Vec<String>,
+    /// Mount a tmpfs, too: options as size=64m,mode=755
+    #[arg(long, value_name = "DST[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Make no child and no namespaces except a mount namespace, for a caller that has made the others
+    #[arg(long)]
+    no_fork: bool,
     /// Working directory, inside
     #[arg(short, long, value_name = "DIR", default_value = "/")]
     workdir: String,
     /// Host name, in a uts namespace of its own
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "no_fork")]
     hostname: Option<String>,
     /// Print each step with its system call and why, before doing it
     #[arg(long)]
@@ -59,9 +71,12 @@ pub fn run(args: Args) -> Outcome {
     }
     let place = format!("the root file system {}", root.display());
     let command = Command::new(args.command.clone(), place);
+    if args.no_fork {
+        return Err(in_place(&args, &plan, &command, &ctx).into());
+    }
     let signals = Blocked::all()?;
     let (ours, theirs) = relay::pair()?;
-    let step = Clone { flags: flags(&args) };
+    let step = Clone { flags: flags(&args), fork: true };
     let child = ctx.perform(&step, |step| {
         let body = || inside(&args, &plan, &command, &theirs, &ctx);
         clone_child(step.flags.bits().cast_unsigned().into(), None, body)
@@ -78,27 +93,98 @@ fn check(args: &Args) -> Result<()> {
     }
     if !args.workdir.starts_with('/') || args.workdir.contains('\0') {
         let shown = drydock_core::text::escape(&args.workdir);
-        return Err(Error::bad_input("--workdir", format!("'{shown}' is relative (allowed: an absolute path)")));
+        return Err(Error::bad_input(
+            "--workdir",
+            format!("'{shown}' is relative (allowed: an absolute path)"),
+        ));
     }
     let Some(name) = &args.hostname else { return Ok(()) };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 70);
         let allowed = "1 to 64 of A-Z a-z 0-9 - . _";
-        return Err(Error::bad_input("--hostname", format!("'{shown}' is not a host name (allowed: {allowed})")));
+        return Err(Error::bad_input(
+            "--hostname",
+            format!("'{shown}' is not a host name (allowed: {allowed})"),
+        ));
     }
     Ok(())
 }
 
 fn plan(args: &Args) -> Result<(PathBuf, Plan)> {
     let root = directory(&args.root)?;
-    let wanted = Root { readonly: args.read_only, ..Root::directory(&root) };
-    let mut request = match args.no_defaults {
-        true => Request { root: wanted, ..Request::default() },
-        false => Request::container_defaults(wanted),
+    let mut request = match &args.mounts {
+        Some(file) => read_request(file)?,
+        None if args.no_defaults => Request::default(),
+        None => Request::container_defaults(Root::default()),
     };
-    request.pivot = if args.chroot { Pivot::Chroot } else { Pivot::PivotRoot };
+    request.root.path.clone_from(&root);
+    request.root.readonly |= args.read_only;
+    for text in &args.bind {
+        request.mounts.push(bind(text)?);
+    }
+    for text in &args.tmpfs {
+        let (destination, options) = text.split_once(':').unwrap_or((text, ""));
+        request.mounts.push(Mount::tmpfs(destination, &split_options(options)));
+    }
+    if args.chroot {
+        request.pivot = Pivot::Chroot;
+    }
     Ok((root, request.validate()?))
+}
+
+fn split_options(text: &str) -> Vec<&str> {
+    text.split(',').filter(|word| !word.is_empty()).collect()
+}
+
+fn bind(text: &str) -> Result<Mount> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, destination, options) = match parts.as_slice() {
+        [source, destination] => (*source, *destination, ""),
+        [source, destination, options] => (*source, *destination, *options),
+        _ => ("", "", ""),
+    };
+    if source.is_empty() || destination.is_empty() {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(text), 200);
+        return Err(Error::bad_input("--bind", format!("'{shown}' (allowed: SRC:DST or SRC:DST:OPTIONS)")));
+    }
+    let source = std::path::absolute(source).call(|| "getcwd()")?;
+    Ok(Mount::bind(&source.to_string_lossy(), destination, &split_options(options)))
+}
+
+/// A request as JSON, from a regular file of at most 4 MiB.
+fn read_request(file: &Path) -> Result<Request> {
+    use std::io::Read;
+    let shown = format!("'{}'", drydock_core::text::escape(&file.to_string_lossy()));
+    let unusable =
+        |why: String| Error::bad_input(shown.clone(), format!("{why} (allowed: the mounts stage as JSON)"));
+    let told = |e: std::io::Error| {
+        unusable(e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text))
+    };
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let fd = rustix::fs::open(file, flags, rustix::fs::Mode::empty()).map_err(|e| told(e.into()))?;
+    let open = std::fs::File::from(fd);
+    let meta = open.metadata().map_err(told)?;
+    if !meta.is_file() || meta.len() > MAX_REQUEST {
+        return Err(unusable("is not a regular file of at most 4 MiB".to_string()));
+    }
+    let mut text = String::new();
+    open.take(MAX_REQUEST).read_to_string(&mut text).map_err(told)?;
+    serde_json::from_str(&text).map_err(|e| unusable(e.to_string()))
+}
+
+const MAX_REQUEST: u64 = 4 << 20;
+
+/// Without a child: this process leaves its mount namespace, so that whatever the caller did, the host's is not touched.
+fn in_place(args: &Args, plan: &Plan, command: &Command, ctx: &Ctx<'_>) -> Error {
+    let step = Clone { flags: CloneFlags::CLONE_NEWNS, fork: false };
+    let gone = ctx.perform(&step, |step| {
+        nix::sched::unshare(step.flags).call(|| step.explain().call).map_err(explain_clone)
+    });
+    match gone.and_then(|()| enter(args, plan, ctx)) {
+        Ok(()) => command.execute(),
+        Err(error) => error,
+    }
 }
 
 /// The directory's absolute path without symbolic links.
@@ -109,7 +195,11 @@ fn directory(path: &Path) -> Result<PathBuf> {
         Error::bad_input(shown.clone(), format!("cannot be entered: {why} (allowed: a directory)"))
             .hint("make a root file system with 'rootfs new', 'rootfs copy' or 'rootfs busybox'")
     })?;
-    if real.is_dir() { Ok(real) } else { Err(Error::bad_input(shown, "is not a directory (allowed: a directory)")) }
+    if real.is_dir() {
+        Ok(real)
+    } else {
+        Err(Error::bad_input(shown, "is not a directory (allowed: a directory)"))
+    }
 }
 
 fn flags(args: &Args) -> CloneFlags {
@@ -126,24 +216,32 @@ fn flags(args: &Args) -> CloneFlags {
 
 struct Clone {
     flags: CloneFlags,
+    fork: bool,
 }
 
 impl Explain for Clone {
     fn explain(&self) -> Step {
         let names: Vec<&str> = self.flags.iter_names().map(|(name, _)| name).collect();
-        Step {
-            stage: "clone".into(),
-            call: format!("clone3({{flags={}, exit_signal=SIGCHLD}})", names.join("|")),
-            why: "a child in namespaces of its own: what it mounts, no one else sees".into(),
-            man: "clone(2)".into(),
-            undo: None,
-        }
+        let names = names.join("|");
+        let (call, why, man) = match self.fork {
+            true => (
+                format!("clone3({{flags={names}, exit_signal=SIGCHLD}})"),
+                "a child in namespaces of its own: what it mounts, no one else sees",
+                "clone(2)",
+            ),
+            false => {
+                (format!("unshare({names})"), "what is mounted from here on, no one else sees", "unshare(2)")
+            }
+        };
+        Step { stage: "clone".into(), call, why: why.into(), man: man.into(), undo: None }
     }
 }
 
 fn explain_clone(error: Error) -> Error {
     match error.errno() {
-        Some(nix::libc::EPERM) => error.hint("needs CAP_SYS_ADMIN: run as root, or in 'container unshare --user -r'"),
+        Some(nix::libc::EPERM) => {
+            error.hint("needs CAP_SYS_ADMIN: run as root, or in 'container unshare --user -r'")
+        }
         Some(nix::libc::ENOSPC) => error.hint("too many namespaces: see /proc/sys/user/max_mnt_namespaces"),
         _ => error,
     }
@@ -161,7 +259,8 @@ fn inside(args: &Args, plan: &Plan, command: &Command, parent: &End, ctx: &Ctx<'
 
 fn enter(args: &Args, plan: &Plan, ctx: &Ctx<'_>) -> Result<()> {
     // If rootfs is killed, nothing of it is left running.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).call(|| "prctl(PR_SET_PDEATHSIG, SIGKILL)")?;
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .call(|| "prctl(PR_SET_PDEATHSIG, SIGKILL)")?;
     if let Some(name) = &args.hostname {
         nix::unistd::sethostname(name).call(|| format!("sethostname({name:?})"))?;
     }

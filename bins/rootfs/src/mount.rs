@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub struct Args {
     /// Read-only layers of an overlay, the topmost first, separated by ':' (write '\:' for a colon in a name)
-    #[arg(long, value_name = "DIR[:DIR…]", required_unless_present_any = ["bind", "tmpfs"], conflicts_with_all = ["bind", "tmpfs"])]
+    #[arg(long, value_name = "DIR[:DIR…]", conflicts_with_all = ["bind", "tmpfs"])]
     lower: Vec<String>,
     /// Writable layer; without one the overlay is read-only
     #[arg(long, value_name = "DIR", requires = "work", requires = "lower")]
@@ -79,11 +79,22 @@ fn request(args: &Args) -> Result<Request> {
     let target = std::fs::canonicalize(&args.target).map_err(|e| {
         let shown = drydock_core::text::escape(&args.target.to_string_lossy());
         let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
-        Error::bad_input(format!("'{shown}'"), format!("cannot be the mount point: {why} (allowed: a path that exists)"))
+        Error::bad_input(
+            format!("'{shown}'"),
+            format!("cannot be the mount point: {why} (allowed: a path that exists)"),
+        )
     })?;
     let kind = match (&args.bind, &args.tmpfs) {
         (Some(source), _) => Kind::Bind(absolute(source)?),
-        (_, Some(options)) => Kind::Tmpfs(options.split(',').filter(|o| !o.is_empty()).map(String::from).collect()),
+        (_, Some(options)) => {
+            Kind::Tmpfs(options.split(',').filter(|o| !o.is_empty()).map(String::from).collect())
+        }
+        _ if args.lower.is_empty() => {
+            return Err(Error::bad_input(
+                "arguments",
+                "nothing to mount (allowed: --lower, --bind or --tmpfs)",
+            ));
+        }
         _ => Kind::Overlay(overlay(args)?),
     };
     Ok(Request { kind, target, readonly: args.read_only })
@@ -131,7 +142,10 @@ fn journal(id: &ContainerId, root: Option<&Path>) -> Result<Journal> {
     let meta = std::fs::symlink_metadata(&dir).call(|| format!("lstat({dir:?})"))?;
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         let shown = drydock_core::text::escape(&dir.to_string_lossy());
-        return Err(Error::failed(shown, "is not a state directory of ours (must be a directory that only we can write)"));
+        return Err(Error::failed(
+            shown,
+            "is not a state directory of ours (must be a directory that only we can write)",
+        ));
     }
     Journal::create(&dir)
 }
