@@ -38,6 +38,7 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
         if_exists,
         lenient: making.lenient,
         make_leaf: making.make_leaf,
+        lean: false,
     })
 }
 
@@ -67,6 +68,7 @@ pub fn set(args: &Set) -> Outcome {
         if_exists: IfExists::Require,
         lenient: args.lenient,
         make_leaf: args.make_leaf,
+        lean: false,
     };
     let plan = request.validate(&Layout::detect()?)?;
     let report = plan.apply(&Ctx::new(&Explainer { on: args.explain }, None))?;

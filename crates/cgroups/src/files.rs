@@ -7,20 +7,28 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use nix::unistd::write as write_fd;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// More than any cgroup file holds except the pid lists of huge cgroups.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
-/// The whole file.
+/// The whole file, in as few calls as its size allows.
 pub fn read(path: &Path) -> Result<String> {
+    let fd =
+        open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).call(|| format!("open({path:?})"))?;
     let mut text = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|f| f.take(MAX_BYTES).read_to_end(&mut text))
-        .call(|| format!("read({path:?})"))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let mut buffer = [0u8; 16384];
+    loop {
+        let read = match nix::unistd::read(&fd, &mut buffer) {
+            Err(Errno::EINTR) => continue,
+            other => other.call(|| format!("read({path:?})"))?,
+        };
+        text.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        if read == 0 || text.len() > MAX_BYTES {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
 }
 
 /// The file, or `None` if the kernel does not offer it or the cgroup is gone.

@@ -35,6 +35,9 @@ pub struct Request {
     pub if_exists: IfExists,
     /// What the kernel lacks goes to [`crate::Report::lacking`] instead of being an error.
     pub lenient: bool,
+    /// v1: do without a cpuset cgroup when no limit needs one. Making it costs as much as all others together, and a
+    /// process that joins none stays in its parent's: for the start path of containers.
+    pub lean: bool,
     /// v2: processes that are in the way of enabling a controller (the no-internal-process rule) are moved into a
     /// child cgroup `leaf`.
     pub make_leaf: bool,
@@ -77,7 +80,11 @@ impl Request {
     /// One branch for each hierarchy in which we may make cgroups; named v1 hierarchies (systemd's) are left alone.
     fn branches(&self, layout: &Layout) -> Vec<Branch> {
         let needed = translate::controllers(&self.limits);
-        let ours = |h: &&Hierarchy| h.name.is_none();
+        let spared = |h: &Hierarchy| {
+            let cpuset = h.version == Version::V1 && h.controllers == ["cpuset"];
+            self.lean && cpuset && !needed.iter().any(|c| c == "cpuset")
+        };
+        let ours = |h: &&Hierarchy| h.name.is_none() && !spared(h);
         layout.hierarchies().iter().filter(ours).filter_map(|h| self.branch(h, &needed)).collect()
     }
 

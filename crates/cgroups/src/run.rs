@@ -50,8 +50,8 @@ impl Plan {
     /// Applies [`IfExists`] and returns the directories that are to be made: only those are ours to record, and to
     /// remove later.
     fn missing_after_policy(&self, ctx: &Ctx, dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
-        let exists = |d: &&PathBuf| nix::sys::stat::lstat(*d).is_ok();
-        let there: Vec<&PathBuf> = dirs.iter().filter(exists).collect();
+        let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) =
+            dirs.iter().cloned().partition(|d| nix::sys::stat::lstat(d).is_ok());
         let object = || format!("cgroup '{}'", escape(self.name()));
         match (self.request.if_exists, there.first()) {
             (IfExists::Fail, Some(first)) => {
@@ -66,15 +66,14 @@ impl Plan {
             }
             (IfExists::Require, Some(_)) => return Ok(Vec::new()),
             (IfExists::Replace, Some(_)) => {
-                let dirs: Vec<PathBuf> = there.into_iter().cloned().collect();
-                ctx.perform(&Act::Remove { dirs: dirs.clone() }, |_| {
-                    Cgroup::at(dirs)?.remove_keeping_parents(Duration::from_secs(10))
+                ctx.perform(&Act::Remove { dirs: there.clone() }, |_| {
+                    Cgroup::at(there)?.remove_keeping_parents(Duration::from_secs(10))
                 })?;
                 return Ok(self.dirs.clone());
             }
             _ => {}
         }
-        Ok(dirs.iter().filter(|d| !exists(d)).cloned().collect())
+        Ok(missing)
     }
 
     /// Makes the cgroup in one hierarchy, again if the shared parent vanished under our hands.
@@ -287,6 +286,9 @@ fn explain_enable(error: Error, dir: &Path) -> Error {
 }
 
 fn no_such_file(write: &Write) -> &'static str {
+    if write.path.parent().is_some_and(|dir| !dir.exists()) {
+        return "the cgroup is not in this controller's hierarchy; make it anew with this limit";
+    }
     match write.file.as_str() {
         "memory.swap.max" | "memory.memsw.limit_in_bytes" => {
             "the kernel does not account swap (needs CONFIG_SWAP, and swapaccount=1 on older kernels)"

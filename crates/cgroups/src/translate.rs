@@ -31,15 +31,15 @@ pub fn controllers(limits: &Limits) -> Vec<String> {
 /// The writes for this machine, in order. What cannot be written is described in `lacking`.
 pub fn writes(request: &Request, layout: &Layout, lacking: &mut Vec<String>) -> Result<Vec<Write>> {
     let mut writes = Vec::new();
-    let memory_now = || {
-        let base = layout.hierarchy_of("memory")?.base.as_ref()?;
-        let exists = matches!(request.if_exists, IfExists::Require | IfExists::Reuse);
-        let text = files::read_if_there(&base.join(&request.name).join("memory.limit_in_bytes"))?;
-        text.trim().parse::<u64>().ok().filter(|_| exists)
-    };
-    let limits = &request.limits;
-    let memory = limits.memory_max.or_else(|| limits.swap_max.and_then(|_| memory_now()));
+    let limits = &with_current(request, layout);
+    let memory = limits.memory_max;
+    let mut unasked = request.limits.memory_max.is_none() && memory.is_some();
     for item in items(limits, memory) {
+        if unasked && item.v2.as_ref().is_some_and(|(file, _)| file == "memory.max") {
+            // Only looked up for the sum of memory and swap.
+            unasked = false;
+            continue;
+        }
         let what = match (&item.v2, &item.v1) {
             (Some((file, _)), _) => file.clone(),
             (None, Ok(files)) => files.first().map(|(f, _)| f.clone()).unwrap_or_default(),
@@ -69,6 +69,29 @@ pub fn writes(request: &Request, layout: &Layout, lacking: &mut Vec<String>) -> 
         writes.extend(files.into_iter().map(|(file, value)| Write { path: dir.join(&file), file, value }));
     }
     Ok(writes)
+}
+
+/// v1 limits memory and swap together, so a change of one needs the other's present value to mean what it means on v2.
+fn with_current(request: &Request, layout: &Layout) -> Limits {
+    let mut limits = request.limits.clone();
+    let changes = matches!(request.if_exists, IfExists::Require | IfExists::Reuse);
+    let memory = layout.hierarchy_of("memory").filter(|h| changes && h.version == Version::V1);
+    let (Some(base), true) =
+        (memory.and_then(|h| h.base.as_ref()), limits.memory_max.is_some() != limits.swap_max.is_some())
+    else {
+        return limits;
+    };
+    let now = |file: &str| {
+        let text = files::read_if_there(&base.join(&request.name).join(file))?;
+        text.trim().parse::<u64>().ok().filter(|n| *n < 1 << 62)
+    };
+    let (memory, sum) = (now("memory.limit_in_bytes"), now("memory.memsw.limit_in_bytes"));
+    if limits.memory_max.is_none() {
+        limits.memory_max = memory;
+    } else if let (Some(memory), Some(sum)) = (memory, sum) {
+        limits.swap_max = sum.checked_sub(memory);
+    }
+    limits
 }
 
 fn find<'a>(layout: &'a Layout, controller: &str) -> Option<&'a Hierarchy> {
