@@ -30,6 +30,9 @@ pub struct Report {
     pub scripts: Vec<Missing>,
 }
 
+/// Problems that are named, at most: a hostile root could have any number.
+const MAX_UNRESOLVED: usize = 10_000;
+
 /// Kernel file systems, which may be mounted in the root.
 const NOT_FILES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
@@ -102,12 +105,17 @@ impl Look<'_> {
             Ok(Content::Script { .. }) if mode & 0o111 != 0 => {
                 if let Ok(closure) = self.loader.closure(&path) {
                     let own = |m: &Missing| matches!(m.need, Need::ScriptInterpreter(_));
-                    self.report.scripts.extend(closure.missing.into_iter().filter(own));
+                    let room = MAX_UNRESOLVED.saturating_sub(self.report.scripts.len());
+                    self.report.scripts.extend(closure.missing.into_iter().filter(own).take(room));
                 }
             }
             Err(damage) => {
                 self.report.elf_files += 1;
-                self.report.unresolved.push(Missing { object: path, need: Need::Damaged(damage.clone()) });
+                if self.report.unresolved.len() < MAX_UNRESOLVED {
+                    self.report
+                        .unresolved
+                        .push(Missing { object: path, need: Need::Damaged(damage.clone()) });
+                }
             }
             _ => {}
         }
@@ -121,7 +129,7 @@ impl Look<'_> {
             }
         }
         for missing in closure.missing {
-            if !self.report.unresolved.contains(&missing) {
+            if self.report.unresolved.len() < MAX_UNRESOLVED && !self.report.unresolved.contains(&missing) {
                 self.report.unresolved.push(missing);
             }
         }

@@ -73,6 +73,13 @@ pub fn outdated(data_root: &Path) -> Vec<PathBuf> {
     names.filter(|n| ours(n) && Some(n.as_str()) != current).map(|n| dir.join(n)).collect()
 }
 
+/// Where the default root file system is, without building it: its directory if it is there and fresh, else the name
+/// under which [`default_rootfs`] would put its stamp.
+pub fn default_path(data_root: &Path) -> PathBuf {
+    let dir = data_root.join("rootfs");
+    fresh(&dir).unwrap_or_else(|| dir.join(STAMP))
+}
+
 /// The directory that the stamp names, if nothing has changed since.
 fn fresh(dir: &Path) -> Option<PathBuf> {
     let stamp = std::fs::read_to_string(dir.join(STAMP)).ok()?;

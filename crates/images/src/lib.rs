@@ -19,4 +19,4 @@ pub mod root;
 pub mod skeleton;
 pub mod view;
 
-pub use default::{DefaultRootfs, default_rootfs};
+pub use default::{DefaultRootfs, default_path, default_rootfs};

@@ -16,6 +16,8 @@ use std::rc::Rc;
 
 /// Objects in one program, at most.
 const MAX_OBJECTS: usize = 4096;
+/// Files whose headers are remembered, at most.
+const MAX_REMEMBERED: usize = 2048;
 /// Paths tried for one program, at most; real programs need a few hundred.
 const MAX_LOOKUPS: u32 = 100_000;
 /// Directories of one object's RPATH chain, at most.
@@ -141,7 +143,11 @@ impl<'v> Loader<'v> {
             return Err(if walk.node == Node::Dir { Errno::ISDIR } else { Errno::INVAL });
         }
         let content = Rc::new(facts::read(&self.view.open(&walk.real)?));
-        self.contents.borrow_mut().insert(walk.real, Rc::clone(&content));
+        // A hostile root must not use up the memory: beyond this, files are read again.
+        let mut contents = self.contents.borrow_mut();
+        if contents.len() < MAX_REMEMBERED {
+            contents.insert(walk.real, Rc::clone(&content));
+        }
         Ok(content)
     }
 

@@ -20,6 +20,8 @@ const MAX_DYNAMIC: u64 = 1 << 20;
 const MAX_NAME: usize = 4096;
 /// DT_NEEDED entries, at most.
 const MAX_NEEDED: usize = 1024;
+/// Bytes of all names of one file, at most.
+const MAX_NAMES: usize = 64 << 10;
 /// The kernel reads this much of a script's first line (BINPRM_BUF_SIZE, execve(2)).
 const SCRIPT_LINE: usize = 256;
 
@@ -229,9 +231,14 @@ fn dynamic<E: FileHeader<Endian = Endianness>>(
     let address = strings.ok_or("damaged ELF file: names without a string table")?;
     let table =
         file_offset::<E>(headers, endian, address).ok_or("damaged ELF file: string table is not loaded")?;
+    let mut total = 0;
     for (tag, offset) in names {
         let bytes = take(file, table.saturating_add(offset), MAX_NAME)?;
         let name = until_nul(&bytes).ok_or("damaged ELF file: a library name lies beyond its end")?;
+        total += name.len();
+        if total > MAX_NAMES {
+            return Err(format!("damaged ELF file: names of more than {MAX_NAMES} bytes"));
+        }
         match tag {
             object::elf::DT_NEEDED if name.is_empty() => {
                 return Err("damaged ELF file: empty library name".into());

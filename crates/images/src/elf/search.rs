@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// ld.so.conf and its includes, each at most this long.
 const MAX_CONF: u64 = 1 << 20;
+/// Files read for one configuration, at most: they include each other up to this deep, so the stack is bounded, too.
+const MAX_CONF_FILES: u32 = 128;
 
 /// What one root's configuration says, read when it is first needed.
 #[derive(Debug, Default)]
@@ -24,7 +26,8 @@ impl Places {
             Ok(bytes) => Self { cache: Some(cache::parse(&bytes)), conf: Vec::new() },
             Err(_) => {
                 let mut conf = Vec::new();
-                read_conf(view, Path::new("/etc/ld.so.conf"), &mut conf, 0);
+                let mut files = MAX_CONF_FILES;
+                read_conf(view, Path::new("/etc/ld.so.conf"), &mut conf, &mut files);
                 Self { cache: None, conf }
             }
         }
@@ -41,14 +44,17 @@ impl Places {
     }
 }
 
-fn read_conf(view: &View, file: &Path, dirs: &mut Vec<PathBuf>, depth: u32) {
+fn read_conf(view: &View, file: &Path, dirs: &mut Vec<PathBuf>, files: &mut u32) {
+    // Files may include each other, and themselves.
+    let Some(left) = files.checked_sub(1) else { return };
+    *files = left;
     let Ok(text) = view.read(file, MAX_CONF) else { return };
     for line in text.split(|b| *b == b'\n') {
         let line = line.split(|b| *b == b'#').next().unwrap_or_default().trim_ascii();
         match line.strip_prefix(b"include ").or(line.strip_prefix(b"include\t")) {
-            Some(pattern) if depth < 4 => {
+            Some(pattern) => {
                 for file in glob(view, Path::new(OsStr::from_bytes(pattern.trim_ascii()))) {
-                    read_conf(view, &file, dirs, depth + 1);
+                    read_conf(view, &file, dirs, files);
                 }
             }
             None if line.starts_with(b"/") && dirs.len() < 1024 => {
