@@ -281,9 +281,10 @@ impl Plan {
         self.steps.iter().flat_map(|s| s.members.iter().map(|m| m.kind)).collect()
     }
 
-    /// Whether the caller must fork after [`Plan::apply`] so that somebody really is inside: for pid (setns(2)).
+    /// Whether the caller must fork after [`Plan::apply`] so that somebody really is inside: for pid (setns(2)), and
+    /// for time on older kernels.
     pub fn needs_fork(&self) -> bool {
-        self.joins().contains(Kind::Pid)
+        self.joins().contains(Kind::Pid) || self.joins().contains(Kind::Time)
     }
 
     /// An open namespace file of the plan.
@@ -298,6 +299,12 @@ impl Plan {
         let (a, b): (Vec<_>, Vec<_>) = members.partition(|m| first.contains(m.kind));
         let privileged = has_sys_admin();
         (Plan { steps: order(a, privileged) }, Plan { steps: order(b, privileged) })
+    }
+
+    /// Closes the files and pidfds that the plan holds: for a caller that has joined and goes on to fork.
+    #[must_use]
+    pub fn close(self) -> Plan {
+        Plan { steps: Vec::new() }
     }
 
     /// Joins. Changes the calling thread's namespaces: a tool does it in the process that will exec.

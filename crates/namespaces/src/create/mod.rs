@@ -9,7 +9,7 @@ mod persist;
 mod run;
 mod steps;
 
-pub use run::Running;
+pub use run::{Running, explain_clone};
 pub use steps::CreateStep;
 
 use crate::idmap::{self, IdMap, Setgroups};

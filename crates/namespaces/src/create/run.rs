@@ -373,7 +373,7 @@ fn mount_proc(target: &Path) -> Result<()> {
 }
 
 /// Why new namespaces were refused.
-fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
+pub fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
     let errno = e.raw_os_error().map(Errno::from_raw);
     let error = Error::call(format!("{call}({})", new.flag_names()), e);
     let user = new.contains(Kind::User);
