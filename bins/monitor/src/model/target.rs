@@ -101,6 +101,12 @@ pub fn read_stat(proc: &Proc, pid: u32) -> Result<stat::Stat> {
         .ok_or_else(|| Error::failed(format!("/proc/{pid}/stat"), "not as proc_pid_stat(5) has it"))
 }
 
+/// Whether the process that started at `start` (clock ticks after boot) still runs: not ended, no zombie, no later
+/// process with its pid.
+pub fn runs(proc: &Proc, pid: u32, start: u64) -> bool {
+    read_stat(proc, pid).is_ok_and(|s| s.start == start && !matches!(s.state, 'Z' | 'X' | 'x'))
+}
+
 /// The error for a file of the one process that was asked for.
 pub fn unreadable(pid: u32, file: &str, error: std::io::Error) -> Error {
     if crate::procfs::is_gone(&error) {

@@ -3,7 +3,7 @@
 use crate::Session;
 use crate::args::Sampling;
 use crate::model::cgroups::{self, Place};
-use crate::model::target::{Target, unreadable};
+use crate::model::target::{Target, read_stat, runs, unreadable};
 use crate::model::usage::{Usage, between, pressure, read};
 use crate::procfs::pressure::{Pressure, Stall};
 use drydock_cgroups::Cgroup;
@@ -33,6 +33,7 @@ struct Sampled<'a> {
 /// When the process has gone before the first look, or no cgroup of it is mounted.
 pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<()> {
     let (directories, whole_machine) = directories(session, target)?;
+    let started = read_stat(&session.proc, target.pid)?.start;
     let mut before = read(&directories);
     loop {
         std::thread::sleep(sampling.interval);
@@ -41,7 +42,7 @@ pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<
         let container = target.container.as_ref().map(|c| c.id.as_str());
         let (directories, whole_machine) = (directories.as_slice(), whole_machine.as_slice());
         let mut sample = Sampled { pid: target.pid, container, directories, whole_machine, usage };
-        if !session.proc.exists(target.pid) {
+        if !runs(&session.proc, target.pid, started) {
             sample.usage.status = "stopped";
         }
         print_sample(session, &sample, sampling.once)?;
