@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod capabilities;
 pub mod capset;
+mod defaults;
 mod explain;
 pub mod inherited;
 pub mod lsm;

@@ -107,6 +107,21 @@ impl Plan {
         Ok(Plan { actions })
     }
 
+    /// Whom the command runs as, in place of what the request said: names are known only once the container's own
+    /// files can be read, after the pivot.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] for ids that the kernel does not have.
+    pub fn set_user(&mut self, user: &User) -> Result<()> {
+        let new =
+            identity(check_user(user)?, self.actions.iter().any(|a| matches!(a, Action::Capabilities(_))));
+        let old = |a: &Action| matches!(a, Action::Groups(_) | Action::Ids { .. } | Action::Umask(_));
+        let at = self.actions.iter().position(old).unwrap_or(0);
+        self.actions.retain(|a| !old(a));
+        self.actions.splice(at..at, new);
+        Ok(())
+    }
+
     /// The steps in words, in order.
     pub fn steps(&self) -> Vec<Step> {
         self.actions.iter().map(Explain::explain).collect()
@@ -125,7 +140,7 @@ impl Plan {
         })
     }
 
-    /// Names in the seccomp profile that no architecture knows: rules without effect, worth a warning.
+    /// Names in refusing rules of the seccomp profile that no architecture knows: without effect, worth a warning.
     pub fn unknown_syscalls(&self) -> &[String] {
         self.filter().map_or(&[], |f| &f.unknown)
     }

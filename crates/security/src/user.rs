@@ -97,6 +97,16 @@ pub fn resolve_group(spec: &str, root: BorrowedFd<'_>) -> Result<u32> {
     }
 }
 
+/// Checks the form of a user, without looking anything up.
+///
+/// # Errors
+/// [`Kind::BadInput`] for a form that is none, or an id that is too great.
+pub fn check_spec(spec: &str) -> Result<()> {
+    let (user, group) = split(spec)?;
+    number(user)?;
+    group.map(number).transpose().map(drop)
+}
+
 fn primary_and_others(root: BorrowedFd<'_>, entry: Option<&Entry>) -> Result<(u32, Vec<u32>)> {
     match entry {
         None => Ok((0, Vec::new())),

@@ -23,7 +23,7 @@ pub struct Filter {
     pub flags: u32,
     /// Whether a notify descriptor is made and must be listened to.
     pub notify: bool,
-    /// Names in the profile that no architecture has: probably misspelt, and without effect.
+    /// Names in rules that refuse and that no architecture has: probably misspelt, and without effect.
     pub unknown: Vec<String>,
     /// In words, for `--explain`.
     pub summary: String,
@@ -104,15 +104,16 @@ fn ranges(tables: &[&(Arch, Table<'_>)], default_code: u32) -> Result<Vec<Range>
     let newer = if is_errno(default_code) { RET_ENOSYS } else { default_code };
     let has_x32 = tables.iter().any(|(arch, _)| *arch == Arch::X32);
     for (arch, table) in tables {
+        let highest = arch.highest();
         push(if *arch == Arch::X32 { X32_BIT } else { 0 }, answer(default_code));
         for (number, cases) in table {
             push(*number, body(cases, default_code)?);
             // u32::MAX is no call's number.
             let next = number.saturating_add(1);
-            let gap = if next > arch.highest() { newer } else { default_code };
+            let gap = if next > highest { newer } else { default_code };
             push(next, answer(gap));
         }
-        push(arch.highest().max(table.keys().last().copied().unwrap_or(0)).saturating_add(1), answer(newer));
+        push(highest.max(table.keys().last().copied().unwrap_or(0)).saturating_add(1), answer(newer));
         if matches!(arch, Arch::X86_64) && !has_x32 {
             push(X32_BIT, answer(RET_ENOSYS));
         }

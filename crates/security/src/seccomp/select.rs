@@ -37,7 +37,8 @@ pub struct Selected<'a> {
     pub default_code: u32,
     /// Architectures and their rules, the native one first.
     pub arches: Vec<(Arch, Table<'a>)>,
-    /// Names that no architecture we know has, once each.
+    /// Names that no architecture we know has, once each, of rules that refuse: those would be without effect. An
+    /// allowed name that we do not know stays refused, and profiles allow names of many architectures.
     pub unknown: Vec<String>,
     /// Whether any rule asks the notify descriptor.
     pub notify: bool,
@@ -80,8 +81,9 @@ fn add<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) -> Resu
         return Ok(());
     }
     selected.notify |= rule.action == Action::Notify;
+    let refuses = !matches!(rule.action, Action::Allow | Action::Log);
     for name in rule.calls() {
-        if !is_known(name) && !selected.unknown.iter().any(|u| u == name) {
+        if refuses && !is_known(name) && !selected.unknown.iter().any(|u| u == name) {
             selected.unknown.push(name.to_string());
         }
         for (arch, table) in &mut selected.arches {
