@@ -40,7 +40,8 @@ pub(crate) fn open_in(
 
 /// The path as one that a person typed: the object of an error.
 pub(crate) fn shown(path: &Path) -> String {
-    format!("'{}'", drydock_core::text::escape_bytes(path.as_os_str().as_bytes()))
+    let text = drydock_core::text::escape_bytes(path.as_os_str().as_bytes());
+    format!("'{}'", drydock_core::text::shorten(&text, 300))
 }
 
 impl Root {
