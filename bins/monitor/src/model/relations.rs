@@ -118,8 +118,17 @@ fn open(proc: &Proc, (kind, inode): Id, ns: &Namespace) -> Option<OwnedFd> {
 fn open_mounted(proc: &Proc, pid: u32, target: &str) -> Option<OwnedFd> {
     let root = proc.directory(&format!("{pid}/root"), false).ok()?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let file = openat2(&root, target, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()?;
-    is_nsfs(file.as_fd()).then(|| proc.open_at(&format!("self/fd/{}", file.as_raw_fd())).ok())?
+    reopen(openat2(&root, target, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()?)
+}
+
+/// Opens a path descriptor for reading if, and only if, it stands on a namespace file: opening a device or a FIFO that
+/// somebody put in its place would have effects.
+pub fn reopen(file: OwnedFd) -> Option<OwnedFd> {
+    if !is_nsfs(file.as_fd()) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 /// Whether a (path) descriptor stands on nsfs.

@@ -3,7 +3,7 @@
 //! For a process: open its directory, read the ten links, list its descriptors, ask how many threads there are.
 //! Threads are read only where there is more than one. Work is shared among the processors.
 
-use crate::procfs::{Proc, is_gone, nslink, numbers};
+use crate::procfs::{Device, Proc, identity, is_gone, nslink, numbers};
 use drydock_core::Result;
 use drydock_namespaces::Kind;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, readlinkat_raw, statat};
@@ -140,7 +140,7 @@ pub fn read_process(proc: &Proc, pid: u32, depth: Depth) -> std::io::Result<Opti
     }
     if depth == Depth::Everything {
         process.threads = read_threads(dir.as_fd(), pid, &process.links);
-        match read_fds(dir.as_fd()) {
+        match read_fds(dir.as_fd(), proc.nsfs()) {
             Ok(fds) => process.fds = fds,
             Err(error) => process.fds_unreadable = !is_gone(&error),
         }
@@ -193,16 +193,32 @@ fn read_threads(dir: BorrowedFd<'_>, pid: u32, main: &Links) -> Vec<(u32, Links)
     others.filter(|(_, links)| links != main).collect()
 }
 
-fn read_fds(dir: BorrowedFd<'_>) -> std::io::Result<Vec<(u32, Id)>> {
+fn read_fds(dir: BorrowedFd<'_>, nsfs: Option<Device>) -> std::io::Result<Vec<(u32, Id)>> {
     let fd = openat(dir, c"fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut found = Vec::new();
     let mut name = itoa::Digits::default();
     for number in numbers(fd.as_fd())? {
-        if let Ok(Some(id)) = read_link(fd.as_fd(), name.of(number)) {
+        if let Some(id) = namespace_behind(fd.as_fd(), name.of(number), nsfs) {
             found.push((number, id));
         }
     }
     Ok(found)
+}
+
+/// The namespace that a descriptor is open on. Its link says `net:[…]` when it was opened through /proc, but shows a
+/// path when it was opened through a bind mount: so what it leads to is looked at.
+fn namespace_behind(dir: BorrowedFd<'_>, name: &CStr, nsfs: Option<Device>) -> Option<Id> {
+    let inode = match identity(dir, name) {
+        Ok((device, inode)) if nsfs.is_none_or(|nsfs| nsfs == device) => inode,
+        Ok(_) => return None,
+        Err(_) => return read_link(dir, name).ok()?,
+    };
+    if let Some(id) = read_link(dir, name).ok()? {
+        return Some(id);
+    }
+    let file = openat(dir, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file = super::relations::reopen(file)?;
+    Some((super::relations::kind_of(&file)?, inode))
 }
 
 /// Numbers as C strings without an allocation each.

@@ -3,12 +3,14 @@
 use drydock_core::error::CallExt;
 use drydock_core::text::escape_bytes;
 use drydock_core::{Error, Result};
-use rustix::fs::{CWD, Mode, OFlags, RawDir, fstatfs, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, fstatfs, openat, statx};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Files of a process are small; mountinfo and cgroup.procs can be large. More than this is cut.
 const MAX_FILE: usize = 64 << 20;
@@ -19,7 +21,11 @@ const MAX_CMDLINE: usize = 4096;
 #[derive(Debug)]
 pub struct Proc {
     dir: OwnedFd,
+    nsfs: OnceLock<Option<Device>>,
 }
+
+/// A device number: major, minor.
+pub type Device = (u32, u32);
 
 impl Proc {
     /// Opens `path` and verifies that it is procfs (a container could have put something else there).
@@ -43,7 +49,7 @@ impl Proc {
         let dir = openat(CWD, path, flags, Mode::empty())
             .call(|| format!("open(\"{}\", O_DIRECTORY)", path.display()))
             .map_err(|e| e.on("/proc").hint("mount -t proc proc /proc"))?;
-        Ok(Self { dir })
+        Ok(Self { dir, nsfs: OnceLock::new() })
     }
 
     /// All process ids, ascending.
@@ -123,13 +129,29 @@ impl Proc {
 
     /// Whether the process exists (and hidepid does not hide it).
     pub fn exists(&self, pid: u32) -> bool {
-        rustix::fs::statat(&self.dir, pid.to_string(), rustix::fs::AtFlags::empty()).is_ok()
+        rustix::fs::statat(&self.dir, pid.to_string(), AtFlags::empty()).is_ok()
+    }
+
+    /// The device of nsfs, on which all namespace files are.
+    pub fn nsfs(&self) -> Option<Device> {
+        let ask = || identity(self.dir.as_fd(), c"self/ns/user").ok().map(|(device, _)| device);
+        *self.nsfs.get_or_init(ask)
     }
 
     /// The root itself.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
+}
+
+/// Device and inode number of what a link leads to, without asking a file system that may hang (a server that does not
+/// answer). Source: statx(2), `AT_STATX_DONT_SYNC`.
+///
+/// # Errors
+/// statx(2)'s.
+pub fn identity(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<(Device, u64)> {
+    let found = statx(dir, name, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
+    Ok(((found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 
 /// The entries of a directory that are numbers (pids, tids, descriptors), ascending.
