@@ -7,6 +7,7 @@
 
 use crate::copy::{Plan, Step};
 use crate::recipe::{DEFAULT, Recipe, SHIPPED};
+use crate::root::Root;
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result};
 use sha2::{Digest, Sha256};
@@ -61,23 +62,37 @@ pub fn default_rootfs_with(
     build(data_root, again, ctx, progress)
 }
 
-/// Directories that are no longer the default and that unfinished builds left: whoever knows that no container uses
-/// them may remove them.
+/// Directories of earlier builds, which are not the default any more.
 pub fn outdated(data_root: &Path) -> Vec<PathBuf> {
     let dir = data_root.join("rootfs");
-    let current = std::fs::read_to_string(dir.join(STAMP)).ok();
-    let current = current.as_deref().and_then(|s| header(s)).map(|(_, name)| name);
-    let ours = |name: &str| name.starts_with(&format!("{DEFAULT}-")) || name.starts_with(UNFINISHED);
+    let stamp = std::fs::read_to_string(dir.join(STAMP)).unwrap_or_default();
+    let current = header(&stamp).map(|(_, name)| name);
     let entries = std::fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok);
     let names = entries.filter_map(|e| e.file_name().into_string().ok());
-    names.filter(|n| ours(n) && Some(n.as_str()) != current).map(|n| dir.join(n)).collect()
+    let old = |n: &String| n.starts_with(&format!("{DEFAULT}-")) && Some(n.as_str()) != current;
+    names.filter(old).map(|n| dir.join(n)).collect()
 }
 
-/// Where the default root file system is, without building it: its directory if it is there and fresh, else the name
-/// under which [`default_rootfs`] would put its stamp.
-pub fn default_path(data_root: &Path) -> PathBuf {
+/// Removes what unfinished builds left and the outdated directories but those `in_use`. Returns what was removed.
+/// Waits for a build that is going on.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_outdated(data_root: &Path, in_use: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let dir = data_root.join("rootfs");
-    fresh(&dir).unwrap_or_else(|| dir.join(STAMP))
+    if !dir.join(LOCK).exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock(&dir)?;
+    sweep(&dir)?;
+    let old: Vec<PathBuf> = outdated(data_root).into_iter().filter(|path| !in_use.contains(path)).collect();
+    for (n, path) in old.iter().enumerate() {
+        // First out of sight: nobody must find half of one.
+        let gone = dir.join(format!("{UNFINISHED}gone-{n}"));
+        std::fs::rename(path, &gone).call(|| format!("rename({path:?}, {gone:?})"))?;
+    }
+    sweep(&dir)?;
+    Ok(old)
 }
 
 /// The directory that the stamp names, if nothing has changed since.
@@ -187,7 +202,7 @@ fn build(
     if !there {
         let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
         let all = steps.len();
-        make_dir(&temporary, 0o755)?;
+        Root::create_new(&temporary)?;
         let plan = Plan::new(temporary.clone(), steps);
         plan.apply_with(ctx, &mut |done| progress(done, all))?;
         std::fs::rename(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))?;
@@ -272,4 +287,37 @@ fn replace(dir: &Path, stamp: &str) -> Result<()> {
     let target = dir.join(STAMP);
     std::fs::write(&temporary, stamp).call(|| format!("write({temporary:?})"))?;
     std::fs::rename(&temporary, &target).call(|| format!("rename({temporary:?}, {target:?})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_the_outdated_but_not_what_is_in_use() {
+        let data = std::env::temp_dir().join(format!("drydock-outdated-{}", std::process::id()));
+        let dir = data.join("rootfs");
+        for name in ["host-tools-a", "host-tools-b", "host-tools-c", ".build-1", "mine"] {
+            std::fs::create_dir_all(dir.join(name).join("usr")).unwrap();
+        }
+        std::fs::write(dir.join(STAMP), format!("{FORMAT} x host-tools-c\nend\n")).unwrap();
+        std::fs::write(dir.join(LOCK), "").unwrap();
+        assert_eq!(outdated(&data).len(), 2);
+        let removed = remove_outdated(&data, &[dir.join("host-tools-a")]).unwrap();
+        assert_eq!(removed, [dir.join("host-tools-b")]);
+        let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [STAMP, LOCK, "host-tools-a", "host-tools-c", "mine"]);
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[test]
+    fn a_stamp_does_not_lead_out() {
+        for bad in
+            ["", "drydock-rootfs 1 x ../etc", "drydock-rootfs 1 x host-tools-/..", "drydock-rootfs 1 x"]
+        {
+            assert_eq!(header(bad), None, "{bad}");
+        }
+        assert_eq!(header("drydock-rootfs 1 ab host-tools-0\nend"), Some(("ab", "host-tools-0")));
+    }
 }

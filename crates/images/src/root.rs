@@ -84,26 +84,23 @@ impl Root {
         Ok(ours.st_dev == host.dev() && ours.st_ino == host.ino())
     }
 
-    /// Creates the directory (mode 0755) with its missing parents, or takes it as it is, and opens it.
-    /// Returns also whether it was made.
+    /// Makes a directory that was not there (mode 0755), with its missing parents, and opens it. Nobody else can have
+    /// put anything in it.
     ///
     /// # Errors
-    /// As [`Root::open`]; mkdir(2)'s.
-    pub fn create(dir: &Path) -> Result<(Self, bool)> {
+    /// EEXIST; mkdir(2)'s; as [`Root::open`].
+    pub fn create_new(dir: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let path: PathBuf = dir.components().collect();
-        if path.as_os_str().is_empty() || std::fs::symlink_metadata(&path).is_ok() {
-            return Ok((Self::open(dir)?, false));
+        let mut builder = std::fs::DirBuilder::new();
+        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+            let made = builder.recursive(true).mode(0o755).create(parent);
+            made.call(|| format!("mkdir({parent:?}, 0755)")).map_err(|e| e.on(shown(parent)))?;
         }
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&path)
-            .call(|| format!("mkdir({path:?}, 0755)"))
-            .map_err(|e| e.on(shown(dir)))?;
-        let root = Self::open(&path)?;
-        rustix::fs::fchmod(&root.fd, Mode::from_raw_mode(0o755)).call(|| format!("chmod({path:?}, 0755)"))?;
-        Ok((root, true))
+        let made = builder.recursive(false).mode(0o700).create(dir);
+        made.call(|| format!("mkdir({dir:?}, 0700)")).map_err(|e| e.on(shown(dir)))?;
+        let root = Self::open(dir)?;
+        rustix::fs::fchmod(&root.fd, Mode::from_raw_mode(0o755)).call(|| format!("chmod({dir:?}, 0755)"))?;
+        Ok(root)
     }
 
     /// The path that it was opened by, for messages.

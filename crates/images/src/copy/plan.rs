@@ -70,7 +70,7 @@ impl Plan {
         temporary.push(name);
         temporary.push(format!(".drydock-{}", std::process::id()));
         let temporary = place.with_file_name(temporary);
-        Root::create(&temporary)?;
+        Root::create_new(&temporary)?;
         let filled = self.fill(&temporary, ctx, progress).and_then(|report| {
             let flags = rustix::fs::RenameFlags::NOREPLACE;
             let renamed =
