@@ -62,6 +62,13 @@ pub fn default_rootfs_with(
     build(data_root, again, ctx, progress)
 }
 
+/// Where the default root file system is, without building it: its directory if it is there and fresh, else the name
+/// under which [`default_rootfs`] would put its stamp.
+pub fn default_path(data_root: &Path) -> PathBuf {
+    let dir = data_root.join("rootfs");
+    fresh(&dir).unwrap_or_else(|| dir.join(STAMP))
+}
+
 /// Directories of earlier builds, which are not the default any more.
 pub fn outdated(data_root: &Path) -> Vec<PathBuf> {
     let dir = data_root.join("rootfs");
