@@ -128,13 +128,13 @@ fn apparmor(profile: &str) -> Result<()> {
 fn drop_bounding(keep: CapSet) -> Result<()> {
     for number in (0..=last_cap()).filter(|n| !keep.contains(CapSet::of(*n))) {
         let one = CapSet::of(number).raw();
+        let Err(errno) = thread::remove_capability_from_bounding_set(one) else { continue };
         // Reading needs no privilege: a set that is small enough already is no error for an ordinary user.
         if matches!(thread::capability_is_in_bounding_set(one), Ok(false)) {
             continue;
         }
-        thread::remove_capability_from_bounding_set(one)
-            .call(|| format!("prctl(PR_CAPBSET_DROP, {})", name_of(number)))
-            .map_err(|e| e.hint("dropping from the bounding set needs CAP_SETPCAP"))?;
+        let error = Error::call(format!("prctl(PR_CAPBSET_DROP, {})", name_of(number)), errno);
+        return Err(error.hint("dropping from the bounding set needs CAP_SETPCAP"));
     }
     Ok(())
 }

@@ -449,3 +449,98 @@ fn without_privileges_the_error_names_the_remedy() {
     let ok = run(&Request { no_new_privs: true, seccomp: Seccomp::Default, ..Request::default() });
     assert!(!ok.contains("apply:"), "{ok}");
 }
+
+#[test]
+fn the_i386_entry_is_closed() {
+    if !cfg!(target_arch = "x86_64") || !there("gcc") {
+        return skip("the_i386_entry_is_closed", "needs x86-64 and gcc");
+    }
+    let base = std::env::temp_dir().join(format!("drydock-int80-{}", std::process::id()));
+    let (source, program) = (base.with_extension("c"), base.with_extension("bin"));
+    // i386's getpid (20) by the old gate: passes without a filter, which sees another architecture.
+    std::fs::write(
+        &source,
+        "int main(void){long r; __asm__ volatile(\"int $0x80\":\"=a\"(r):\"a\"(20)); return r > 0 ? 0 : 1;}",
+    )
+    .unwrap();
+    let built = Command::new("gcc").arg("-o").args([&program, &source]).status().unwrap().success();
+    let request = |seccomp| Request { no_new_privs: true, seccomp, ..Request::default() };
+    let path = program.to_str().unwrap().to_string();
+    let [open, closed] = [Seccomp::None, Seccomp::Default].map(|s| run(&request(s), &[path.as_str()]).status);
+    let _ = (std::fs::remove_file(&source), std::fs::remove_file(&program));
+    if !built || !open.success() {
+        return skip("the_i386_entry_is_closed", "this kernel has no i386 calls, or nothing can be built");
+    }
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&closed), Some(nix::libc::SIGSYS));
+}
+
+#[test]
+fn labels_without_their_module_are_refused_before_anything() {
+    let active = drydock_security::lsm_active();
+    let has = |name: &str| active.iter().any(|m| m == name);
+    let apparmor = Request { apparmor: Some("docker-default".into()), ..Request::default() };
+    let selinux = Request { selinux: Some("system_u:system_r:container_t:s0".into()), ..Request::default() };
+    for (name, request) in [("apparmor", apparmor), ("selinux", selinux)] {
+        if has(name) {
+            skip("labels_without_their_module_are_refused_before_anything", &format!("{name} is active"));
+            continue;
+        }
+        let error = request.validate().unwrap_err();
+        assert_eq!(error.exit_code(), 125);
+        assert!(error.to_string().contains("not active in this kernel"), "{error}");
+    }
+}
+
+#[test]
+fn bad_requests_are_refused_by_validate() {
+    let bad = |change: fn(&mut Request)| {
+        let mut request = hardened();
+        change(&mut request);
+        let error = request.validate().unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    };
+    assert!(bad(|r| r.oom_score_adj = Some(1001)).contains("-1000 to 1000"));
+    assert!(bad(|r| r.nice = Some(20)).contains("-20 to 19"));
+    assert!(bad(|r| r.user = with_user(u32::MAX, 0, &[])).contains("4294967294"));
+    assert!(bad(|r| r.user = with_user(0, 0, &[u32::MAX])).contains("4294967294"));
+    assert!(bad(|r| r.user = with_user(0, 0, &vec![1; 65_537])).contains("65536"));
+    assert!(bad(|r| r.user = Some(User { umask: Some(0o1000), ..User::default() })).contains("0777"));
+    assert!(bad(|r| r.keyring = Some(".dot".into())).contains("keyring"));
+    assert!(bad(|r| r.keyring = Some("a\0b".into())).contains("keyring"));
+    assert!(bad(|r| r.cpu_affinity = Some(vec![])).contains("cpu_affinity"));
+    assert!(bad(|r| r.cpu_affinity = Some(vec![1_000_000])).contains("cpu_affinity"));
+    assert!(bad(|r| r.seccomp = Seccomp::Profile("/nonexistent.json".into())).contains("/nonexistent.json"));
+    assert!(bad(|r| r.seccomp = Seccomp::Profile("/".into())).contains("regular file"));
+    let limit = |soft, hard| Rlimit { name: "core".into(), soft, hard, best_effort: false };
+    let request = Request { rlimits: vec![limit(2, 1)], ..hardened() };
+    assert!(request.validate().unwrap_err().to_string().contains("soft 2 is above hard 1"));
+    let notify =
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}"#;
+    let profile = drydock_security::seccomp::Profile::parse(notify.as_bytes()).unwrap();
+    let request = Request { seccomp: Seccomp::Inline(Box::new(profile)), ..hardened() };
+    assert!(request.validate().unwrap_err().to_string().contains("listenerPath"));
+    // What serde does not know is refused, not ignored.
+    assert!(serde_json::from_str::<Request>(r#"{"no_new_priv":true}"#).is_err());
+}
+
+#[test]
+fn a_request_and_its_steps_survive_json() {
+    let request = Request { rlimits: vec![Rlimit::parse("nofile=1:2").unwrap()], ..hardened() };
+    let again: Request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+    assert_eq!(again, request);
+    let calls: Vec<String> = request.validate().unwrap().steps().into_iter().map(|s| s.call).collect();
+    let position =
+        |start: &str| calls.iter().position(|c| c.contains(start)).unwrap_or_else(|| panic!("{start}"));
+    let order = [
+        "prlimit64",
+        "PR_CAPBSET_DROP",
+        "setgroups",
+        "setresgid",
+        "capset",
+        "AMBIENT",
+        "NO_NEW_PRIVS",
+        "seccomp(",
+    ];
+    assert!(order.windows(2).all(|w| position(w[0]) < position(w[1])), "{calls:?}");
+}

@@ -50,6 +50,9 @@ pub fn compile(profile: &Profile, target: &Target) -> Result<Filter> {
     let calls = selected.arches.first().map_or(0, |(_, table)| table.len());
     let summary = format!("{} instructions, rules for {calls} calls", program.len());
     let flags = flags(profile)?;
+    if flags & FLAG_WAIT_KILLABLE_RECV != 0 && !selected.notify {
+        return Err(Error::bad_input("seccomp flag", "WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY"));
+    }
     Ok(Filter { program, flags, notify: selected.notify, unknown: selected.unknown, summary })
 }
 

@@ -476,6 +476,7 @@ fn wrong_profiles_are_refused_in_one_sentence() {
         r#"{"defaultAction":"SCMP_ACT_ALLOW","syscals":[]}"#.into(),
         r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_Z80"]}"#.into(),
         r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_X"]}"#.into(),
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#.into(),
         r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#.into(),
         r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrno":"EFOO"}"#.into(),
         r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrno":"ENOSYS","defaultErrnoRet":1}"#.into(),
