@@ -1,6 +1,40 @@
-//! `netsetup`.
+//! `netsetup`: network namespaces, links, bridges, addresses, routes, NAT and published ports, over netlink only.
+//!
+//! Each subcommand is a request to `drydock-network`; this package only parses, names and prints.
+
+mod args;
+mod commands;
+mod owner;
+mod place;
+mod print;
+
+use args::{Args, Command};
+use drydock_cli::args::Parsed;
+use std::process::ExitCode;
 
 /// Entry point of `netsetup`.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    drydock_cli::main("netsetup", || match drydock_cli::parse::<Args>()? {
+        Parsed::Done(code) => Ok(code),
+        Parsed::Args(args) => run(args),
+    })
+}
+
+fn run(args: Args) -> drydock_cli::Outcome {
+    let common = args.common;
+    match args.command {
+        Command::Ns(command) => commands::ns::run(command, &common),
+        Command::Link(link) => commands::link::run(&link, &common),
+        Command::Bridge(command) => commands::bridge::run(&command, &common),
+        Command::Attach(attach) => commands::attach::run(&attach, &common),
+        Command::Detach(detach) => commands::attach::detach(&detach, &common),
+        Command::Addr(addr) => commands::address::run(&addr, &common),
+        Command::Route(route) => commands::address::route(&route, &common),
+        Command::Nat(command) => commands::nat::run(&command, &common),
+        Command::Publish(publish) => commands::publish::run(&publish, &common),
+        Command::Unpublish(target) => commands::publish::off(&target, &common),
+        Command::Show(show) => commands::show::run(&show, &common),
+        Command::Undo(undo) => commands::undo::run(&undo, &common),
+        Command::Leases => commands::undo::leases(&common),
+    }
 }

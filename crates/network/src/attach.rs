@@ -98,6 +98,11 @@ impl Request {
         }
     }
 
+    /// Name of the host end of the veth pair.
+    pub fn host_link(&self) -> String {
+        name::host_link(&self.owner, &self.netns, &self.interface)
+    }
+
     /// Checks everything that can be checked without the kernel.
     ///
     /// # Errors
@@ -225,7 +230,7 @@ impl Plan {
     fn veth_step(&self, mtu: Option<u32>) -> NetStep {
         let r = &self.request;
         NetStep::Veth {
-            name: name::host_link(&r.owner, &r.interface),
+            name: r.host_link(),
             alias: name::tag(&r.owner),
             peer: r.interface.clone(),
             netns: r.netns.clone(),
@@ -262,20 +267,17 @@ impl Plan {
                 .hint(format!("netsetup bridge add {} --addr ADDRESS/PREFIX", r.bridge)));
         }
         let mut network = self.network(&rtnl, &mut store, there.as_ref())?;
-        let link = rtnl.link(&name::host_link(&r.owner, &r.interface))?;
+        let link = rtnl.link(&r.host_link())?;
         if let Some(link) = &link {
             return self.attached(&rtnl, &network, link, target.as_fd());
         }
         // Before the first effect: what can be refused is refused now.
         let nft = if r.nat || !r.publish.is_empty() { Some(Nft::here()?) } else { None };
         publish::check_free(&r.owner, &r.publish, &store.host.published)?;
-        let address = lease::take(
-            &mut network,
-            &r.owner,
-            &r.interface,
-            r.address.map(InterfaceAddress::address),
-            alive,
-        )?;
+        let address = {
+            let holder = lease::Holder { owner: &r.owner, link: &r.host_link(), interface: &r.interface };
+            lease::take(&mut network, holder, r.address.map(InterfaceAddress::address), alive)?
+        };
         let address = network.subnet.with(address);
         publish::check(&r.publish, Some(address.address()))?;
         let step = NetStep::Lease {
@@ -312,7 +314,7 @@ impl Plan {
         let r = &self.request;
         Report {
             owner: r.owner.clone(),
-            host_link: name::host_link(&r.owner, &r.interface),
+            host_link: r.host_link(),
             interface: r.interface.clone(),
             address,
             gateway: network.gateway,
@@ -435,7 +437,7 @@ impl Plan {
 
     fn cable(&self, rtnl: &Rtnl, target: BorrowedFd<'_>, master: u32, mtu: u32, ctx: &Ctx<'_>) -> Result<()> {
         let r = &self.request;
-        let (host, alias) = (name::host_link(&r.owner, &r.interface), name::tag(&r.owner));
+        let (host, alias) = (r.host_link(), name::tag(&r.owner));
         ctx.perform(&self.veth_step(Some(mtu)), |_| {
             let peer = VethPeer { name: &r.interface, namespace: target, mac: r.mac };
             let mut batch = Batch::new();
@@ -458,7 +460,7 @@ impl Plan {
             address: address.to_string(),
             gateway: gateway.map(|g| g.to_string()),
         };
-        ctx.perform(&step, |_| configure(target, &r.interface, address, gateway))
+        ctx.perform(&step, |_| configure(target, &r.interface, address, gateway, &[]))
     }
 
     fn publish(
@@ -500,12 +502,14 @@ pub(crate) fn taken(error: Error, interface: &str, netns: &Path) -> Error {
     }
 }
 
-/// Within a namespace: loopback up, no router advertisements, the address, the default route.
+/// Within a namespace: loopback up, no router advertisements, the address, the default route (errors in `allow` mean
+/// that another one may stay).
 pub(crate) fn configure(
     target: BorrowedFd<'_>,
     interface: &str,
     address: InterfaceAddress,
     gateway: Option<IpAddr>,
+    allow: &'static [i32],
 ) -> Result<()> {
     let socket = netns::within(target, || {
         sysctl::harden(interface);
@@ -518,7 +522,7 @@ pub(crate) fn configure(
     batch.set_up("lo");
     batch.add_address(link.index, address);
     if let Some(gateway) = gateway {
-        batch.add_route(None, gateway, link.index, &[]);
+        batch.add_route(None, gateway, link.index, allow);
     }
     inside.execute(&batch).map_err(|e| match (e.errno(), e.failed_call()) {
         (Some(nix::libc::EEXIST), Some(call)) if call.contains("ROUTE") => {

@@ -228,3 +228,43 @@ pub(crate) fn overlap(
     }
     Ok(None)
 }
+
+/// Lets a bridge go: `holder` holds it no longer (with `None`: nobody does, and what is attached loses its lease), and
+/// without users it is removed with its rules. Idempotent: false if it is not there.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] for a bridge that somebody else made; the kernel's.
+pub fn release(
+    bridge: &str,
+    holder: Option<&str>,
+    lease_dir: &std::path::Path,
+    ctx: &Ctx<'_>,
+) -> Result<bool> {
+    let there = find(&Rtnl::here()?, bridge)?;
+    let foreign = || {
+        Error::bad_input(bridge, "was not made by netsetup (allowed: a bridge of `netsetup bridge add`)")
+            .hint(format!("ip link del {bridge}"))
+    };
+    let mut store = Store::lock(lease_dir).map_err(|e| e.in_stage(STAGE))?;
+    let Some(mut network) = store.networks()?.into_iter().find(|n| n.bridge == bridge) else {
+        return there.map_or(Ok(false), |_| Err(foreign()));
+    };
+    match holder {
+        Some(holder) => network.holders.retain(|h| h != holder),
+        None if !network.made_bridge && there.is_some() => return Err(foreign()),
+        None => {
+            network.holders.clear();
+            network.leases.clear();
+        }
+    }
+    if !network.unused() {
+        store.save_network(&network)?;
+        return Ok(true);
+    }
+    let tag = name::network_tag(&network.network);
+    if let Ok(nft) = crate::nft::Nft::here() {
+        nft.delete(|r| r.comment.as_deref() == Some(tag.as_str()))?;
+    }
+    crate::detach::take_down(&store, &network, ctx)?;
+    Ok(there.is_some())
+}

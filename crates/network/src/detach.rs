@@ -2,12 +2,13 @@
 //! sysctls. Every part may be gone already; that is success.
 
 use crate::netlink::Batch;
-use crate::nft::Nft;
+use crate::nft::{Nft, Rule};
 use crate::rtnl::Rtnl;
-use crate::state::{Network, Store};
+use crate::state::{Lease, Network, Store};
 use crate::step::NetStep;
 use crate::{STAGE, name, netns, sysctl};
 use drydock_core::{Ctx, Object, Result};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// What to do with the owner's veth pairs.
@@ -48,7 +49,7 @@ pub fn remove_with(
     if links == Links::Delete {
         keep(delete_links(owner, objects, ctx));
     }
-    keep(release(owner, objects, lease_dir, ctx));
+    keep(release(owner, objects, &Scope::All, lease_dir, ctx).map(drop));
     for object in objects {
         if let Object::NetworkNamespace { path } = object {
             keep(netns::delete(path, ctx).map(drop));
@@ -86,31 +87,96 @@ fn delete_links(owner: &str, objects: &[Object], ctx: &Ctx<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Detaches one interface of an owner: the veth pair of this host end, its lease, and the ports published for the
+/// addresses. What the owner has elsewhere stays. Idempotent: false if there was nothing.
+///
+/// # Errors
+/// The kernel's.
+pub fn detach(
+    owner: &str,
+    link: &str,
+    addresses: &[IpAddr],
+    lease_dir: &Path,
+    ctx: &Ctx<'_>,
+) -> Result<bool> {
+    let object = Object::Link { name: link.to_string() };
+    let there = Rtnl::here()?.link(link)?.is_some();
+    delete_links(owner, std::slice::from_ref(&object), ctx).map_err(|e| e.in_stage(STAGE))?;
+    let scope = Scope::Interface { link, addresses };
+    let released = release(owner, &[], &scope, lease_dir, ctx).map_err(|e| e.in_stage(STAGE))?;
+    Ok(there || released)
+}
+
+/// Takes published ports of an owner for one container address away; the rest stays. False if there were none.
+///
+/// # Errors
+/// The kernel's.
+pub fn unpublish(owner: &str, address: IpAddr, lease_dir: &Path, ctx: &Ctx<'_>) -> Result<bool> {
+    let scope = Scope::Interface { link: "", addresses: &[address] };
+    release(owner, &[], &scope, lease_dir, ctx).map_err(|e| e.in_stage(STAGE))
+}
+
+/// What of an owner is released.
+enum Scope<'a> {
+    All,
+    Interface { link: &'a str, addresses: &'a [IpAddr] },
+}
+
+impl Scope<'_> {
+    fn has_link(&self, link: &str) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Interface { link: wanted, .. } => *wanted == link,
+        }
+    }
+}
+
 /// Leases, rules and references; under the lock, because the last user takes the shared parts away.
-fn release(owner: &str, objects: &[Object], lease_dir: &Path, ctx: &Ctx<'_>) -> Result<()> {
-    let concerned = objects.iter().any(|o| {
+fn release(
+    owner: &str,
+    objects: &[Object],
+    scope: &Scope<'_>,
+    lease_dir: &Path,
+    ctx: &Ctx<'_>,
+) -> Result<bool> {
+    let shared = objects.iter().any(|o| {
         matches!(o, Object::Lease { .. } | Object::Bridge { .. } | Object::Nft { .. } | Object::Sysctl { .. })
     });
-    if !lease_dir.exists() && !concerned {
-        return Ok(());
+    if !lease_dir.exists() && !shared {
+        return Ok(false);
     }
     let mut store = Store::lock(lease_dir)?;
-    let networks = store.networks()?;
+    let mut freed: Vec<IpAddr> = match scope {
+        Scope::All => Vec::new(),
+        Scope::Interface { addresses, .. } => addresses.to_vec(),
+    };
+    let (mut changed, mut left) = (false, false);
     let mut gone: Vec<Network> = Vec::new();
-    for mut network in networks {
+    for mut network in store.networks()? {
         let before = network.clone();
-        network.leases.retain(|l| l.owner != owner);
-        network.holders.retain(|h| h != owner);
+        let ours = |l: &Lease| l.owner == owner && scope.has_link(&l.link);
+        freed.extend(network.leases.iter().filter(|l| ours(l)).map(|l| l.address));
+        network.leases.retain(|l| !ours(l));
+        if matches!(scope, Scope::All) {
+            network.holders.retain(|h| h != owner);
+        }
+        left |= network.leases.iter().any(|l| l.owner == owner);
+        changed |= network != before;
         if network.unused() {
             gone.push(network);
         } else if network != before {
             ctx.perform(&NetStep::Release { owner: owner.into() }, |_| store.save_network(&network))?;
         }
     }
+    let all = matches!(scope, Scope::All);
     let published = store.host.published.len();
-    store.host.published.retain(|p| p.owner != owner);
-    let rules = concerned || published != store.host.published.len() || !gone.is_empty();
-    delete_rules(owner, rules, &gone, ctx)?;
+    store.host.published.retain(|p| p.owner != owner || !(all || freed.contains(&p.container)));
+    left |= store.host.published.iter().any(|p| p.owner == owner);
+    changed |= published != store.host.published.len();
+    if shared || changed || all || !gone.is_empty() {
+        let addresses = if all { None } else { Some(freed.as_slice()) };
+        left |= delete_rules(owner, addresses, &gone, ctx)?;
+    }
     let mut first = Ok(());
     for network in &gone {
         let result = take_down(&store, network, ctx);
@@ -119,38 +185,41 @@ fn release(owner: &str, objects: &[Object], lease_dir: &Path, ctx: &Ctx<'_>) -> 
         }
     }
     delete_orphaned_bridges(objects, &mut store, ctx)?;
-    let released = sysctl::release(&mut store, owner);
+    let released = if all || !left { sysctl::release(&mut store, owner) } else { Ok(false) };
     store.save_host()?;
-    first.and(released.map(drop))
+    first?;
+    Ok(released? || changed)
 }
 
-fn delete_rules(owner: &str, wanted: bool, gone: &[Network], ctx: &Ctx<'_>) -> Result<()> {
-    if !wanted {
-        return Ok(());
-    }
+/// Deletes the owner's rules (only those about `addresses`, if given) and those of networks that are gone. True if the
+/// owner still has rules.
+fn delete_rules(owner: &str, addresses: Option<&[IpAddr]>, gone: &[Network], ctx: &Ctx<'_>) -> Result<bool> {
     // A kernel without nf_tables has no rules.
-    let Ok(nft) = Nft::here() else { return Ok(()) };
-    let mut tags: Vec<String> = gone.iter().map(|n| name::network_tag(&n.network)).collect();
-    tags.push(name::tag(owner));
+    let Ok(nft) = Nft::here() else { return Ok(false) };
+    let own = name::tag(owner);
+    let tags: Vec<String> = gone.iter().map(|n| name::network_tag(&n.network)).collect();
     let there = match nft.rules() {
         Ok(rules) => rules,
-        Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => return Ok(()),
+        Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => return Ok(false),
         Err(e) => return Err(e),
     };
-    let ours = |comment: &Option<String>| comment.as_ref().is_some_and(|c| tags.contains(c));
-    if !there.iter().any(|r| ours(&r.comment)) && !there.is_empty() {
-        return Ok(());
+    let ours = |rule: &Rule| {
+        let Some(comment) = &rule.comment else { return false };
+        tags.contains(comment)
+            || (*comment == own && addresses.is_none_or(|a| a.iter().any(|a| rule.mentions(*a))))
+    };
+    let left = there.iter().any(|r| r.comment.as_deref() == Some(own.as_str()) && !ours(r));
+    if there.iter().any(ours) {
+        ctx.perform(&NetStep::DeleteRules { tag: own.clone() }, |_| nft.delete(ours).map(drop))?;
+    } else if there.is_empty() {
+        // Whoever deleted the last rule may have been killed before the table.
+        nft.delete(|_| false)?;
     }
-    if there.is_empty() {
-        return nft.delete(|_| false).map(drop);
-    }
-    ctx.perform(&NetStep::DeleteRules { tag: name::tag(owner) }, |_| {
-        nft.delete(|r| ours(&r.comment)).map(drop)
-    })
+    Ok(left)
 }
 
 /// A network without users: its bridge if we made it, then its file.
-fn take_down(store: &Store, network: &Network, ctx: &Ctx<'_>) -> Result<()> {
+pub(crate) fn take_down(store: &Store, network: &Network, ctx: &Ctx<'_>) -> Result<()> {
     if network.made_bridge {
         delete_bridge(&network.bridge, &network.network, ctx)?;
     }

@@ -9,28 +9,43 @@ use std::path::Path;
 /// Whether an owner still lives, as the caller knows it.
 pub type Alive<'a> = &'a dyn Fn(&str) -> bool;
 
-/// Takes an address in `network` for `owner`: `asked`, or the next free one. The caller saves the network. An owner that
-/// has a lease for this interface keeps it. When the pool is empty, leases of owners that are not `alive` are taken.
+/// Who takes an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// Container id or namespace name.
+    pub owner: &'a str,
+    /// Host end of the veth pair.
+    pub link: &'a str,
+    /// Interface within the namespace.
+    pub interface: &'a str,
+}
+
+/// Takes an address in `network`: `asked`, or the next free one. The caller saves the network. A holder that has a
+/// lease for this link keeps it. When the pool is empty, leases of owners that are not `alive` are taken.
 ///
 /// # Errors
 /// The asked address is taken or outside the subnet; the pool is exhausted (names the holders).
 pub fn take(
     network: &mut Network,
-    owner: &str,
-    interface: &str,
+    holder: Holder<'_>,
     asked: Option<IpAddr>,
     alive: Alive<'_>,
 ) -> Result<IpAddr> {
-    let mine = |l: &Lease| l.owner == owner && l.interface == interface;
+    let mine = |l: &Lease| l.owner == holder.owner && l.link == holder.link;
     let held = network.leases.iter().find(|l| mine(l)).map(|l| l.address);
     let address = match (asked, held) {
         (None, Some(held)) => return Ok(held),
         (Some(asked), Some(held)) if asked == held => return Ok(held),
-        (Some(asked), _) => check_asked(network, owner, asked, alive)?,
+        (Some(asked), _) => check_asked(network, asked, alive)?,
         (None, None) => next_free(network, alive)?,
     };
     network.leases.retain(|l| !mine(l) && l.address != address);
-    network.leases.push(Lease { owner: owner.into(), interface: interface.into(), address });
+    network.leases.push(Lease {
+        owner: holder.owner.into(),
+        link: holder.link.into(),
+        interface: holder.interface.into(),
+        address,
+    });
     if asked.is_none() {
         let number = network.subnet.host_number(address).unwrap_or(0);
         network.next = u64::try_from(number + 1).unwrap_or(0);
@@ -38,7 +53,7 @@ pub fn take(
     Ok(address)
 }
 
-fn check_asked(network: &Network, owner: &str, asked: IpAddr, alive: Alive<'_>) -> Result<IpAddr> {
+fn check_asked(network: &Network, asked: IpAddr, alive: Alive<'_>) -> Result<IpAddr> {
     let at = format!("address {asked}");
     if network.subnet.host_number(asked).is_none() {
         return Err(Error::bad_input(
@@ -49,7 +64,7 @@ fn check_asked(network: &Network, owner: &str, asked: IpAddr, alive: Alive<'_>) 
     if network.gateway == Some(asked) {
         return Err(Error::bad_input(at, format!("is the gateway of network '{}'", network.network)));
     }
-    match network.leases.iter().find(|l| l.address == asked && l.owner != owner) {
+    match network.leases.iter().find(|l| l.address == asked) {
         Some(l) if alive(&l.owner) => {
             Err(Error::failed(at, format!("in use by '{}' in network '{}'", l.owner, network.network))
                 .hint("choose another address, or leave it out to get the next free one"))

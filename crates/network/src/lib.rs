@@ -16,6 +16,7 @@ pub mod bridge;
 pub mod detach;
 pub mod lease;
 pub mod link;
+mod loopback;
 pub mod name;
 pub mod nat;
 pub mod netlink;
@@ -30,6 +31,7 @@ pub mod sysctl;
 
 pub use address::{InterfaceAddress, Mac, Subnet};
 pub use detach::{Links, remove, remove_with};
+pub use loopback::loopback_up;
 pub use publish::Publish;
 pub use step::NetStep;
 

@@ -90,8 +90,10 @@ impl Request {
                 ),
             ));
         }
-        let host_link =
-            self.host_interface.clone().unwrap_or_else(|| name::host_link(&self.owner, &self.interface));
+        let host_link = self
+            .host_interface
+            .clone()
+            .unwrap_or_else(|| name::host_link(&self.owner, &self.netns, &self.interface));
         Ok(Plan { request: self.clone(), host_link })
     }
 }
@@ -123,6 +125,11 @@ impl Plan {
             interface: self.host_link.clone(),
             address: self.request.host_address.to_string(),
         }
+    }
+
+    /// Name of the host end.
+    pub fn host_link(&self) -> &str {
+        &self.host_link
     }
 
     /// What will be done, in order.
@@ -173,7 +180,9 @@ impl Plan {
             rtnl.execute(&batch)
         })?;
         let gateway = r.default_route.then_some(r.host_address.address());
-        ctx.perform(&self.inside_step(), |_| configure(target.as_fd(), &r.interface, r.address, gateway))?;
+        ctx.perform(&self.inside_step(), |_| {
+            configure(target.as_fd(), &r.interface, r.address, gateway, &[nix::libc::EEXIST])
+        })?;
         Ok(report(mtu, false))
     }
 

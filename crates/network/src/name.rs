@@ -78,9 +78,10 @@ pub fn hash(parts: &[&str]) -> u64 {
     h ^ (h >> 32)
 }
 
-/// The host end of an owner's interface: `dd` and ten hexadecimal digits; the full name is in its alias.
-pub fn host_link(owner: &str, interface: &str) -> String {
-    format!("dd{:010x}", hash(&[owner, interface]) >> 24)
+/// The host end of an interface of an owner in a namespace: `dd` and ten hexadecimal digits; the owner's full name is in
+/// its alias. One owner may have several namespaces, and several interfaces in each.
+pub fn host_link(owner: &str, netns: &std::path::Path, interface: &str) -> String {
+    format!("dd{:010x}", hash(&[owner, &netns.to_string_lossy(), interface]) >> 24)
 }
 
 /// A stable locally administered link-layer address for a bridge: without one, a bridge changes its address with its
@@ -140,9 +141,11 @@ mod tests {
     #[test]
     fn derived_names_fit() {
         let long = "x".repeat(255);
-        assert_eq!(host_link(&long, "eth0").len(), 12);
-        assert_ne!(host_link("a", "eth0"), host_link("a", "eth1"));
-        assert_ne!(host_link("ab", "c"), host_link("a", "bc"));
+        let link = |owner, ns: &str, interface| host_link(owner, std::path::Path::new(ns), interface);
+        assert_eq!(link(&long, "/run/netns/a", "eth0").len(), 12);
+        assert_ne!(link("a", "/n", "eth0"), link("a", "/n", "eth1"));
+        assert_ne!(link("a", "/n", "eth0"), link("a", "/m", "eth0"));
+        assert_ne!(link("ab", "c", "d"), link("a", "bc", "d"));
         assert!(tag(&long).len() <= 120 && tag(&long) != tag(&"x".repeat(254)));
         assert_eq!(tag("web"), "drydock:web");
         assert!(check_owner(&owner_for("odd name;\n")).is_ok());

@@ -365,6 +365,31 @@ pub(crate) fn forward_warnings(nft: &Nft) -> Vec<String> {
     chains.into_iter().map(warn).collect()
 }
 
+/// Takes some ports of an owner back, and their rules; the rest stays.
+///
+/// # Errors
+/// The kernel's.
+pub fn withdraw(
+    owner: &str,
+    container: IpAddr,
+    ports: &[Publish],
+    lease_dir: &std::path::Path,
+    ctx: &Ctx<'_>,
+) -> Result<()> {
+    let mut store = Store::lock(lease_dir).map_err(|e| e.in_stage(STAGE))?;
+    let of = |p: &PublishedPort| p.owner == owner && p.container == container && ports.contains(&p.port);
+    store.host.published.retain(|p| !of(p));
+    let tag = name::tag(owner);
+    ctx.perform(&NetStep::DeleteRules { tag: tag.clone() }, |_| {
+        Nft::here()?.delete(|r| {
+            r.comment.as_deref() == Some(tag.as_str())
+                && r.mentions(container)
+                && ports.iter().any(|p| r.has_port(p.host_port) || r.has_port(p.container_port))
+        })
+    })?;
+    store.save_host()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

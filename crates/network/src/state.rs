@@ -26,6 +26,8 @@ const MAX_BYTES: u64 = 16 << 20;
 pub struct Lease {
     /// Container id or namespace name.
     pub owner: String,
+    /// Host end of its veth pair: tells two interfaces of one owner apart.
+    pub link: String,
     /// Interface within its namespace.
     pub interface: String,
     /// The address.

@@ -6,28 +6,32 @@ fn pool(subnet: &str) -> Network {
     new_network("n", "br", subnet, subnet.host(0), true)
 }
 
+fn take(n: &mut Network, owner: &str, asked: Option<IpAddr>, alive: Alive<'_>) -> Result<IpAddr> {
+    super::take(n, Holder { owner, link: &format!("dd{owner}"), interface: "eth0" }, asked, alive)
+}
+
 const ALL: Alive<'static> = &|_| true;
 
 #[test]
 fn exhaustion_names_pool_and_holders() {
     let mut n = pool("10.0.0.0/29");
     for owner in ["a", "b", "c", "d", "e"] {
-        take(&mut n, owner, "eth0", None, ALL).unwrap();
+        take(&mut n, owner, None, ALL).unwrap();
     }
-    let text = take(&mut n, "f", "eth0", None, ALL).unwrap_err().to_string();
+    let text = take(&mut n, "f", None, ALL).unwrap_err().to_string();
     assert!(
         text.contains("10.0.0.0/29") && text.contains("all 5") && text.contains("a, b, c, d, e"),
         "{text}"
     );
     // The dead one's address comes back, and only that.
-    let again = take(&mut n, "f", "eth0", None, &|o| o != "c").unwrap();
+    let again = take(&mut n, "f", None, &|o| o != "c").unwrap();
     assert_eq!(again.to_string(), "10.0.0.4");
 }
 
 #[test]
 fn asked_addresses() {
     let mut n = pool("10.0.0.0/29");
-    let ask = |n: &mut Network, owner: &str, a: &str| take(n, owner, "eth0", Some(a.parse().unwrap()), ALL);
+    let ask = |n: &mut Network, owner: &str, a: &str| take(n, owner, Some(a.parse().unwrap()), ALL);
     assert!(ask(&mut n, "a", "10.0.0.3").is_ok());
     assert!(ask(&mut n, "a", "10.0.0.3").is_ok());
     assert_eq!(ask(&mut n, "b", "10.0.0.3").unwrap_err().exit_code(), 125);
@@ -40,9 +44,9 @@ fn asked_addresses() {
 #[test]
 fn freed_addresses_return_late() {
     let mut n = pool("10.0.0.0/24");
-    let first = take(&mut n, "a", "eth0", None, ALL).unwrap();
+    let first = take(&mut n, "a", None, ALL).unwrap();
     n.leases.clear();
-    assert_ne!(take(&mut n, "b", "eth0", None, ALL).unwrap(), first);
+    assert_ne!(take(&mut n, "b", None, ALL).unwrap(), first);
 }
 
 #[test]
@@ -54,7 +58,7 @@ fn no_duplicate_among_100_threads() {
             std::thread::spawn(move || {
                 let mut store = Store::lock(&dir).unwrap();
                 let mut n = store.network("n").unwrap().unwrap_or_else(|| pool("10.0.0.0/24"));
-                let address = take(&mut n, &format!("owner{i}"), "eth0", None, ALL).unwrap();
+                let address = take(&mut n, &format!("owner{i}"), None, ALL).unwrap();
                 store.save_network(&n).unwrap();
                 address
             })

@@ -1,8 +1,10 @@
 //! Network namespaces: opened by path, entered by a thread, kept by name as ip-netns(8) keeps them.
 
+mod exec;
 mod named;
 mod who;
 
+pub use exec::enter;
 pub use named::{DIR, Named, add, delete, list, path_of};
 pub use who::{Identity, identify, pids};
 

@@ -60,9 +60,9 @@ pub fn list() -> Result<Vec<Named>> {
 
 /// The inode of the namespace that is bound on a file, if one is.
 fn is_namespace(path: &Path) -> Option<u64> {
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    const NSFS_MAGIC: u64 = 0x6e73_6673;
     let fs = rustix::fs::statfs(path).ok()?;
-    if i64::try_from(fs.f_type).ok()? != NSFS_MAGIC {
+    if u64::try_from(fs.f_type).ok()? != NSFS_MAGIC {
         return None;
     }
     std::fs::metadata(path).ok().map(|m| m.ino())
@@ -92,7 +92,7 @@ fn make(path: &Path) -> Result<()> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0)
+        .mode(0o0)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
         .open(path)
         .call(|| format!("open({path:?}, O_CREAT)"))?;

@@ -112,6 +112,21 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it matches this address or leads to it.
+    pub fn mentions(&self, address: std::net::IpAddr) -> bool {
+        let bytes = crate::address::octets(address);
+        self.expressions.iter().any(|e| match e {
+            Expr::Compare(_, value) | Expr::Immediate(_, value) => *value == bytes,
+            _ => false,
+        })
+    }
+
+    /// Whether it matches this destination port.
+    pub fn has_port(&self, port: u16) -> bool {
+        let bytes = port.to_be_bytes();
+        self.expressions.iter().any(|e| matches!(e, Expr::Compare(_, value) if *value == bytes))
+    }
+
     /// Whether it is the rule that `wanted` describes: same chain, comment and expressions, whatever was counted.
     pub fn is(&self, wanted: &NewRule) -> bool {
         let plain = |list: &[Expr]| -> Vec<Expr> {

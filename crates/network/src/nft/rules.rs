@@ -38,7 +38,7 @@ fn subnet(side: Side, subnet: Subnet, differs: bool) -> Vec<Expr> {
     let bytes = octets(address);
     let mut list = family(address).to_vec();
     let whole = u32::try_from(bytes.len()).unwrap_or(4);
-    if subnet.prefix() % 8 == 0 {
+    if subnet.prefix() & 7 == 0 {
         let length = u32::from(subnet.prefix() / 8);
         list.push(Expr::Payload { base: Base::Network, offset, length });
         list.push(Expr::Compare(differs, bytes.into_iter().take(usize::from(subnet.prefix() / 8)).collect()));

@@ -1,0 +1,307 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const GUIDE: &str = "\
+The networking guide, exercise by exercise (NS is a name as in `ip netns`, or a path such as /proc/PID/ns/net):
+
+  ip netns add blue                               netsetup ns add blue
+  ip netns list                                   netsetup ns list
+  ip netns exec blue ip addr                      netsetup show blue        (or: netsetup ns exec blue CMD)
+  ip netns identify PID; ip netns pids blue       netsetup ns identify PID; netsetup ns pids blue
+  ip netns del blue                               netsetup ns del blue
+
+  ip link add veth-host type veth peer veth-blue  netsetup link blue --host-addr 10.0.0.1/24 --addr 10.0.0.2/24
+  ip link set veth-blue netns blue                  (pair, addresses, up, loopback and default route in one)
+  ip addr add 10.0.0.1/24 dev veth-host
+  ip netns exec blue ip addr add 10.0.0.2/24 …
+  ip link set … up (twice), ip route add default
+
+  sysctl -w net.ipv4.ip_forward=1                 netsetup nat on 10.0.0.0/24
+  iptables -t nat -A POSTROUTING -s 10.0.0.0/24     (and `nat off`: the previous value comes back)
+    -j MASQUERADE; iptables -A FORWARD …
+
+  ip link add br0 type bridge; ip addr …; up      netsetup bridge add br0 --addr 10.0.0.1/24
+  ip link add … type veth …; master br0; …        netsetup attach ns1 --bridge br0 --addr 10.0.0.2/24
+  brctl show; bridge link                         netsetup bridge list; netsetup show
+  iptables -t nat -A PREROUTING … -j DNAT         netsetup publish ns1 8000:8000
+  nsenter -t PID -n ip addr                       netsetup show --pid PID
+  (a trap in a shell script)                      netsetup undo --owner ID
+
+Exit codes: 0 done, also when it was so already; 2 bad input, nothing touched; 125 failed; `ns exec`: the command's own,
+126 cannot execute, 127 not found. Man pages: ip-netns(8), veth(4), rtnetlink(7), nft(8), network_namespaces(7).";
+
+/// Network namespaces, links, bridges, NAT and published ports over netlink, with an owner for everything.
+#[derive(Parser, Debug)]
+#[command(name = "netsetup", version, about, long_about = None, after_help = GUIDE, arg_required_else_help = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(ClapArgs, Debug)]
+pub struct Common {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print each step on stderr before it is done: call, why, man page, undo
+    #[arg(long, global = true)]
+    pub explain: bool,
+    /// State directory [default: /run/drydock, or DRYDOCK_ROOT]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Whose the new objects are; `undo --owner ID` removes them [default: the namespace's or bridge's name]
+    #[arg(long, global = true, value_name = "ID")]
+    pub owner: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Named network namespaces, as ip-netns(8) keeps them
+    #[command(subcommand, arg_required_else_help = true)]
+    Ns(Ns),
+    /// A veth pair between the host and a namespace, with an address on each end (veth(4))
+    Link(Link),
+    /// Bridges (ip-link(8))
+    #[command(subcommand, arg_required_else_help = true)]
+    Bridge(Bridge),
+    /// Attach a namespace to a bridge: veth pair, address, default route; NAT and published ports if asked
+    Attach(Attach),
+    /// Detach a namespace: its link, lease and published ports
+    Detach(Detach),
+    /// Add an address to an interface of a namespace, or remove it (ip-address(8))
+    Addr(Addr),
+    /// Add a route in a namespace, or remove it (ip-route(8))
+    Route(Route),
+    /// NAT for a subnet: forwarding, masquerade, forward rules (nft(8))
+    #[command(subcommand, arg_required_else_help = true)]
+    Nat(Nat),
+    /// Publish ports of a namespace or address on the host (127.0.0.1 unless an address is given)
+    Publish(Publish),
+    /// Take the published ports of a namespace or address back
+    Unpublish(Unpublish),
+    /// Links, addresses, routes, neighbours, bridge ports and our nft rules, as the kernel has them
+    Show(Show),
+    /// Remove everything of an owner (--owner ID); what is gone already is well
+    Undo(Undo),
+    /// Networks and who has which address
+    Leases,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Ns {
+    /// Make a namespace with only `lo`
+    Add {
+        /// Name
+        name: String,
+    },
+    /// List named namespaces
+    List,
+    /// Run a command in a namespace
+    Exec {
+        /// Name or path
+        namespace: String,
+        /// Command and arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+    /// Remove a namespace, and what netsetup made for it
+    #[command(alias = "delete")]
+    Del {
+        /// Name
+        name: String,
+    },
+    /// Name the network namespace of a process
+    Identify {
+        /// Process id [default: the caller's own]
+        pid: Option<i32>,
+    },
+    /// List the processes in a namespace
+    Pids {
+        /// Name or path
+        namespace: String,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Link {
+    /// Namespace: name or path
+    pub namespace: String,
+    /// Address of the host end
+    #[arg(long, value_name = "ADDRESS/PREFIX")]
+    pub host_addr: String,
+    /// Address of the namespace's end
+    #[arg(long, value_name = "ADDRESS/PREFIX")]
+    pub addr: String,
+    /// Interface name in the namespace
+    #[arg(long = "name", alias = "interface", value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+    /// Interface name on the host [default: derived from owner and namespace; the full name is in its alias]
+    #[arg(long, value_name = "NAME")]
+    pub host_name: Option<String>,
+    /// No default route by the host
+    #[arg(long)]
+    pub no_default_route: bool,
+    /// MTU [default: the default route's]
+    #[arg(long)]
+    pub mtu: Option<u32>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Bridge {
+    /// Make a bridge with an address, up
+    Add {
+        /// Name
+        name: String,
+        /// The host's address on it
+        #[arg(long, value_name = "ADDRESS/PREFIX")]
+        addr: String,
+        /// MTU [default: the default route's]
+        #[arg(long)]
+        mtu: Option<u32>,
+    },
+    /// List bridges and their ports
+    List,
+    /// Remove a bridge that netsetup made
+    #[command(alias = "delete")]
+    Del {
+        /// Name
+        name: String,
+        /// Detach what is attached
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Attach {
+    /// Namespace: name or path
+    pub namespace: String,
+    /// Bridge; made if it is missing
+    #[arg(long, value_name = "NAME", default_value = drydock_network::DEFAULT_NETWORK)]
+    pub bridge: String,
+    /// Network name [default: the bridge's]
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
+    /// Address [default: the next free one of the network]
+    #[arg(long, alias = "address", value_name = "ADDRESS/PREFIX")]
+    pub addr: Option<String>,
+    /// Subnet of a new network [default: that of --addr, else the first free of 10.88.0.0/16, 10.89.0.0/16, …]
+    #[arg(long, value_name = "SUBNET")]
+    pub subnet: Option<String>,
+    /// Gateway, the bridge's address [default: the bridge's own, else the subnet's first address]
+    #[arg(long, value_name = "ADDRESS")]
+    pub gateway: Option<String>,
+    /// No default route by the gateway
+    #[arg(long)]
+    pub no_default_route: bool,
+    /// Masquerade what leaves the subnet
+    #[arg(long)]
+    pub nat: bool,
+    /// Publish a port: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp]
+    #[arg(short, long, value_name = "SPEC")]
+    pub publish: Vec<String>,
+    /// Interface name in the namespace
+    #[arg(long, alias = "name", value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+    /// MTU [default: the bridge's]
+    #[arg(long)]
+    pub mtu: Option<u32>,
+    /// Link-layer address
+    #[arg(long, value_name = "MAC")]
+    pub mac: Option<String>,
+    /// Fail if the bridge is missing
+    #[arg(long)]
+    pub no_create: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Detach {
+    /// Namespace: name or path
+    pub namespace: String,
+    /// Interface name in the namespace
+    #[arg(long, alias = "name", value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Addr {
+    /// Namespace: name or path
+    pub namespace: String,
+    /// Address
+    #[arg(value_name = "ADDRESS/PREFIX")]
+    pub address: String,
+    /// Interface name in the namespace
+    #[arg(long, alias = "name", value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+    /// Remove it
+    #[arg(long)]
+    pub del: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Route {
+    /// Namespace: name or path
+    pub namespace: String,
+    /// `default`, or a subnet
+    pub destination: String,
+    /// Next hop
+    #[arg(long, value_name = "ADDRESS")]
+    pub via: String,
+    /// Interface name in the namespace
+    #[arg(long, alias = "name", value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+    /// Remove it
+    #[arg(long)]
+    pub del: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Nat {
+    /// Turn it on
+    On {
+        /// Subnet
+        subnet: String,
+    },
+    /// Turn it off; the last one restores forwarding as it was
+    Off {
+        /// Subnet
+        subnet: String,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Publish {
+    /// Namespace (name or path), or the address of a container
+    pub target: String,
+    /// [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp]; ranges too
+    #[arg(required = true, value_name = "SPEC")]
+    pub specs: Vec<String>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Unpublish {
+    /// Namespace (name or path), or the address of a container
+    pub target: String,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Show {
+    /// Namespace: name or path [default: the host's]
+    pub namespace: Option<String>,
+    /// The namespace of a process
+    #[arg(long, conflicts_with = "namespace", allow_hyphen_values = true)]
+    pub pid: Option<i32>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Undo {
+    /// Same as --owner ID
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+}

@@ -1,0 +1,86 @@
+//! `netsetup attach` and `detach`.
+
+use crate::args::{Attach, Common, Detach};
+use crate::owner::Owner;
+use crate::place::Place;
+use crate::print;
+use drydock_cli::Outcome;
+use drydock_core::{Error, Result, text};
+use drydock_network::{InterfaceAddress, Mac, Publish, Subnet, attach, detach as removal, name, netns};
+use serde_json::json;
+use std::net::IpAddr;
+
+/// An address without prefix length.
+pub fn parse_address(object: &str, address: &str) -> Result<IpAddr> {
+    let shown = text::shorten(&text::escape(address), 60);
+    let parsed = address.parse().map_err(|_| {
+        Error::bad_input(object, format!("'{shown}' is not an IP address (allowed: such as 10.0.0.1)"))
+    })?;
+    drydock_network::address::check_unicast(object, parsed, address)?;
+    Ok(parsed)
+}
+
+fn request(args: &Attach, owner: &Owner, place: &Place) -> Result<attach::Request> {
+    let mut publish = Vec::new();
+    for spec in &args.publish {
+        publish.extend(Publish::parse(spec)?);
+    }
+    let mut request = attach::Request::new(&owner.id, &place.path, &owner.lease_dir);
+    request.bridge = args.bridge.clone();
+    request.network = args.network.clone().unwrap_or_else(|| args.bridge.clone());
+    request.subnet = args.subnet.as_deref().map(|s| Subnet::parse_as("--subnet", s)).transpose()?;
+    request.gateway = args.gateway.as_deref().map(|g| parse_address("--gateway", g)).transpose()?;
+    request.address = args.addr.as_deref().map(|a| InterfaceAddress::parse_as("--addr", a)).transpose()?;
+    request.interface = args.interface.clone();
+    request.default_route = !args.no_default_route;
+    request.nat = args.nat;
+    request.mtu = args.mtu;
+    request.mac = args.mac.as_deref().map(Mac::parse).transpose()?;
+    request.publish = publish;
+    request.create_bridge = !args.no_create;
+    Ok(request)
+}
+
+pub fn run(args: &Attach, common: &Common) -> Outcome {
+    let place = Place::parse(&args.namespace)?;
+    name::check_interface("--bridge", &args.bridge)?;
+    let owner = Owner::new(common, || place.default_owner())?;
+    let request = request(args, &owner, &place)?;
+    let plan = request.validate()?;
+    netns::open_other(&place.path)?;
+    let undo = |ctx: &drydock_core::Ctx<'_>| {
+        removal::detach(&owner.id, &request.host_link(), &[], &owner.lease_dir, ctx).map(drop)
+    };
+    let report = owner.journaled(undo, |ctx| plan.apply(ctx))?;
+    let mut line = format!(
+        "'{}' {}{} {} by {} on bridge '{}'",
+        place.shown(),
+        if report.already { "is attached already: " } else { "attached: " },
+        report.interface,
+        report.address,
+        report.host_link,
+        report.bridge
+    );
+    for p in &report.publish {
+        line.push_str(&format!(", published {p}"));
+    }
+    print::result(common, &report, &line, &report.warnings)?;
+    Ok(0)
+}
+
+pub fn detach(args: &Detach, common: &Common) -> Outcome {
+    let place = Place::parse(&args.namespace)?;
+    name::check_interface("--interface", &args.interface)?;
+    let owner = Owner::new(common, || place.default_owner())?;
+    let link = name::host_link(&owner.id, &place.path, &args.interface);
+    let addresses = place.addresses();
+    let there = removal::detach(&owner.id, &link, &addresses, &owner.lease_dir, &owner.ctx())?;
+    let line = format!("'{}' {}", place.shown(), if there { "detached" } else { "is not attached" });
+    print::result(
+        common,
+        &json!({ "namespace": place.shown(), "link": link, "already": !there }),
+        &line,
+        &[],
+    )?;
+    Ok(0)
+}

@@ -1,0 +1,11 @@
+//! One module a group of subcommands: arguments → request → report.
+
+pub mod address;
+pub mod attach;
+pub mod bridge;
+pub mod link;
+pub mod nat;
+pub mod ns;
+pub mod publish;
+pub mod show;
+pub mod undo;

@@ -1,0 +1,51 @@
+//! `netsetup publish` and `unpublish`.
+
+use crate::args::{Common, Publish, Unpublish};
+use crate::owner::Owner;
+use crate::place;
+use crate::print;
+use drydock_cli::Outcome;
+use drydock_network::publish::Request;
+use drydock_network::{Publish as Port, detach, publish};
+use serde_json::json;
+
+pub fn run(args: &Publish, common: &Common) -> Outcome {
+    let mut ports = Vec::new();
+    for spec in &args.specs {
+        ports.extend(Port::parse(spec)?);
+    }
+    publish::check(&ports, None)?;
+    let (container, default) = place::target(&args.target)?;
+    let owner = Owner::new(common, || default)?;
+    let request =
+        Request { owner: owner.id.clone(), container, publish: ports, lease_dir: owner.lease_dir.clone() };
+    let plan = request.validate()?;
+    let undo = |ctx: &drydock_core::Ctx<'_>| {
+        publish::withdraw(&owner.id, container, &request.publish, &owner.lease_dir, ctx)
+    };
+    let report = owner.journaled(undo, |ctx| plan.apply(ctx))?;
+    let list: Vec<String> = report.publish.iter().map(ToString::to_string).collect();
+    let already = if report.already { "already published" } else { "published" };
+    print::result(
+        common,
+        &report,
+        &format!("{container} {already} at {}", list.join(", ")),
+        &report.warnings,
+    )?;
+    Ok(0)
+}
+
+pub fn off(args: &Unpublish, common: &Common) -> Outcome {
+    let (container, default) = place::target(&args.target)?;
+    let owner = Owner::new(common, || default)?;
+    let there = detach::unpublish(&owner.id, container, &owner.lease_dir, &owner.ctx())?;
+    let line =
+        format!("{container} {}", if there { "is not published any more" } else { "is not published" });
+    print::result(
+        common,
+        &json!({ "container": container, "owner": owner.id, "already": !there }),
+        &line,
+        &[],
+    )?;
+    Ok(0)
+}

@@ -1,0 +1,129 @@
+//! Whose an object is: its journal in the state directory.
+
+use crate::args::Common;
+use drydock_cli::Explainer;
+use drydock_core::error::CallExt;
+use drydock_core::{Ctx, Error, Journal, Object, Result, journal, paths};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+/// Directory of leases below the state directory; no owner can have its name.
+const LEASES: &str = "networks";
+
+/// An owner with its place in the state directory.
+pub struct Owner {
+    /// Its id.
+    pub id: String,
+    /// Its state directory.
+    pub dir: PathBuf,
+    /// Where leases are.
+    pub lease_dir: PathBuf,
+    explainer: Explainer,
+}
+
+/// Where leases are.
+pub fn lease_dir(common: &Common) -> Result<PathBuf> {
+    Ok(paths::state_root(common.root.as_deref())?.join(LEASES))
+}
+
+impl Owner {
+    /// `--owner`, else `default`.
+    pub fn new(common: &Common, default: impl FnOnce() -> String) -> Result<Self> {
+        let id = common.owner.clone().unwrap_or_else(default);
+        drydock_network::name::check_owner(&id)?;
+        if id == LEASES {
+            return Err(Error::bad_input(format!("owner '{id}'"), "is reserved (allowed: any other name)"));
+        }
+        let root = paths::state_root(common.root.as_deref())?;
+        let explainer = Explainer { on: common.explain };
+        Ok(Self { dir: root.join(&id), lease_dir: root.join(LEASES), id, explainer })
+    }
+
+    /// What it has, as its journal says.
+    pub fn objects(&self) -> Result<Vec<Object>> {
+        Journal::read(&self.dir)
+    }
+
+    /// A container's journal holds more than the network: then the container is the one to remove it.
+    pub fn is_container(&self) -> Result<bool> {
+        Ok(self.objects()?.iter().any(|o| {
+            matches!(
+                o,
+                Object::Process { .. }
+                    | Object::Cgroup { .. }
+                    | Object::Directory { .. }
+                    | Object::File { .. }
+                    | Object::Mount { .. }
+            )
+        }))
+    }
+
+    /// Runs `act` with the owner's journal. If it fails, what it has made is undone, by `undo` if the owner had something
+    /// before, else altogether.
+    pub fn journaled<T>(
+        &self,
+        undo: impl FnOnce(&Ctx<'_>) -> Result<()>,
+        act: impl FnOnce(&Ctx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let before = self.objects()?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .call(|| format!("mkdir({:?}, 0700)", self.dir))
+            .map_err(|e| e.hint("run as root, or give a state directory that can be written (--root DIR)"))?;
+        let journal = Journal::create(&self.dir)?;
+        let result = act(&Ctx::new(&self.explainer, Some(&journal)));
+        if result.is_err() {
+            let made = self.objects()?.split_off(before.len());
+            let quiet = Ctx::silent();
+            // The failure is the error to tell; what the undo leaves, `netsetup undo` and `container gc` still find.
+            let _ = if before.is_empty() {
+                drydock_network::remove(&self.id, &made, &self.lease_dir, &quiet)
+            } else if made.is_empty() {
+                Ok(())
+            } else {
+                undo(&quiet)
+            };
+        }
+        self.tidy()?;
+        result
+    }
+
+    /// Without a journal: for removing.
+    pub fn ctx(&self) -> Ctx<'_> {
+        Ctx::new(&self.explainer, None)
+    }
+
+    /// Removes everything of it; then its journal, unless a container's other objects are in it.
+    pub fn undo(&self) -> Result<bool> {
+        let objects = self.objects()?;
+        drydock_network::remove(&self.id, &objects, &self.lease_dir, &self.ctx())?;
+        if !objects.is_empty() && !self.is_container()? {
+            self.forget()?;
+        }
+        Ok(!objects.is_empty())
+    }
+
+    fn forget(&self) -> Result<()> {
+        let path = self.dir.join(journal::FILE);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::call(format!("unlink({path:?})"), e));
+            }
+            _ => {}
+        }
+        // Not empty: somebody else's state is in it.
+        let _ = std::fs::remove_dir(&self.dir);
+        Ok(())
+    }
+
+    /// An owner without anything needs no journal.
+    fn tidy(&self) -> Result<()> {
+        let path = self.dir.join(journal::FILE);
+        if std::fs::metadata(&path).is_ok_and(|m| m.len() == 0) {
+            return self.forget();
+        }
+        Ok(())
+    }
+}

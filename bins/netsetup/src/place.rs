@@ -1,0 +1,77 @@
+//! What `NS` on the command line means.
+
+use drydock_core::{Error, Result};
+use drydock_network::netns;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// A namespace on the command line.
+#[derive(Debug)]
+pub struct Place {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its name under /run/netns, if it has one.
+    pub name: Option<String>,
+}
+
+impl Place {
+    /// A name, or anything with a slash as a path. A path under /run/netns (or /var/run/netns) is the name.
+    pub fn parse(text: &str) -> Result<Self> {
+        if !text.contains('/') {
+            return Ok(Self { path: netns::path_of(text)?, name: Some(text.to_string()) });
+        }
+        let path = Path::new(text);
+        let named = path
+            .parent()
+            .and_then(|p| std::fs::canonicalize(p).ok())
+            .is_some_and(|p| p == Path::new(netns::DIR));
+        match path.file_name().and_then(|n| n.to_str()) {
+            Some(name) if named => Ok(Self { path: netns::path_of(name)?, name: Some(name.to_string()) }),
+            _ => {
+                let absolute = std::path::absolute(path)
+                    .map_err(|_| Error::bad_input(drydock_core::text::escape(text), "is not a path"))?;
+                Ok(Self { path: absolute, name: None })
+            }
+        }
+    }
+
+    /// Who owns what is made for it, unless `--owner` says so.
+    pub fn default_owner(&self) -> String {
+        match &self.name {
+            Some(name) => drydock_network::name::owner_for(name),
+            None => drydock_network::name::owner_for(&self.path.to_string_lossy()),
+        }
+    }
+
+    /// How messages call it.
+    pub fn shown(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.path.display().to_string())
+    }
+
+    /// Its global addresses; none if the namespace is gone.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let look = || -> Result<Vec<IpAddr>> {
+            let fd = netns::open_other(&self.path)?;
+            let all = drydock_network::show::rtnl_in(fd.as_fd())?.addresses()?;
+            Ok(all.into_iter().filter(|a| a.scope == 0).map(|a| a.address.address()).collect())
+        };
+        look().unwrap_or_default()
+    }
+}
+
+/// The address of a namespace, or an address itself; and the owner that goes with it.
+pub fn target(text: &str) -> Result<(IpAddr, String)> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((address, drydock_network::name::owner_for(&format!("addr-{}", text.replace(':', "-")))));
+    }
+    let place = Place::parse(text)?;
+    netns::open_other(&place.path)?;
+    let addresses = place.addresses();
+    let first = addresses.iter().find(|a| a.is_ipv4()).or(addresses.first());
+    let address = first.ok_or_else(|| {
+        Error::failed(place.shown(), "has no address to publish")
+            .hint(format!("netsetup attach {} --bridge BRIDGE --addr ADDRESS/PREFIX", place.shown()))
+    })?;
+    Ok((*address, place.default_owner()))
+}
