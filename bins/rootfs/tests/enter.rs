@@ -1,4 +1,5 @@
 //! `rootfs enter`, judged by what the kernel shows inside, and by what is left of the host.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use drydock_testkit::{Output, Sandbox, in_vm, is_root, require, run};
 use std::fs;

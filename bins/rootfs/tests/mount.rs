@@ -1,4 +1,5 @@
 //! `rootfs mount`, `umount` and `propagation`, judged by the kernel's mount table and by the files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use drydock_testkit::{Output, Sandbox, is_root, require, run};
 use std::fs;

@@ -62,10 +62,10 @@ impl Inside {
     /// # Errors
     /// Refused links, or the call's.
     pub fn open(&self, path: &str, links: Links) -> Result<Option<OwnedFd>> {
-        match self.open2(path, links) {
+        match self.open2(path, links, OFlags::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(Errno::NOSYS) => self.walk(path, links, None),
+            Err(Errno::NOSYS | Errno::PERM) => self.walk(path, links, None),
             Err(e) => Err(failure(path, links, e)),
         }
     }
@@ -75,9 +75,11 @@ impl Inside {
     /// # Errors
     /// Refused links; a directory where a file is wanted, or the other way round; EROFS, ENOSPC, ….
     pub fn ensure(&self, path: &str, want: Want, links: Links) -> Result<OwnedFd> {
-        let found = match self.open2(path, links) {
+        let directory = if want == Want::Directory { OFlags::DIRECTORY } else { OFlags::empty() };
+        let found = match self.open2(path, links, directory) {
+            Ok(fd) if want == Want::Directory => return Ok(fd),
             Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOSYS) => match self.walk(path, links, Some(want))? {
+            Err(Errno::NOENT | Errno::NOSYS | Errno::PERM) => match self.walk(path, links, Some(want))? {
                 Some(fd) => fd,
                 None => return Err(Error::call(format!("openat(root, {path:?})"), Errno::NOENT)),
             },
@@ -106,7 +108,7 @@ impl Inside {
         Ok((self.ensure(if above.is_empty() { "/" } else { above }, Want::Directory, links)?, name))
     }
 
-    fn open2(&self, path: &str, links: Links) -> rustix::io::Result<OwnedFd> {
+    fn open2(&self, path: &str, links: Links, extra: OFlags) -> rustix::io::Result<OwnedFd> {
         let relative = path.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
         let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -115,7 +117,7 @@ impl Inside {
         }
         // EAGAIN: something was renamed meanwhile, and the kernel cannot tell whether ".." would have left the root.
         for _ in 0..64 {
-            match rustix::fs::openat2(&self.root, relative, PATH_FLAGS, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.root, relative, PATH_FLAGS | extra, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => {}
                 other => return other,
             }

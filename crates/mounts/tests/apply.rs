@@ -1,5 +1,6 @@
 //! The plan carried out, judged from inside. A test starts this executable again as the child that a plan is for: in a
 //! new mount namespace it applies the request from its environment and execs a shell script in the new root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use drydock_core::Ctx;
 use drydock_mounts::{
