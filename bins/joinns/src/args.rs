@@ -154,10 +154,14 @@ pub(crate) fn parse_words(argv: Vec<OsString>) -> Result<Parsed<Args>> {
     {
         return Ok(Parsed::Args(args));
     }
-    let (named, rest) = split_targets(&args.words)?;
     let options = argv.len().saturating_sub(args.words.len());
+    if options.checked_sub(1).and_then(|last| argv.get(last)).is_some_and(|w| w == "--") {
+        // All that follows is the command.
+        return Ok(Parsed::Args(args));
+    }
+    let (named, rest) = split_targets(&args.words)?;
     if rest.first().is_some_and(|w| w.as_encoded_bytes().starts_with(b"-") && w != "--") {
-        let mut again: Vec<OsString> = argv.into_iter().take(options).filter(|w| w != "--").collect();
+        let mut again: Vec<OsString> = argv.into_iter().take(options).collect();
         again.extend(rest);
         args = match parse_from::<Args>(again)? {
             Parsed::Args(args) => args,
