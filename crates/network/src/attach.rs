@@ -275,7 +275,12 @@ impl Plan {
         let nft = if r.nat || !r.publish.is_empty() { Some(Nft::here()?) } else { None };
         publish::check_free(&r.owner, &r.publish, &store.host.published)?;
         let address = {
-            let holder = lease::Holder { owner: &r.owner, link: &r.host_link(), interface: &r.interface };
+            let holder = lease::Holder {
+                owner: &r.owner,
+                link: &r.host_link(),
+                interface: &r.interface,
+                nat: nft.is_some(),
+            };
             lease::take(&mut network, holder, r.address.map(InterfaceAddress::address), alive)?
         };
         let address = network.subnet.with(address);
@@ -502,7 +507,7 @@ pub(crate) fn taken(error: Error, interface: &str, netns: &Path) -> Error {
     }
 }
 
-/// Within a namespace: loopback up, no router advertisements, the address, the default route (errors in `allow` mean
+/// Within a namespace: loopback and interface up, no router advertisements, the address, the default route (errors in `allow` mean
 /// that another one may stay).
 pub(crate) fn configure(
     target: BorrowedFd<'_>,
@@ -520,6 +525,7 @@ pub(crate) fn configure(
     let link = inside.link(interface)?.ok_or_else(vanished)?;
     let mut batch = Batch::new();
     batch.set_up("lo");
+    batch.set_up(interface);
     batch.add_address(link.index, address);
     if let Some(gateway) = gateway {
         batch.add_route(None, gateway, link.index, allow);

@@ -152,6 +152,8 @@ fn release(
     };
     let (mut changed, mut left) = (false, false);
     let mut gone: Vec<Network> = Vec::new();
+    // Networks whose last user of NAT leaves, and which stay for others.
+    let mut without_nat: Vec<Network> = Vec::new();
     for mut network in store.networks()? {
         let before = network.clone();
         let ours = |l: &Lease| l.owner == owner && scope.has_link(&l.link);
@@ -162,6 +164,9 @@ fn release(
         }
         left |= network.leases.iter().any(|l| l.owner == owner);
         changed |= network != before;
+        if before.needs_rules() && !network.needs_rules() && !network.unused() {
+            without_nat.push(network.clone());
+        }
         if network.unused() {
             gone.push(network);
         } else if network != before {
@@ -175,7 +180,7 @@ fn release(
     changed |= published != store.host.published.len();
     if shared || changed || all || !gone.is_empty() {
         let addresses = if all { None } else { Some(freed.as_slice()) };
-        left |= delete_rules(owner, addresses, &gone, ctx)?;
+        left |= delete_rules(owner, addresses, gone.iter().chain(&without_nat), ctx)?;
     }
     let mut first = Ok(());
     for network in &gone {
@@ -191,13 +196,18 @@ fn release(
     Ok(released? || changed)
 }
 
-/// Deletes the owner's rules (only those about `addresses`, if given) and those of networks that are gone. True if the
-/// owner still has rules.
-fn delete_rules(owner: &str, addresses: Option<&[IpAddr]>, gone: &[Network], ctx: &Ctx<'_>) -> Result<bool> {
+/// Deletes the owner's rules (only those about `addresses`, if given) and those of networks that do not need them any
+/// more. True if the owner still has rules.
+fn delete_rules<'a>(
+    owner: &str,
+    addresses: Option<&[IpAddr]>,
+    gone: impl Iterator<Item = &'a Network>,
+    ctx: &Ctx<'_>,
+) -> Result<bool> {
     // A kernel without nf_tables has no rules.
     let Ok(nft) = Nft::here() else { return Ok(false) };
     let own = name::tag(owner);
-    let tags: Vec<String> = gone.iter().map(|n| name::network_tag(&n.network)).collect();
+    let tags: Vec<String> = gone.map(|n| name::network_tag(&n.network)).collect();
     let there = match nft.rules() {
         Ok(rules) => rules,
         Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => return Ok(false),

@@ -18,6 +18,8 @@ pub struct Holder<'a> {
     pub link: &'a str,
     /// Interface within the namespace.
     pub interface: &'a str,
+    /// It needs the network's NAT and forward rules.
+    pub nat: bool,
 }
 
 /// Takes an address in `network`: `asked`, or the next free one. The caller saves the network. A holder that has a
@@ -45,6 +47,7 @@ pub fn take(
         link: holder.link.into(),
         interface: holder.interface.into(),
         address,
+        nat: holder.nat,
     });
     if asked.is_none() {
         let number = network.subnet.host_number(address).unwrap_or(0);

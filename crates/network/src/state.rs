@@ -32,6 +32,9 @@ pub struct Lease {
     pub interface: String,
     /// The address.
     pub address: IpAddr,
+    /// It needs the network's NAT and forward rules.
+    #[serde(default)]
+    pub nat: bool,
 }
 
 /// A network: one bridge, one subnet, its leases.
@@ -252,6 +255,11 @@ impl Store {
 }
 
 impl Network {
+    /// Somebody needs its NAT and forward rules.
+    pub fn needs_rules(&self) -> bool {
+        self.leases.iter().any(|l| l.nat)
+    }
+
     /// Nobody needs it any more.
     pub fn unused(&self) -> bool {
         self.holders.is_empty() && self.leases.is_empty()

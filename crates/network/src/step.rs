@@ -138,7 +138,7 @@ impl Explain for NetStep {
             ),
             NetStep::Veth { name, peer, netns, bridge, mtu, .. } => step(
                 format!(
-                    "RTM_NEWLINK {name} type veth{}{} up peer {peer} netns {} up",
+                    "RTM_NEWLINK {name} type veth{}{} up peer {peer} netns {}",
                     with(" mtu ", &mtu.map(|m| m.to_string())),
                     with(" master ", bridge),
                     netns.display()
@@ -155,7 +155,7 @@ impl Explain for NetStep {
             ),
             NetStep::Configure { interface, address, gateway } => step(
                 format!(
-                    "in the namespace: RTM_SETLINK lo up, RTM_NEWADDR {address} dev {interface}{}",
+                    "in the namespace: RTM_SETLINK lo up, RTM_SETLINK {interface} up, RTM_NEWADDR {address} dev {interface}{}",
                     with(", RTM_NEWROUTE default via ", gateway)
                 ),
                 "the container's own address and its way out",

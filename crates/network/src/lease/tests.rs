@@ -7,7 +7,7 @@ fn pool(subnet: &str) -> Network {
 }
 
 fn take(n: &mut Network, owner: &str, asked: Option<IpAddr>, alive: Alive<'_>) -> Result<IpAddr> {
-    super::take(n, Holder { owner, link: &format!("dd{owner}"), interface: "eth0" }, asked, alive)
+    super::take(n, Holder { owner, link: &format!("dd{owner}"), interface: "eth0", nat: false }, asked, alive)
 }
 
 const ALL: Alive<'static> = &|_| true;

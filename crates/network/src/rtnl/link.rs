@@ -133,7 +133,8 @@ pub struct VethPeer<'a> {
     pub mac: Option<Mac>,
 }
 
-/// A veth pair: this end here, the peer in another namespace, both up.
+/// A veth pair: this end here and up, the peer in another namespace and down (the kernel refuses a peer that is up
+/// before the pair is complete).
 #[derive(Clone, Debug)]
 pub struct NewVeth<'a> {
     /// Name of this end.
@@ -162,7 +163,7 @@ pub struct NewBridge<'a> {
 }
 
 impl Batch {
-    /// A veth pair in one message (the peer is made in its namespace, up); then the alias; then this end up. As a
+    /// A veth pair in one message (the peer is made in its namespace); then the alias; then this end up. As a
     /// bridge port this end needs no address of its own, so it gets no IPv6 link-local one.
     pub fn new_veth(&mut self, veth: &NewVeth<'_>) {
         let fd = veth.peer.namespace.as_raw_fd().cast_unsigned();
@@ -174,7 +175,7 @@ impl Batch {
             m.nest(IFLA_LINKINFO, |m| {
                 m.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
                     m.nest(VETH_INFO_PEER, |m| {
-                        m.fixed(&header(0, UP, UP)).text(IFLA_IFNAME, veth.peer.name);
+                        m.fixed(&header(0, 0, 0)).text(IFLA_IFNAME, veth.peer.name);
                         m.u32(IFLA_MTU, veth.mtu).u32(IFLA_NET_NS_FD, fd);
                         if let Some(mac) = veth.peer.mac {
                             m.attr(IFLA_ADDRESS, &mac.0);
