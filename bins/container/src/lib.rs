@@ -50,6 +50,30 @@ struct Cli {
 enum Verb {
     /// Make a container and run a command in it
     Run(Box<commands::run::Args>),
+    /// List containers
+    #[command(visible_alias = "ls")]
+    List(commands::list::Args),
+    /// Show the processes of a container
+    Ps(commands::show::OneArgs),
+    /// Show everything known of a container, as JSON
+    Inspect(commands::show::OneArgs),
+    /// Show what containers use
+    Stats(commands::show::StatsArgs),
+    /// Print what a detached container wrote
+    Logs(commands::show::LogsArgs),
+    /// Show a detached container's output and pass input on
+    Attach(commands::show::OneArgs),
+    /// Stop containers: their stop signal, then SIGKILL
+    Stop(commands::signals::StopArgs),
+    /// Send a signal to a container
+    Kill(commands::signals::KillArgs),
+    /// Wait for a container's end and print its exit code
+    Wait(commands::signals::WaitArgs),
+    /// Delete containers
+    #[command(visible_alias = "rm")]
+    Delete(commands::delete::DeleteArgs),
+    /// Remove what containers left behind whose owner was killed
+    Gc(commands::delete::GcArgs),
 }
 
 /// Entry point of `container`.
@@ -65,5 +89,16 @@ fn run() -> Outcome {
     let store = commands::run::store(cli.root.as_deref())?;
     match cli.verb {
         Verb::Run(args) => commands::run::run(&args, &store),
+        Verb::List(args) => commands::list::run(&args, &store),
+        Verb::Ps(args) => commands::show::ps(&args, &store),
+        Verb::Inspect(args) => commands::show::inspect(&args, &store),
+        Verb::Stats(args) => commands::show::stats(&args, &store),
+        Verb::Logs(args) => commands::show::logs(&args, &store),
+        Verb::Attach(args) => commands::show::attach(&args, &store),
+        Verb::Stop(args) => commands::signals::stop(&args, &store),
+        Verb::Kill(args) => commands::signals::kill(&args, &store),
+        Verb::Wait(args) => commands::signals::wait(&args, &store),
+        Verb::Delete(args) => commands::delete::delete(&args, &store),
+        Verb::Gc(args) => commands::delete::gc(&args, &store),
     }
 }

@@ -8,9 +8,6 @@ use serde::Serialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// The default network's addresses.
-const DEFAULT_SUBNET: &str = "10.88.0.0/16";
-
 /// How a container is attached to a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attachment {
@@ -18,8 +15,8 @@ pub struct Attachment {
     pub network: String,
     /// Its bridge.
     pub bridge: String,
-    /// Its subnet; the first address is the bridge's.
-    pub subnet: Subnet,
+    /// Its subnet; the first address is the bridge's. `None`: the network's own, or the first free one.
+    pub subnet: Option<Subnet>,
     /// An address that was asked for.
     pub address: Option<InterfaceAddress>,
     /// Published ports.
@@ -36,15 +33,16 @@ impl Attachment {
     pub fn from_options(options: &Options) -> Result<Self> {
         let (network, bridge, subnet, internal) = match &options.attach {
             Some(other) => (other.network.clone(), other.bridge.clone(), other.subnet.clone(), other.internal),
-            None => (DEFAULT_NETWORK.into(), DEFAULT_NETWORK.into(), DEFAULT_SUBNET.into(), false),
+            None => (DEFAULT_NETWORK.into(), DEFAULT_NETWORK.into(), None, false),
         };
-        let subnet = Subnet::parse(&subnet)?;
+        let subnet = subnet.as_deref().map(Subnet::parse).transpose()?;
         let address = match &options.ip {
             Some(text) if text.contains('/') => Some(InterfaceAddress::parse_as("--ip", text)?),
-            Some(text) => Some(InterfaceAddress::parse_as("--ip", &format!("{text}/{}", subnet.prefix()))?),
+            Some(text) => Some(InterfaceAddress::parse_as("--ip", &format!("{text}/{}", subnet.map_or(16, Subnet::prefix)))?),
             None => None,
         };
-        let publish = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
+        let parsed = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
+        let publish = parsed.into_iter().flatten().collect();
         let attachment = Self { network, bridge, subnet, address, publish, internal };
         // Checks addresses against the subnet and ports against each other, before anything is touched.
         attachment.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/")).validate()?;
@@ -54,19 +52,14 @@ impl Attachment {
     /// The request for a namespace that exists now.
     pub fn request(&self, id: &ContainerId, netns: PathBuf, state_root: &Path) -> attach::Request {
         attach::Request {
-            owner: id.to_string(),
-            netns,
             network: self.network.clone(),
             bridge: self.bridge.clone(),
             subnet: self.subnet,
-            gateway: self.subnet.host(1),
             address: self.address,
-            interface: "eth0".into(),
             default_route: !self.internal,
             nat: !self.internal,
             publish: self.publish.clone(),
-            lease_dir: lease_dir(state_root),
-            ..attach::Request::default()
+            ..attach::Request::new(id.to_string(), netns, lease_dir(state_root))
         }
     }
 }

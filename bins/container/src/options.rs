@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// Options of a container.
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[group(skip)]
 #[serde(default)]
 pub struct Options {
     /// The container's name [default: random]
@@ -87,8 +88,8 @@ pub struct Attach {
     pub network: String,
     /// Its bridge's interface name.
     pub bridge: String,
-    /// Its subnet, `10.89.0.0/24`.
-    pub subnet: String,
+    /// Its subnet, `10.89.0.0/24`; the first free one if not given.
+    pub subnet: Option<String>,
     /// No way out of it.
     pub internal: bool,
 }

@@ -156,8 +156,7 @@ impl Maker<'_> {
             drydock_core::Observer::before(self.watch, &step);
         }
         let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), || child.run())
-            .call(|| step.call.clone())
-            .map_err(|e| drydock_namespaces::create::explain(e, kinds).in_stage("clone"))?;
+            .map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?;
         self.watch.count(&step, started.elapsed());
         state.pid = Some(child.pid);
         state.start_time = start_time(child.pid);
@@ -305,7 +304,7 @@ impl Running {
 
     fn oom_killed(&self) -> bool {
         Cgroup::at(self.state.cgroup.iter().cloned())
-            .is_ok_and(|group| group.stats().memory.and_then(|m| m.oom_kill).is_some_and(|n| n > 0))
+            .is_ok_and(|group| group.stats().memory.oom_kill.is_some_and(|n| n > 0))
     }
 
     /// The end: takes everything away and writes how it ended, or nothing at all with `--rm`.

@@ -1,7 +1,7 @@
 //! A container's plan: every stage checked, nothing touched. Printed by `plan` and `--explain`, carried out by `parent`.
 
 use crate::request::{Network, Request};
-use drydock_core::{Result, Step};
+use drydock_core::{Explain, Result, Step};
 use drydock_init::inside;
 use drydock_namespaces::Kind;
 use serde_json::{Value, json};
@@ -52,7 +52,8 @@ impl Plan {
         steps.push(self.outside.clone_step());
         if let Network::Bridge(attachment) = &self.outside.request.network {
             let netns = "/proc/PID/ns/net".into();
-            steps.extend(attachment.request(&self.outside.request.id, netns, state_root).validate()?.steps());
+            let network = attachment.request(&self.outside.request.id, netns, state_root).validate()?;
+            steps.extend(network.steps().iter().map(Explain::explain));
         }
         steps.extend(self.inside.steps());
         Ok(steps)

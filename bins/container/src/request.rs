@@ -130,6 +130,7 @@ impl Request {
                 if_exists: IfExists::Fail,
                 lenient: true,
                 make_leaf: false,
+                lean: true,
             }),
             id,
             rootfs: source,

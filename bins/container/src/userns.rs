@@ -22,7 +22,7 @@ pub fn decide(option: Option<&str>, root: bool, namespaces: &mut Namespaces) -> 
     }
     namespaces.new.insert(Kind::User);
     let (uid, gid) = match asked {
-        "auto" if root => (block(Ids::Users)?, block(Ids::Groups)?),
+        "auto" if root => (block(Ids::User)?, block(Ids::Group)?),
         "auto" => own(),
         map => {
             let map: IdMap = map.parse().map_err(|e: Error| Error::bad_input("--userns", e.sentence()))?;

@@ -209,13 +209,11 @@ impl Plan {
         let root = std::fs::File::open("/").call(|| "open(\"/\", O_RDONLY)")?;
         let account = user::resolve(spec, root.as_fd())?;
         if !self.request.env.iter().any(|word| word.starts_with("HOME=")) {
-            let home = account.home.clone().unwrap_or_else(|| "/".to_string());
-            let home = if Path::new(&home).is_absolute() { home } else { "/".to_string() };
-            self.request.env.push(format!("HOME={home}"));
+            let home = if account.home.is_absolute() { account.home.as_path() } else { Path::new("/") };
+            self.request.env.push(format!("HOME={}", home.to_string_lossy().replace('\0', "")));
             self.command = Command::new(&self.request.args, &self.request.env)?;
         }
-        let umask = self.request.security.user.umask;
-        self.security.set_user(drydock_security::User { umask, ..account.user });
-        Ok(())
+        let umask = self.request.security.user.as_ref().and_then(|user| user.umask);
+        self.security.set_user(&drydock_security::User { umask, ..account.user })
     }
 }

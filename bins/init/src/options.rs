@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Options of the inside.
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[group(skip)]
 #[serde(default)]
 pub struct Options {
     /// Host name inside (sethostname(2))

@@ -57,8 +57,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));
     let child = process::clone_child(cloned, None, || child(plan, args.explain))
-        .call(|| format!("clone3({})", new.without(Kind::Cgroup)))
-        .map_err(|e| drydock_namespaces::explain_clone(e, new))?;
+        .map_err(|e| drydock_namespaces::create::explain_clone(e, new, "clone3"))?;
     let ended = Supervised::new(&child, new.contains(Kind::Pid)).wait(&signals)?;
     Ok(ended.code())
 }

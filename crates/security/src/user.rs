@@ -59,6 +59,8 @@ pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<Resolved> {
         Some(uid) => find(&passwd, |e| e.uid == uid),
         None => find(&passwd, |e| e.name == user.as_bytes()),
     };
+    // Up to 16 MiB: not kept while the group file is read.
+    drop(passwd);
     let uid = match (uid, &entry) {
         (Some(uid), _) => uid,
         (None, Some(entry)) => entry.uid,

@@ -118,7 +118,7 @@ impl<'a> Supervised<'a> {
 }
 
 /// Whether the process catches, ignores or blocks a signal: then it is its own business. `true` if it cannot be read.
-pub(crate) fn handles(pid: i32, signal: i32) -> bool {
+pub fn handles(pid: i32, signal: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
     let Some(bit) = u32::try_from(signal - 1).ok().and_then(|n| 1u64.checked_shl(n)) else { return true };
     ["SigBlk:", "SigIgn:", "SigCgt:"].iter().any(|key| {

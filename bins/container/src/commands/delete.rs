@@ -1,0 +1,180 @@
+//! `container delete` and `container gc`: taking away what is left.
+
+use crate::cleanup::{self, Verdict};
+use crate::commands::signals;
+use drydock_bundle::{Entry, Life, Store};
+use drydock_cli::Outcome;
+use drydock_core::{Ctx, Error, Journal, Object, Result};
+use serde_json::json;
+
+/// Arguments of `container delete`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeleteArgs {
+    /// Kill the container first if it runs; say nothing if there is none
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    /// The containers
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `container gc`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct GcArgs {
+    /// Only list what is left behind, and exit 1 if anything is
+    #[arg(long)]
+    pub check: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Deletes containers: their processes, cgroups, links, leases, rules, directories, records.
+///
+/// # Errors
+/// Unknown or (without `--force`) running containers, before any is touched; what could not be removed.
+pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
+    let mut entries = Vec::new();
+    for name in &args.names {
+        match find(store, name, args.force) {
+            Ok(entry) => entries.push(entry),
+            Err(e) if args.force && e.kind() == drydock_core::Kind::BadInput && drydock_core::ContainerId::parse(name).is_ok() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    for entry in &entries {
+        let runs = matches!(entry.life(), Some(Life::Running | Life::Created | Life::Paused));
+        if runs && !args.force {
+            return Err(Error::failed(format!("'{}'", entry.id), "is running")
+                .hint(format!("container stop {0}, or: container delete --force {0}", entry.id))
+                .into());
+        }
+    }
+    for entry in &entries {
+        delete_one(entry, store)?;
+    }
+    Ok(0)
+}
+
+/// Deleting takes whole names only: the beginning of one is too easily another's.
+fn find(store: &Store, name: &str, force: bool) -> Result<Entry> {
+    let entry = store.find(name)?;
+    if entry.id.as_str() == name || (!force && entry.life() == Some(Life::Stopped)) {
+        return Ok(entry);
+    }
+    Err(Error::bad_input(format!("'{}'", drydock_core::text::escape(name)), format!("no such container (did you mean '{}'?)", entry.id)))
+}
+
+/// Kills one container if need be, lets its owner clean up, and removes what is left.
+///
+/// # Errors
+/// What could not be killed or removed.
+pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
+    if let Ok(state) = &entry.state
+        && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry { id: entry.id.clone(), dir: entry.dir.clone(), state: Ok(state.clone()) })
+    {
+        signals::kill_all(&state, &pidfd)?;
+    }
+    // Whatever the state says (it may be corrupt): what the journal names is killed, so that an owner comes to its end.
+    for object in Journal::read(&entry.dir).unwrap_or_default() {
+        if let Object::Cgroup { dirs } = object
+            && let Ok(group) = drydock_cgroups::Cgroup::at(dirs)
+            && group.exists()
+        {
+            group.kill()?;
+        }
+    }
+    if entry.dir.join("lock").exists() {
+        store.wait_unowned(&entry.id)?;
+    }
+    reclaim(entry, store)
+}
+
+/// Undoes the journal and forgets the container. Nobody owns it.
+fn reclaim(entry: &Entry, store: &Store) -> Result<()> {
+    if !entry.dir.exists() {
+        return Ok(());
+    }
+    let _alone = store.exclusive()?;
+    cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::silent())?;
+    cleanup::forget(store, &entry.id)
+}
+
+/// Removes what containers left behind whose owner was killed.
+///
+/// # Errors
+/// What could not be removed.
+pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
+    if !store.root().exists() {
+        return finish(args, &[]);
+    }
+    let alone = store.exclusive()?;
+    let mut leaks: Vec<(Entry, Vec<Object>)> = Vec::new();
+    for entry in store.entries()? {
+        let (verdict, _held) = cleanup::judge(store, &entry)?;
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::ByHand => drydock_cli::output::warn(
+                "container",
+                &format!("'{0}' was made by hand with the stage tools; when it is done with: container delete {0}", entry.id),
+            ),
+            Verdict::Leaked => {
+                let objects = Journal::read(&entry.dir).unwrap_or_default();
+                leaks.push((entry, objects));
+            }
+        }
+    }
+    let halves = cleanup::half_forgotten(store);
+    let mut first_error = Ok(());
+    let mut lines = Vec::new();
+    for (entry, objects) in &leaks {
+        lines.push(json!({ "container": entry.id, "directory": entry.dir, "objects": objects }));
+        if !args.check {
+            let undone = cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::silent())
+                .and_then(|()| cleanup::forget(store, &entry.id));
+            first_error = first_error.and(undone);
+        }
+    }
+    for half in &halves {
+        lines.push(json!({ "directory": half, "objects": [] }));
+        if !args.check {
+            first_error = first_error.and(store.remove(half));
+        }
+    }
+    drop(alone);
+    first_error?;
+    finish(args, &lines)
+}
+
+fn finish(args: &GcArgs, leaks: &[serde_json::Value]) -> Outcome {
+    if args.json {
+        drydock_cli::print_json(&leaks)?;
+    } else {
+        for leak in leaks {
+            let name = leak.get("container").and_then(|v| v.as_str()).unwrap_or("(half removed)");
+            let objects = leak.get("objects").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+            let verb = if args.check { "left behind" } else { "removed" };
+            drydock_cli::print_line(&format!("{name}: {verb}: {}", describe(&objects)))?;
+        }
+        if leaks.is_empty() {
+            drydock_cli::print_line("nothing left behind")?;
+        }
+    }
+    Ok(u8::from(args.check && !leaks.is_empty()))
+}
+
+fn describe(objects: &[serde_json::Value]) -> String {
+    let words: Vec<String> = objects
+        .iter()
+        .filter_map(|o| {
+            let kind = o.get("object")?.as_str()?;
+            let detail = ["name", "path", "target", "network", "owner", "pid"].iter().find_map(|key| o.get(*key));
+            Some(match detail {
+                Some(serde_json::Value::String(text)) => format!("{kind} {text}"),
+                Some(other) => format!("{kind} {other}"),
+                None => kind.to_string(),
+            })
+        })
+        .collect();
+    if words.is_empty() { "its record".to_string() } else { words.join(", ") }
+}

@@ -1,0 +1,170 @@
+//! `container kill`, `stop` and `wait`: ending a container, and waiting for its end.
+
+use drydock_bundle::{Entry, Life, State, Store};
+use drydock_cgroups::Cgroup;
+use drydock_cli::Outcome;
+use drydock_core::{Error, Result};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Arguments of `container kill`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct KillArgs {
+    /// Signal every process of the container, not only the first
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// The container
+    pub name: String,
+    /// The signal, such as TERM, 15, SIGKILL
+    #[arg(default_value = "KILL")]
+    pub signal: String,
+}
+
+/// Arguments of `container stop`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StopArgs {
+    /// Seconds between the stop signal and SIGKILL [default: the container's own]
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    pub time: Option<u64>,
+    /// The containers
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `container wait`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WaitArgs {
+    /// The container
+    pub name: String,
+}
+
+/// Sends a signal.
+///
+/// # Errors
+/// Unknown container, bad signal, or a container that does not run.
+pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
+    let signal = crate::signal::parse(&args.signal)?;
+    let entry = store.find(&args.name)?;
+    let (state, pidfd) = running(&entry)?;
+    if args.all {
+        let group = Cgroup::at(state.cgroup.iter().cloned())?;
+        for pid in group.all_pids()? {
+            // Processes come and go meanwhile; one that has gone has had its end.
+            let _ = drydock_core::sys::signal::kill(pid, signal);
+        }
+        return Ok(0);
+    }
+    send(&entry, &pidfd, signal)?;
+    Ok(0)
+}
+
+fn send(entry: &Entry, pidfd: &OwnedFd, signal: i32) -> Result<()> {
+    drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), signal)
+        .map_err(|e| Error::call(format!("pidfd_send_signal({})", crate::signal::name(signal)), e).on(format!("'{}'", entry.id)))
+}
+
+/// The state and the first process of a container that runs.
+///
+/// # Errors
+/// [`drydock_core::Kind::Failed`] saying what the container is instead.
+pub fn running(entry: &Entry) -> Result<(State, OwnedFd)> {
+    let state = entry.state.as_ref().map_err(Clone::clone)?;
+    let not_running = || {
+        let exit = state.ended.map(|ended| format!(" (exit code {})", ended.code())).unwrap_or_default();
+        Error::failed(format!("'{}'", entry.id), format!("is {}{exit}, not running", state.life().name()))
+    };
+    let pid = state.pid.and_then(Pid::from_raw).ok_or_else(not_running)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| not_running())?;
+    // Checked with the descriptor in hand: the pid cannot be given away any more.
+    if state.life() == Life::Stopped || state.life() == Life::Creating {
+        return Err(not_running());
+    }
+    Ok((state.clone(), pidfd))
+}
+
+/// Asks each container to stop, and kills it if it does not in time.
+///
+/// # Errors
+/// Unknown containers (before any is touched); what could not be stopped.
+pub fn stop(args: &StopArgs, store: &Store) -> Outcome {
+    let entries = args.names.iter().map(|name| store.find(name)).collect::<Result<Vec<Entry>>>()?;
+    for entry in &entries {
+        stop_one(entry, args.time, store)?;
+        drydock_cli::print_line(entry.id.as_str())?;
+    }
+    Ok(0)
+}
+
+/// Stops one container and waits until its owner has taken everything away. One that has stopped is fine.
+///
+/// # Errors
+/// When its state cannot be read, or its processes do not die.
+pub fn stop_one(entry: &Entry, seconds: Option<u64>, store: &Store) -> Result<()> {
+    let state = entry.state.as_ref().map_err(|e| e.clone().hint(format!("container delete --force {}", entry.id)))?;
+    if state.life() == Life::Stopped {
+        return Ok(());
+    }
+    let (state, pidfd) = running(entry)?;
+    let (signal, own) = state.stop;
+    let grace = Duration::from_secs(seconds.unwrap_or(own));
+    // The owner forwards nothing here; a first process without a handler would never see the signal: do not wait for it.
+    let deaf = !drydock_supervise::wait::handles(state.pid.unwrap_or(0), signal);
+    let _ = send(entry, &pidfd, signal);
+    if (deaf && signal != nix::libc::SIGKILL) || !gone(&pidfd, grace) {
+        kill_all(&state, &pidfd)?;
+        if !gone(&pidfd, Duration::from_secs(10)) {
+            return Err(Error::failed(format!("'{}'", entry.id), "does not die (a process hangs in the kernel)"));
+        }
+    }
+    store.wait_unowned(&entry.id).or_else(|e| if entry.dir.exists() { Err(e) } else { Ok(()) })
+}
+
+/// SIGKILL for everything in the container.
+///
+/// # Errors
+/// When the cgroup's processes do not die.
+pub fn kill_all(state: &State, pidfd: &OwnedFd) -> Result<()> {
+    let _ = drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), nix::libc::SIGKILL);
+    if state.cgroup.is_empty() {
+        return Ok(());
+    }
+    let group = Cgroup::at(state.cgroup.iter().cloned())?;
+    if group.exists() { group.kill() } else { Ok(()) }
+}
+
+/// Waits for the process's end.
+fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout};
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut fds, timeout) {
+            Ok(n) => return n > 0,
+            Err(nix::errno::Errno::EINTR) if !left.is_zero() => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Waits for a container's end and prints its exit code, as `docker wait` does.
+///
+/// # Errors
+/// Unknown containers; one that is removed meanwhile and whose code nobody knows any more.
+pub fn wait(args: &WaitArgs, store: &Store) -> Outcome {
+    let entry = store.find(&args.name)?;
+    // Open before it goes: with --rm the directory is removed at the end.
+    let dir = std::fs::File::open(&entry.dir).map_err(|e| Error::call(format!("open({:?})", entry.dir), e))?;
+    store.wait_unowned(&entry.id)?;
+    let ended = State::read(&entry.dir).ok().and_then(|state| state.ended);
+    drop(dir);
+    match ended {
+        Some(ended) => {
+            drydock_cli::print_line(&ended.code().to_string())?;
+            Ok(0)
+        }
+        None => Err(Error::failed(format!("'{}'", entry.id), "has gone without leaving its exit code (it ran with --rm)").into()),
+    }
+}
