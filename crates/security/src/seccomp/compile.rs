@@ -107,16 +107,13 @@ fn ranges(tables: &[&(Arch, Table<'_>)], default_code: u32) -> Result<Vec<Range>
     let newer = if is_errno(default_code) { RET_ENOSYS } else { default_code };
     let has_x32 = tables.iter().any(|(arch, _)| *arch == Arch::X32);
     for (arch, table) in tables {
-        let highest = arch.highest();
         push(if *arch == Arch::X32 { X32_BIT } else { 0 }, answer(default_code));
         for (number, cases) in table {
             push(*number, body(cases, default_code)?);
             // u32::MAX is no call's number.
-            let next = number.saturating_add(1);
-            let gap = if next > highest { newer } else { default_code };
-            push(next, answer(gap));
+            push(number.saturating_add(1), answer(default_code));
         }
-        push(highest.max(table.keys().last().copied().unwrap_or(0)).saturating_add(1), answer(newer));
+        push(arch.highest().max(table.keys().last().copied().unwrap_or(0)).saturating_add(1), answer(newer));
         if matches!(arch, Arch::X86_64) && !has_x32 {
             push(X32_BIT, answer(RET_ENOSYS));
         }
