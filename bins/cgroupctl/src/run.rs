@@ -29,8 +29,7 @@ pub fn run(args: Run) -> Outcome {
         warn_lacking(&report);
         Cgroup::at(report.dirs)?
     } else {
-        Cgroup::open(&args.name, &layout)
-            .map_err(|e| if e.errno().is_none() { e.hint("make it with `cgroupctl create`") } else { e })?
+        Cgroup::open(&args.name, &layout)?
     };
     let outcome = run_in(&cgroup, &command, args.quiet);
     if args.rm {

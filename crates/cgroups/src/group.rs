@@ -75,7 +75,9 @@ impl Cgroup {
             return Ok(cgroup);
         }
         let object = format!("cgroup '{}'", escape(name));
-        Err(Error::failed(object, "no such cgroup").in_stage("cgroup").hint("see `cgroupctl list`"))
+        Err(Error::failed(object, "no such cgroup")
+            .in_stage("cgroup")
+            .hint("make it with `cgroupctl create`; `cgroupctl list` shows those that exist"))
     }
 
     /// The root cgroup (or the delegated one under which we make cgroups), for looking at.

@@ -122,7 +122,11 @@ impl Limits {
     /// # Errors
     /// As [`drydock_core::size::parse`].
     pub fn parse_size(object: &str, text: &str) -> Result<u64> {
-        if matches!(text, "max" | "unlimited") { Ok(UNLIMITED) } else { size::parse(object, text) }
+        if matches!(text, "max" | "unlimited") {
+            return Ok(UNLIMITED);
+        }
+        // The number that stands for "no limit" is not to be had by typing it.
+        size::parse(object, text).map(|n| n.min(UNLIMITED - 1))
     }
 
     /// A count, or `max`.
@@ -136,7 +140,7 @@ impl Limits {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         text.parse()
             .ok()
-            .filter(|_| digits)
+            .filter(|n| digits && *n != UNLIMITED)
             .ok_or_else(|| bad(object, text, "not a count (allowed: a whole number, or max)"))
     }
 

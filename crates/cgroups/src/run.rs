@@ -62,7 +62,7 @@ impl Plan {
             (IfExists::Require, None) => {
                 return Err(Error::failed(object(), "no such cgroup")
                     .in_stage("cgroup")
-                    .hint("see `cgroupctl list`"));
+                    .hint("make it with `cgroupctl create`"));
             }
             (IfExists::Require, Some(_)) => return Ok(Vec::new()),
             (IfExists::Replace, Some(_)) => {
