@@ -152,10 +152,10 @@ fn the_path_is_right_from_inside_a_cgroup_namespace() {
 #[test]
 fn a_stream_ends_with_the_process() {
     let sandbox = Sandbox::new();
-    let short = Running::start(Command::new("sleep").arg("0.5"));
+    let short = Running::start(Command::new("sleep").arg("3"));
     // Nobody collects it meanwhile: a zombie has ended too.
     let output =
-        monitor(&sandbox, &["stats", &short.pid().to_string(), "--interval", "200ms", "--json"]).success();
+        monitor(&sandbox, &["stats", &short.pid().to_string(), "--interval", "400ms", "--json"]).success();
     let lines: Vec<serde_json::Value> =
         output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() >= 2, "{}", output.describe());

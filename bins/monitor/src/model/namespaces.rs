@@ -40,6 +40,8 @@ pub struct Inventory {
     pub scan: Scan,
     /// Mount namespaces whose mounts could not be read.
     pub mounts_unreadable: usize,
+    /// /proc shows only our own processes (its mount option hidepid).
+    pub hidden: bool,
 }
 
 /// Finds the namespaces of all processes, threads, descriptors, bind mounts, and their ancestors.
@@ -52,6 +54,7 @@ pub fn inventory(proc: &Proc) -> Result<Inventory> {
     found.add_processes();
     found.add_mounts(proc);
     relations::resolve(proc, &mut found.namespaces);
+    found.hidden = hides_processes(proc);
     Ok(found)
 }
 
@@ -131,8 +134,21 @@ impl Inventory {
             "mount namespace has mounts that are closed to us",
             "mount namespaces have mounts that are closed to us",
         );
+        if self.hidden {
+            notes.push("/proc is mounted with hidepid: other users' processes are not shown".to_string());
+        }
         notes
     }
+}
+
+/// Whether /proc is mounted so that it hides other users' processes from us. Source: proc(5), hidepid. Root sees all.
+fn hides_processes(proc: &Proc) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return false;
+    }
+    let text = proc.text("self/mountinfo").unwrap_or_default();
+    let hides = |option: &str| option.strip_prefix("hidepid=").is_some_and(|how| !matches!(how, "0" | "off"));
+    mountinfo::parse(&text).iter().any(|m| m.target == "/proc" && m.super_options.split(',').any(hides))
 }
 
 /// The namespaces that a mountinfo text shows as bind mounts.

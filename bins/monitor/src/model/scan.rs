@@ -93,12 +93,12 @@ pub fn scan(proc: &Proc, depth: Depth) -> Result<Scan> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     // A thread costs more than it saves for a few processes.
     let parts = if pids.len() < 64 { 1 } else { workers };
-    let size = pids.len().div_ceil(parts).max(1);
+    // Every n-th process for each: kernel threads, which are quick to read, have the low numbers.
+    let pids = pids.as_slice();
+    let part = move |n: usize| scan_some(proc, pids.iter().skip(n).step_by(parts), depth);
     let results: Vec<Scan> = std::thread::scope(|scope| {
-        let mut chunks = pids.chunks(size);
-        let mine = chunks.next().unwrap_or_default();
-        let others: Vec<_> = chunks.map(|chunk| scope.spawn(move || scan_some(proc, chunk, depth))).collect();
-        let first = scan_some(proc, mine, depth);
+        let others: Vec<_> = (1..parts).map(|n| scope.spawn(move || part(n))).collect();
+        let first = part(0);
         std::iter::once(first).chain(others.into_iter().filter_map(|t| t.join().ok())).collect()
     });
     let mut all = Scan::default();
@@ -107,10 +107,12 @@ pub fn scan(proc: &Proc, depth: Depth) -> Result<Scan> {
         all.unreadable.extend(part.unreadable);
         all.fds_unreadable += part.fds_unreadable;
     }
+    all.processes.sort_by_key(|p| p.pid);
+    all.unreadable.sort_unstable();
     Ok(all)
 }
 
-fn scan_some(proc: &Proc, pids: &[u32], depth: Depth) -> Scan {
+fn scan_some<'a>(proc: &Proc, pids: impl Iterator<Item = &'a u32>, depth: Depth) -> Scan {
     let mut scan = Scan::default();
     for pid in pids {
         match read_process(proc, *pid, depth) {

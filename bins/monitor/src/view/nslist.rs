@@ -9,6 +9,7 @@ use drydock_cli::output::{print_json, print_text, table};
 use drydock_core::Result;
 use drydock_namespaces::Kind;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 /// The answer.
@@ -85,8 +86,9 @@ pub fn list(session: &Session, only: Option<&Target>, types: &[Kind], persistent
             // Ancestors that only ioctl led to are no mounts or descriptors: nothing of their own holds them.
             && !(persistent && ns.mounts.is_empty() && ns.fds.is_empty())
     };
-    let mut rows: Vec<Row> =
-        found.namespaces.iter().filter(wanted).map(|(id, ns)| row(session, *id, ns)).collect();
+    let mut known = Known::new();
+    let chosen = found.namespaces.iter().filter(wanted);
+    let mut rows: Vec<Row> = chosen.map(|(id, ns)| row(session, &mut known, *id, ns)).collect();
     rows.sort_by_key(|r| (r.ns, r.kind));
     let notes = found.notes();
     if session.json {
@@ -106,18 +108,23 @@ fn of_process(session: &Session, pid: u32) -> Result<Vec<Id>> {
     Ok(ids.collect())
 }
 
-fn row(session: &Session, (kind, inode): Id, ns: &Namespace) -> Row {
+/// User and command of processes that stand for a namespace: one process often does for several.
+type Known = BTreeMap<u32, (Option<u32>, String)>;
+
+fn row(session: &Session, known: &mut Known, (kind, inode): Id, ns: &Namespace) -> Row {
     // The owner of /proc/PID is its effective uid, or root when it is not dumpable; lsns shows the same.
     let uid = |pid: u32| {
         rustix::fs::statat(session.proc.root(), pid.to_string(), rustix::fs::AtFlags::empty()).ok()
     };
+    let look = |pid: u32| (uid(pid).map(|stat| stat.st_uid), session.proc.command(pid));
+    let process = ns.pid.map(|pid| known.entry(pid).or_insert_with(|| look(pid)).clone());
     Row {
         ns: inode,
         kind: kind.proc_name(),
         nprocs: ns.nprocs,
         pid: ns.pid,
-        uid: ns.pid.and_then(uid).map(|stat| stat.st_uid),
-        command: ns.pid.map(|pid| session.proc.command(pid)),
+        uid: process.as_ref().and_then(|(uid, _)| *uid),
+        command: process.map(|(_, command)| command),
         held_by: Holders {
             processes: ns.nprocs,
             threads: ns.threads.iter().map(|(pid, tid)| Thread { pid: *pid, tid: *tid }).collect(),
