@@ -1,4 +1,5 @@
 //! Making, joining, killing and removing.
+#![allow(clippy::unwrap_used)] // helpers fail as tests do
 
 mod common;
 use common::*;
@@ -137,8 +138,7 @@ fn a_fork_storm_is_killed_and_cleaned_up() {
     tool(&["create", &n.0, "--pids", "60"]).ok();
     tool(&["create", &format!("{}/below", n.0), "--pids", "30"]).ok();
     // Processes that end and start again all the time, also with SIGTERM ignored, in a cgroup and one below it.
-    let storm =
-        "trap '' TERM HUP INT; g() { while :; do (g) & sleep 0.01; done; }; ( (g) & (g) & (g) & ); exec sleep 60";
+    let storm = "trap '' TERM HUP INT; g() { while :; do (g) & sleep 0.01; done; }; ( (g) & (g) & (g) & ); exec sleep 60";
     let spawn = |name: &str| {
         let mut command = Command::new(TOOL);
         command.args(["run", "-q", name, "--", "sh", "-c", storm]);

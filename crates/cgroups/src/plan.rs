@@ -159,7 +159,7 @@ impl Explain for Act {
             Act::Kill { dirs } => (
                 format!(
                     "write({}, \"1\")",
-                    dirs.iter().map(|d| shown(&d.join("cgroup.kill"))).last().unwrap_or_default()
+                    dirs.iter().map(|d| shown(&d.join("cgroup.kill"))).next_back().unwrap_or_default()
                 ),
                 "kill every process in it at once; v1: freeze, SIGKILL each, thaw, until nobody is left"
                     .to_string(),

@@ -1,5 +1,6 @@
 //! What the tests of the built tool share. They look at the kernel's own files, on v1, hybrid or v2, as the machine is.
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers fail as tests do
 
 use std::io::Write;
 use std::path::PathBuf;
