@@ -1,4 +1,5 @@
 //! `joinns` by its effects: what the command that it runs is really in.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on should stop
 
 mod common;
 
@@ -201,4 +202,27 @@ fn hidden_until_it_execs() {
     assert!(child.wait().unwrap().success());
     // proc(5): the files of a process that is not dumpable belong to root.
     assert!(!owners.is_empty() && owners.iter().all(|uid| *uid == 0), "{owners:?}");
+}
+
+#[test]
+fn the_command_cannot_type_into_the_terminal() {
+    let name = "the_command_cannot_type_into_the_terminal";
+    let Some(target) = target(name) else { return };
+    if which("perl").is_none() {
+        return skip(name, "needs perl");
+    }
+    // TIOCSTI and TIOCLINUX, as a 32-bit request and with rubbish above it, which the kernel ignores.
+    let program = "$c = 'x'; for $r (0x5412, 0x541c, 0x1_0000_5412) { print ioctl(STDIN, $r, $c) ? 'typed ' : \"$!;\" }";
+    let pid = target.pid.to_string();
+    let run = |words: &[&str]| {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut command = Command::new(words[0]);
+        let output = command.args(&words[1..]).stdin(Stdio::from(pty.slave)).output().unwrap();
+        drop(pty.master);
+        (stdout(&output), stderr(&output))
+    };
+    let (text, error) = run(&[JOINNS, "-t", &pid, "-a", "--", "perl", "-e", program]);
+    assert_eq!(text, "Operation not permitted;".repeat(3), "{error}");
+    // Other requests work: the command has a terminal.
+    assert_eq!(run(&[JOINNS, "-t", &pid, "-a", "--", "sh", "-c", "test -t 0 && stty size"]).0, "0 0");
 }

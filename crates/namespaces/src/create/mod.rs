@@ -124,7 +124,7 @@ impl Request {
         self.validate_hostname()?;
         for (kind, path) in &self.persist {
             need(true, *kind, &crate::nsfile::shown(path))?;
-            persist::check(*kind, path, self.fork)?;
+            persist::check(path, self.fork)?;
         }
         self.new.iter().try_for_each(Kind::require)
     }
@@ -201,6 +201,29 @@ impl Plan {
     pub fn request(&self) -> &Request {
         &self.request
     }
+
+    /// What will be done, in order, for people to read: the id maps, whose text needs the child's pid, have steps of
+    /// their own ([`idmap::Plan`]), and pids are 0 here.
+    pub fn steps(&self) -> Vec<CreateStep> {
+        let r = &self.request;
+        let mut steps: Vec<CreateStep> =
+            r.persist.iter().map(|(_, path)| CreateStep::File { path: path.clone() }).collect();
+        let time = CreateStep::Time { offsets: r.time };
+        steps.extend((self.time == Some(TimeStep::Parent)).then(|| time.clone()));
+        let new = if self.time.is_some() { r.new.without(Kind::Time) } else { r.new };
+        steps.push(if r.fork { CreateStep::Clone { new } } else { CreateStep::Unshare { new } });
+        steps.extend((self.time == Some(TimeStep::Child)).then_some(time));
+        let pins = r.persist.iter().map(|(kind, path)| (*kind, path.clone()));
+        steps.extend(pins.map(|(kind, path)| CreateStep::Persist { kind, path, pid: 0 }));
+        steps.extend(r.new.contains(Kind::Mount).then_some(CreateStep::Propagation(r.propagation)));
+        steps.extend(r.hostname.clone().map(CreateStep::Hostname));
+        steps.extend(r.root.clone().map(CreateStep::Root));
+        steps.extend(r.mount_proc.clone().map(CreateStep::Proc));
+        steps.extend(r.working_directory.clone().map(CreateStep::Directory));
+        let ids = r.uid.is_some() || r.gid.is_some();
+        steps.extend(ids.then_some(CreateStep::Ids { uid: r.uid, gid: r.gid }));
+        steps
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +253,19 @@ mod tests {
                 |r: &mut Request| (r.new, r.hostname) = (Set::EMPTY.with(Kind::Uts), Some(name.into()));
             assert!(refused(with).contains("hostname"), "{name}");
         }
+    }
+
+    #[test]
+    fn a_plan_names_its_steps() {
+        let new = [Kind::Mount, Kind::Pid].into_iter().collect();
+        let proc = Some(PathBuf::from("/proc"));
+        let plan = Request { new, fork: true, mount_proc: proc, ..Request::default() }.plan().unwrap();
+        let want = [
+            CreateStep::Clone { new },
+            CreateStep::Propagation(Propagation::Private),
+            CreateStep::Proc(PathBuf::from("/proc")),
+        ];
+        assert_eq!(plan.steps(), want);
     }
 
     #[test]

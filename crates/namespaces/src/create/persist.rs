@@ -9,12 +9,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Checks a file on which a namespace is to be pinned.
-pub(super) fn check(kind: Kind, path: &Path, fork: bool) -> Result<()> {
+pub(super) fn check(path: &Path, fork: bool) -> Result<()> {
     let name = nsfile::shown(path);
-    if kind == Kind::Pid && !fork {
+    if !fork {
+        // Once inside, the caller could not undo the mount if a later step fails.
         return Err(Error::bad_input(
             name,
-            "a pid namespace can only be kept once it has a process (allowed: with --fork)",
+            "keeping a namespace takes a process that stays outside (allowed: without --no-fork)",
         ));
     }
     if path.file_name().is_none() {
@@ -91,11 +92,6 @@ impl Pin {
         })?;
         self.mounted = true;
         Ok(())
-    }
-
-    /// Another process of ours has mounted it.
-    pub(super) fn set_mounted(&mut self) {
-        self.mounted = true;
     }
 
     /// The command runs: it stays.

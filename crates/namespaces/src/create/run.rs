@@ -37,10 +37,10 @@ impl Plan {
     /// persistent namespaces are gone.
     pub fn start(&self, command: &Command, ctx: &Ctx<'_>) -> Result<Running> {
         let outer = Outer { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-        let mut pins = self.prepare_pins(ctx)?;
         if !self.request.fork {
-            return Err(self.become_command(command, outer, pins, ctx));
+            return Err(self.become_command(command, outer, ctx));
         }
+        let mut pins = self.prepare_pins(ctx)?;
         let (end, child_end) = relay::pair()?;
         let raw = end.as_raw_fd();
         if self.time == Some(TimeStep::Parent) {
@@ -118,57 +118,43 @@ impl Plan {
         }
     }
 
-    /// No fork: the caller goes in, and a child does the outside work if there is any.
-    fn become_command(&self, command: &Command, outer: Outer, mut pins: Vec<Pin>, ctx: &Ctx<'_>) -> Error {
-        let result = (|| {
-            let outside = self.request.new.contains(Kind::User) || !pins.is_empty();
-            let mut new = self.request.new;
-            if self.time.is_some() {
-                new = new.without(Kind::Time);
-            }
-            if !outside {
-                self.unshare(new, ctx)?;
-                self.settle(outer, ctx)?;
-                return self.arrange(ctx);
-            }
-            let (end, helper_end) = relay::pair()?;
-            let (raw, me) = (end.as_raw_fd(), nix::unistd::getpid().as_raw());
-            let helper = clone_child(0, None, || {
-                let _ = nix::unistd::close(raw);
-                // The caller says ready when it is inside.
-                let done = helper_end.hear().and_then(|_| self.attend(me, &helper_end, &mut pins, ctx));
-                match done {
-                    Ok(()) => 0,
-                    Err(e) => {
-                        helper_end.fail(&e);
-                        e.exit_code()
-                    }
-                }
-            })
-            .call(|| "clone3({flags=CLONE_PIDFD})")?;
-            drop(helper_end);
-            let entered = self.unshare(new, ctx).and_then(|()| {
-                end.ready()?;
-                expect_go(&end)?;
-                self.settle(outer, ctx)?;
-                self.wait_for_pins(&end)
-            });
-            if entered.is_err() {
-                end.shut();
-            }
-            reap(&helper);
-            entered?;
-            // The helper made the mounts; we remove them if something fails from here on.
-            pins.iter_mut().for_each(Pin::set_mounted);
-            self.arrange(ctx)
-        })();
-        match result {
-            Ok(()) => {
-                pins.into_iter().for_each(Pin::keep);
-                command.execute()
-            }
+    /// No fork: the caller goes in, and a short-lived child writes its maps if there are any.
+    fn become_command(&self, command: &Command, outer: Outer, ctx: &Ctx<'_>) -> Error {
+        let new = if self.time.is_some() { self.request.new.without(Kind::Time) } else { self.request.new };
+        let entered = match self.request.new.contains(Kind::User) {
+            true => self.unshare_with_helper(new, ctx),
+            false => self.unshare(new, ctx),
+        };
+        match entered.and_then(|()| self.settle(outer, ctx)).and_then(|()| self.arrange(ctx)) {
+            Ok(()) => command.execute(),
             Err(e) => e,
         }
+    }
+
+    fn unshare_with_helper(&self, new: Set, ctx: &Ctx<'_>) -> Result<()> {
+        let (end, helper_end) = relay::pair()?;
+        let (raw, me) = (end.as_raw_fd(), nix::unistd::getpid().as_raw());
+        let helper = clone_child(0, None, || {
+            let _ = nix::unistd::close(raw);
+            // The caller says ready when it is inside, or ends.
+            let done = match helper_end.hear() {
+                Ok(Said::Ready) => self.attend(me, &helper_end, &mut [], ctx),
+                _ => Ok(()),
+            };
+            done.map_or_else(
+                |e| {
+                    helper_end.fail(&e);
+                    e.exit_code()
+                },
+                |()| 0,
+            )
+        })
+        .call(|| "clone3({flags=CLONE_PIDFD})")?;
+        drop(helper_end);
+        let entered = self.unshare(new, ctx).and_then(|()| end.ready()).and_then(|()| expect_go(&end));
+        end.shut();
+        reap(&helper);
+        entered
     }
 
     fn unshare(&self, new: Set, ctx: &Ctx<'_>) -> Result<()> {
