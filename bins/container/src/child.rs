@@ -74,6 +74,7 @@ impl Parent {
             self.expect_word()?;
         }
         if let Some(plan) = join {
+            drydock_init::inside::hide()?;
             plan.apply(&Ctx::new(self, None))?;
         }
         for (number, stream) in (0u8..).zip(streams) {

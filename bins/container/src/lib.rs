@@ -4,6 +4,7 @@
 //! they say to each other, [`cleanup`] takes everything away; [`commands`] are the verbs.
 
 pub mod attach;
+mod by_hand;
 pub mod child;
 pub mod cleanup;
 pub mod commands;
@@ -50,6 +51,10 @@ struct Cli {
 enum Verb {
     /// Make a container and run a command in it
     Run(Box<commands::run::Args>),
+    /// Print what `run` with the same options would do; touch nothing
+    Plan(Box<commands::plan::Args>),
+    /// Run a command in a running container
+    Exec(commands::exec::Args),
     /// List containers
     #[command(visible_alias = "ls")]
     List(commands::list::Args),
@@ -89,6 +94,8 @@ fn run() -> Outcome {
     let store = commands::run::store(cli.root.as_deref())?;
     match cli.verb {
         Verb::Run(args) => commands::run::run(&args, &store),
+        Verb::Plan(args) => commands::plan::run(&args, &store),
+        Verb::Exec(args) => commands::exec::run(&args, &store),
         Verb::List(args) => commands::list::run(&args, &store),
         Verb::Ps(args) => commands::show::ps(&args, &store),
         Verb::Inspect(args) => commands::show::inspect(&args, &store),

@@ -73,6 +73,7 @@ impl Maker<'_> {
         let ctx = Ctx::new(self.watch, Some(&journal));
         self.root(&plan, &ctx)?;
         plan.request.files.write()?;
+        crate::commands::exec::remember(&self.dir, &plan.request.inside)?;
         let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
         let (channel, child) = self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal)?;
         let mut running = Running {

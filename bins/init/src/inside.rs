@@ -34,8 +34,8 @@ pub struct Request {
     pub security: drydock_security::Request,
     /// `UID[:GID]` or `NAME[:GROUP]`, looked up in the root file system.
     pub user: Option<String>,
-    /// Working directory inside; made if missing.
-    pub workdir: String,
+    /// Working directory inside, made if missing; `None` leaves it.
+    pub workdir: Option<String>,
     /// The command.
     pub args: Vec<String>,
     /// Its whole environment, `KEY=VALUE`.
@@ -51,6 +51,16 @@ pub struct Plan {
     mounts: Option<drydock_mounts::Plan>,
     security: drydock_security::Plan,
     command: Command,
+}
+
+/// Closes to a container what it could otherwise reach of us through /proc: descriptors, memory, the program itself
+/// (CVE-2016-9962). Undone by the exec.
+///
+/// # Errors
+/// prctl(2)'s.
+pub fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .call(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 /// Whoever made this process and waits for it.
@@ -81,8 +91,10 @@ impl Request {
         if let Some(name) = &self.domainname {
             check_hostname("--domainname", name)?;
         }
-        if !self.workdir.starts_with('/') || self.workdir.contains('\0') {
-            let shown = drydock_core::text::escape(&self.workdir);
+        if let Some(dir) = &self.workdir
+            && (!dir.starts_with('/') || dir.contains('\0'))
+        {
+            let shown = drydock_core::text::escape(dir);
             return Err(Error::bad_input("--workdir", format!("'{shown}' (allowed: an absolute path)")));
         }
         for (key, value) in &self.sysctls {
@@ -148,7 +160,7 @@ impl Plan {
 
     fn late(&self) -> Vec<InsideStep> {
         let terminal = self.request.terminal.then_some(InsideStep::Terminal);
-        let workdir = self.mounts.as_ref().map(|_| InsideStep::Workdir(self.request.workdir.clone()));
+        let workdir = self.request.workdir.clone().map(InsideStep::Workdir);
         terminal.into_iter().chain(workdir).collect()
     }
 
@@ -165,9 +177,7 @@ impl Plan {
     /// Everything up to the point of no return.
     fn prepare(&mut self, peer: &dyn Peer) -> Result<Option<OwnedFd>> {
         let ctx = Ctx::new(peer.observer(), None);
-        // What a container could otherwise read of us through /proc: our descriptors, our memory (CVE-2016-9962).
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-            .call(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+        hide()?;
         for step in self.early() {
             ctx.perform(&step, InsideStep::act)?;
         }

@@ -88,6 +88,7 @@ impl Options {
     /// # Errors
     /// [`drydock_core::Kind::BadInput`] naming the option; nothing is touched.
     pub fn request(&self, args: &[String], around: Surroundings) -> Result<Request> {
+        let rooted = around.root.is_some();
         let mounts = around.root.map(|root| self.mounts(root, around.user_namespace)).transpose()?;
         Ok(Request {
             hostname: self.hostname.clone(),
@@ -100,7 +101,7 @@ impl Options {
             mounts,
             security: self.security(around.id)?,
             user: self.user.clone(),
-            workdir: self.workdir.clone().unwrap_or_else(|| "/".to_string()),
+            workdir: self.workdir.clone().or_else(|| rooted.then(|| "/".to_string())),
             args: args.to_vec(),
             env: self.environment()?,
             reaper: self.reaper,

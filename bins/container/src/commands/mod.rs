@@ -1,7 +1,9 @@
 //! The verbs of `container`, one a file.
 
 pub mod delete;
+pub mod exec;
 pub mod list;
+pub mod plan;
 pub mod run;
 pub mod show;
 pub mod signals;

@@ -1,0 +1,58 @@
+//! `container plan`: what `run` would do, as steps, as JSON, or as the stage tools' own command lines.
+
+use crate::options::Options;
+use crate::plan::Plan;
+use crate::request::Request;
+use drydock_bundle::Store;
+use drydock_cli::Outcome;
+use drydock_cli::watch::explain_line;
+use drydock_supervise::exec::utf8_words;
+use std::ffi::OsString;
+
+/// How a plan is printed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Each step: stage, system call, why
+    #[default]
+    Steps,
+    /// Each stage's request, as JSON
+    Json,
+    /// Lines for the six tools; run top to bottom they give the same container
+    Commands,
+}
+
+/// Arguments of `container plan`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub options: Options,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+    /// The same as --format json
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// The command and its arguments [default: /bin/sh]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Prints the plan. Touches nothing.
+///
+/// # Errors
+/// Bad input.
+pub fn run(args: &Args, store: &Store) -> Outcome {
+    let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
+    let plan: Plan = Request::from_options(&args.options, &command, store.root())?.validate()?;
+    match (args.json, args.format) {
+        (true, _) | (_, Format::Json) => drydock_cli::print_json(&plan.to_json())?,
+        (_, Format::Steps) => {
+            for step in plan.steps(store.root())? {
+                drydock_cli::print_line(&explain_line(&step))?;
+            }
+        }
+        (_, Format::Commands) => drydock_cli::print_text(&crate::by_hand::lines(&plan, &args.options, store.root())?)?,
+    }
+    Ok(0)
+}
