@@ -19,13 +19,8 @@ pub struct Place {
     pub membership: Membership,
     /// The directory, if the hierarchy is mounted and shows it.
     pub directory: Option<PathBuf>,
-}
-
-impl Place {
-    /// Whether it is the root of its hierarchy (as far as we can see): its figures are those of the whole machine.
-    pub fn is_root(&self) -> bool {
-        self.membership.path == "/"
-    }
+    /// Whether that is the root of the whole hierarchy: its figures are the machine's.
+    pub root: bool,
 }
 
 /// The cgroup mounts that we see.
@@ -46,15 +41,32 @@ pub fn places(proc: &Proc, mounts: &[Mount], pid: u32) -> std::io::Result<Vec<Pl
     let memberships = cgroup::parse(&proc.text(&format!("{pid}/cgroup"))?);
     let place = |membership: Membership| {
         let directory = directory(mounts, &membership, &|dir: &Path| holds(dir, pid));
-        Place { membership, directory }
+        let root = directory.as_deref().is_some_and(|dir| is_root(dir, membership.hierarchy == 0));
+        Place { membership, directory, root }
     };
     Ok(memberships.into_iter().map(place).collect())
 }
 
-/// The directories, one a hierarchy that keeps figures (not the named ones, such as systemd's).
+/// Whether a directory is the root of its hierarchy. A path of `/` does not say so inside a cgroup namespace; but only
+/// roots have these files in v1, and lack them in v2.
+fn is_root(dir: &Path, v2: bool) -> bool {
+    if v2 { !dir.join("cgroup.events").exists() } else { dir.join("release_agent").exists() }
+}
+
+/// The directories, one a hierarchy that keeps figures (not the named ones, such as systemd's). A process that has a
+/// cgroup in some hierarchy is not described by the roots of the others, which count the whole machine; so these are
+/// given only when there is nothing else.
 pub fn directories(places: &[Place]) -> Vec<PathBuf> {
-    let counts = |p: &&Place| !p.membership.controllers.iter().any(|c| c.starts_with("name="));
-    places.iter().filter(counts).filter_map(|p| p.directory.clone()).collect()
+    let counted: Vec<&Place> = places.iter().filter(|p| p.directory.is_some() && p.counts()).collect();
+    let all_roots = counted.iter().all(|p| p.root);
+    counted.into_iter().filter(|p| all_roots || !p.root).filter_map(|p| p.directory.clone()).collect()
+}
+
+impl Place {
+    /// Whether the hierarchy keeps figures: a named one, such as systemd's, only sorts processes.
+    pub fn counts(&self) -> bool {
+        !self.membership.controllers.iter().any(|c| c.starts_with("name="))
+    }
 }
 
 fn holds(dir: &Path, pid: u32) -> bool {
@@ -157,6 +169,19 @@ mod tests {
         let found = directory(&[mount], &place, &|d| holds(d, 7));
         assert_eq!(found, Some(top.join("a/c/in")));
         std::fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn roots_stand_for_a_process_only_when_it_has_nothing_else() {
+        let place = |dir: &str, name: &str, root| Place {
+            membership: Membership { hierarchy: 1, controllers: vec![name.into()], path: "/".into() },
+            directory: Some(dir.into()),
+            root,
+        };
+        let (cpu, memory) = (place("/cg/cpu", "cpu", true), place("/cg/memory/x", "memory", false));
+        let systemd = place("/cg/systemd/y", "name=systemd", false);
+        assert_eq!(directories(&[cpu.clone(), memory, systemd.clone()]), [PathBuf::from("/cg/memory/x")]);
+        assert_eq!(directories(&[cpu, systemd]), [PathBuf::from("/cg/cpu")]);
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub struct Inspection {
     pub oom_score_adj: Option<i32>,
     /// It and what belongs to it, parents first.
     pub processes: Vec<Node>,
+    /// What could not be seen, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// The links of process `pid`.
@@ -130,7 +132,7 @@ pub fn links(proc: &Proc, pid: u32) -> Result<Vec<Link>> {
 /// Looks at the target.
 ///
 /// # Errors
-/// When the process has gone, or its namespaces are closed to us.
+/// When the process has gone. What is closed to us is left out and said in [`Inspection::notes`].
 pub fn inspect(proc: &Proc, target: &Target) -> Result<Inspection> {
     let pid = target.pid;
     read_stat(proc, pid)?;
@@ -141,7 +143,11 @@ pub fn inspect(proc: &Proc, target: &Target) -> Result<Inspection> {
         .get(&pid)
         .cloned()
         .ok_or_else(|| Error::bad_input(format!("process {pid}"), "no such process"))?;
-    let namespaces = links(proc, pid)?;
+    // Without ptrace access the rest can still be told.
+    let (namespaces, note) = match links(proc, pid) {
+        Err(error) if error.kind() == drydock_core::Kind::Failed => (Vec::new(), Some(error.to_string())),
+        other => (other?, None),
+    };
     let mounts = cgroups::mounts(proc).unwrap_or_default();
     let places = cgroups::places(proc, &mounts, pid).map_err(|e| unreadable(pid, "cgroup", e))?;
     let net = namespaces.iter().find(|l| l.name == "net").and_then(|l| l.inode.zip(l.dev));
@@ -164,6 +170,7 @@ pub fn inspect(proc: &Proc, target: &Target) -> Result<Inspection> {
         lsm_label: label(proc, pid),
         oom_score_adj: proc.line(&format!("{pid}/oom_score_adj")).ok().and_then(|t| t.parse().ok()),
         processes: tree(proc, &rows, pid),
+        notes: note.into_iter().collect(),
     })
 }
 

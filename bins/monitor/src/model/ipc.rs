@@ -4,9 +4,10 @@ use super::target::unreadable;
 use crate::procfs::{Proc, sysvipc};
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
+use drydock_namespaces::{Kind, NamespaceId};
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,9 +34,13 @@ pub struct Object {
 /// When the namespace cannot be opened or joined (setns(2): CAP_SYS_ADMIN).
 pub fn objects(proc: &Proc, pid: u32) -> Result<Vec<Object>> {
     let ns = proc.open_at(&format!("{pid}/ns/ipc")).map_err(|e| unreadable(pid, "ns/ipc", e))?;
+    let own = NamespaceId::of_self(Kind::Ipc).ok();
+    if own.is_some() && own == NamespaceId::of_fd(ns.as_fd()).ok() {
+        return read(proc);
+    }
     // Namespaces other than user belong to a thread: this one ends with its answer, and ours stays where it is.
-    let read = std::thread::scope(|scope| scope.spawn(|| read_inside(proc, &ns, pid)).join());
-    read.unwrap_or_else(|_| Err(Error::failed("ipc", "the reading thread ended")))
+    let found = std::thread::scope(|scope| scope.spawn(|| read_inside(proc, &ns, pid)).join());
+    found.unwrap_or_else(|_| Err(Error::failed("ipc", "the reading thread ended")))
 }
 
 fn read_inside(proc: &Proc, ns: &OwnedFd, pid: u32) -> Result<Vec<Object>> {
@@ -43,6 +48,11 @@ fn read_inside(proc: &Proc, ns: &OwnedFd, pid: u32) -> Result<Vec<Object>> {
     joined.call(|| format!("setns(/proc/{pid}/ns/ipc, CLONE_NEWIPC)")).map_err(|e| {
         e.on(format!("process {pid}")).hint("run as root (CAP_SYS_ADMIN in the namespace's owner)")
     })?;
+    read(proc)
+}
+
+/// The objects of the ipc namespace that the calling thread is in.
+fn read(proc: &Proc) -> Result<Vec<Object>> {
     let mut found = Vec::new();
     for (kind, id, size) in [("shm", "shmid", "size"), ("sem", "semid", "nsems"), ("msg", "msqid", "qnum")] {
         let path = format!("sysvipc/{kind}");

@@ -37,7 +37,9 @@ pub fn inspect(session: &Session, target: &Target) -> Result<()> {
         row
     });
     text.push_str(&table(&header, &rows.collect::<Vec<_>>()));
-    print_text(&text)
+    print_text(&text)?;
+    super::notes(&found.notes);
+    Ok(())
 }
 
 fn facts(found: &Inspection) -> Vec<Vec<String>> {

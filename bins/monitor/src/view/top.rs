@@ -72,7 +72,11 @@ fn look(session: &Session) -> Result<Look> {
 /// Groups all processes by where they stand, and gives each place a name.
 fn find(session: &Session) -> Result<BTreeMap<String, Found>> {
     let mounts = cgroups::mounts(&session.proc).unwrap_or_default();
-    let (known, unreadable) = containers(session.root.as_deref())?;
+    // Cgroups are there without a state directory, too; a wrong --root is still an error.
+    let (known, unreadable) = match containers(session.root.as_deref()) {
+        Err(error) if error.kind() == drydock_core::Kind::Failed => (Vec::new(), 0),
+        other => other?,
+    };
     if unreadable > 0 {
         super::notes(&[format!("the state of {unreadable} containers could not be read")]);
     }

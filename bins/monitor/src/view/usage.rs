@@ -67,14 +67,14 @@ fn directories(session: &Session, target: &Target) -> Result<(Vec<PathBuf>, Vec<
         return Err(Error::failed(format!("process {pid}"), "none of its cgroups is mounted here")
             .hint("mount -t cgroup2 none /sys/fs/cgroup"));
     }
-    let at_root = |p: &&Place| {
-        p.directory.is_some() && p.is_root() && !p.membership.controllers.iter().any(|c| c.contains('='))
-    };
+    let at_root =
+        |p: &&Place| p.root && p.counts() && p.directory.as_ref().is_some_and(|d| found.contains(d));
     let name = |p: &Place| match p.membership.hierarchy {
         0 => "v2".to_string(),
         _ => p.membership.controllers.join(","),
     };
-    Ok((found, places.iter().filter(at_root).map(name).collect()))
+    let whole_machine = places.iter().filter(at_root).map(name).collect();
+    Ok((found, whole_machine))
 }
 
 fn print_sample(session: &Session, sample: &Sampled, once: bool) -> Result<()> {
