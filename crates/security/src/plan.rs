@@ -116,7 +116,12 @@ impl Plan {
         let new =
             identity(check_user(user)?, self.actions.iter().any(|a| matches!(a, Action::Capabilities(_))));
         let old = |a: &Action| matches!(a, Action::Groups(_) | Action::Ids { .. } | Action::Umask(_));
-        let at = self.actions.iter().position(old).unwrap_or(0);
+        // Where no user was planned: behind what needs the caller's privileges, before they are dropped.
+        let drops = |a: &Action| {
+            matches!(a, Action::CapabilitiesForFilter(_) | Action::Capabilities(_) | Action::NoNewPrivs)
+        };
+        let place = self.actions.iter().position(old).or_else(|| self.actions.iter().position(drops));
+        let at = place.unwrap_or(self.actions.len());
         self.actions.retain(|a| !old(a));
         self.actions.splice(at..at, new);
         Ok(())
@@ -272,4 +277,29 @@ fn current_bounding() -> CapSet {
     let has =
         |n: &u8| matches!(rustix::thread::capability_is_in_bounding_set(CapSet::of(*n).raw()), Ok(true));
     (0..=crate::capset::last_cap()).filter(has).fold(CapSet::EMPTY, |set, n| set | CapSet::of(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_that_is_known_late_comes_to_the_same_place() {
+        let user = User { uid: 5, gid: 6, additional_gids: vec![7], umask: Some(0o77) };
+        for no_new_privs in [true, false] {
+            for capabilities in [None, Some(Capabilities::uniform(CapSet::DEFAULT))] {
+                for seccomp in [Seccomp::None, Seccomp::Default] {
+                    let oom_score_adj = Some(1);
+                    let without =
+                        Request { no_new_privs, capabilities, seccomp, oom_score_adj, ..Request::default() };
+                    let with = |user: &User| Request { user: Some(user.clone()), ..without.clone() };
+                    let wanted = with(&user).validate().unwrap();
+                    for mut plan in [without.clone(), with(&User::default())].map(|r| r.validate().unwrap()) {
+                        plan.set_user(&user).unwrap();
+                        assert_eq!(plan, wanted);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -21,6 +21,7 @@ fn child() {
     let command: Vec<String> = serde_json::from_str(&std::env::var(COMMAND).unwrap()).unwrap();
     let request: Request = serde_json::from_str(&json).unwrap();
     let plan = request.validate().unwrap();
+    worst_caller();
     drydock_security::reset_inherited().unwrap();
     let report = plan.apply(&Ctx::silent());
     if let Err(error) = report {
@@ -30,6 +31,25 @@ fn child() {
     let error = Command::new(&command[0]).args(&command[1..]).env_remove(REQUEST).env_remove(COMMAND).exec();
     let _ = writeln!(std::io::stderr(), "exec: {error}");
     std::process::exit(101);
+}
+
+/// State that a careless caller leaves behind, and that must not reach the command.
+fn worst_caller() {
+    use nix::sys::signal::{SigSet, Signal};
+    let _ = rustix::thread::set_thread_groups(&[4, 24].map(rustix::process::Gid::from_raw));
+    if let Ok(now) = rustix::thread::capabilities(None) {
+        let sets = rustix::thread::CapabilitySets { inheritable: now.permitted, ..now };
+        let _ = rustix::thread::set_capabilities(None, sets);
+        for number in 0..41 {
+            let one = rustix::thread::CapabilitySet::from_bits_retain(1 << number);
+            let _ = rustix::thread::configure_capability_in_ambient_set(one, true);
+        }
+    }
+    for signal in [Signal::SIGCHLD, Signal::SIGUSR1, Signal::SIGPIPE] {
+        drydock_core::sys::signal::ignore(signal as i32);
+    }
+    SigSet::all().thread_set_mask().unwrap();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
 }
 
 fn skip(test: &str, reason: &str) {
@@ -121,6 +141,8 @@ fn a_user_has_none_and_exactly_its_groups() {
     if !is_root() {
         return skip("a_user_has_none_and_exactly_its_groups", "not root");
     }
+    // What a caller left behind is gone even where nothing is asked for instead.
+    assert_eq!(status(&Request { user: with_user(0, 0, &[]), ..Request::default() })("Umask"), "0022");
     let field = status(&Request { user: with_user(1234, 1235, &[7, 8, 4_294_967_294]), ..hardened() });
     assert_eq!(field("Uid"), "1234 1234 1234 1234");
     assert_eq!(field("Gid"), "1235 1235 1235 1235");
