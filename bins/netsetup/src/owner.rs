@@ -4,11 +4,9 @@ use crate::args::Common;
 use drydock_cli::Explainer;
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Journal, Object, Result, journal, paths};
+use drydock_network::state::LEASE_DIR;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-
-/// Directory of leases below the state directory; no owner can have its name.
-const LEASES: &str = "networks";
 
 /// An owner with its place in the state directory.
 pub struct Owner {
@@ -23,7 +21,7 @@ pub struct Owner {
 
 /// Where leases are.
 pub fn lease_dir(common: &Common) -> Result<PathBuf> {
-    Ok(paths::state_root(common.root.as_deref())?.join(LEASES))
+    Ok(paths::state_root(common.root.as_deref())?.join(LEASE_DIR))
 }
 
 impl Owner {
@@ -31,12 +29,9 @@ impl Owner {
     pub fn new(common: &Common, default: impl FnOnce() -> String) -> Result<Self> {
         let id = common.owner.clone().unwrap_or_else(default);
         drydock_network::name::check_owner(&id)?;
-        if id == LEASES {
-            return Err(Error::bad_input(format!("owner '{id}'"), "is reserved (allowed: any other name)"));
-        }
         let root = paths::state_root(common.root.as_deref())?;
         let explainer = Explainer { on: common.explain };
-        Ok(Self { dir: root.join(&id), lease_dir: root.join(LEASES), id, explainer })
+        Ok(Self { dir: root.join(&id), lease_dir: root.join(LEASE_DIR), id, explainer })
     }
 
     /// What it has, as its journal says.

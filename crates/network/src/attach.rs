@@ -60,7 +60,7 @@ pub struct Request {
     /// Make the bridge if it is missing.
     #[serde(default = "yes")]
     pub create_bridge: bool,
-    /// Where leases and references are kept: `<state root>/networks`.
+    /// Where leases and references are kept: `<state root>/@networks` ([`crate::state::LEASE_DIR`]).
     pub lease_dir: PathBuf,
 }
 
@@ -231,7 +231,7 @@ impl Plan {
         let r = &self.request;
         NetStep::Veth {
             name: r.host_link(),
-            alias: name::tag(&r.owner),
+            alias: name::alias(&r.owner),
             peer: r.interface.clone(),
             netns: r.netns.clone(),
             bridge: Some(r.bridge.clone()),
@@ -410,7 +410,7 @@ impl Plan {
         target: BorrowedFd<'_>,
     ) -> Result<Report> {
         let r = &self.request;
-        if link.alias.as_deref().is_some_and(|a| a != name::tag(&r.owner)) {
+        if link.alias.as_deref().is_some_and(|a| a != name::alias(&r.owner)) {
             let alias = link.alias.clone().unwrap_or_default();
             return Err(Error::failed(link.name.clone(), format!("the name is taken by '{alias}'")));
         }
@@ -442,7 +442,7 @@ impl Plan {
 
     fn cable(&self, rtnl: &Rtnl, target: BorrowedFd<'_>, master: u32, mtu: u32, ctx: &Ctx<'_>) -> Result<()> {
         let r = &self.request;
-        let (host, alias) = (r.host_link(), name::tag(&r.owner));
+        let (host, alias) = (r.host_link(), name::alias(&r.owner));
         ctx.perform(&self.veth_step(Some(mtu)), |_| {
             let peer = VethPeer { name: &r.interface, namespace: target, mac: r.mac };
             let mut batch = Batch::new();

@@ -71,7 +71,7 @@ fn delete_links(owner: &str, objects: &[Object], ctx: &Ctx<'_>) -> Result<()> {
         return Ok(());
     }
     let rtnl = Rtnl::here()?;
-    let tag = name::tag(owner);
+    let tag = name::alias(owner);
     for name in names {
         let Some(link) = rtnl.link(name)? else { continue };
         // Without an alias it is a pair whose maker was killed before it could sign.

@@ -103,7 +103,7 @@ impl Plan {
         let r = &self.request;
         NetStep::Veth {
             name: self.host_link.clone(),
-            alias: name::tag(&r.owner),
+            alias: name::alias(&r.owner),
             peer: r.interface.clone(),
             netns: r.netns.clone(),
             bridge: None,
@@ -164,7 +164,7 @@ impl Plan {
         }
         self.check_free(&rtnl)?;
         let mtu = r.mtu.map_or_else(|| rtnl.default_mtu(), Ok)?;
-        let alias = name::tag(&r.owner);
+        let alias = name::alias(&r.owner);
         ctx.perform(&self.veth_step(), |_| {
             let peer = VethPeer { name: &r.interface, namespace: target.as_fd(), mac: None };
             let mut batch = Batch::new();
@@ -214,7 +214,7 @@ impl Plan {
         target: std::os::fd::BorrowedFd<'_>,
     ) -> Result<()> {
         let r = &self.request;
-        if link.alias.as_deref() != Some(name::tag(&r.owner).as_str()) {
+        if link.alias.as_deref() != Some(name::alias(&r.owner).as_str()) {
             return Err(Error::failed(self.host_link.clone(), "an interface of that name exists already"));
         }
         let inside = Rtnl::over(netns::socket(target, Protocol::Route)?);

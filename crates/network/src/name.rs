@@ -5,8 +5,10 @@ use drydock_core::{Error, Result, text};
 /// Longest interface name in bytes (IFNAMSIZ without the final NUL).
 pub const MAX_INTERFACE: usize = 15;
 
-/// Longest tag: nft shows comments of up to 128 bytes, the kernel takes aliases of up to 255.
+/// Longest comment: nft(8) shows up to 128 bytes.
 const MAX_TAG: usize = 120;
+/// Longest alias: the kernel takes up to 255 bytes.
+const MAX_ALIAS: usize = 255;
 
 /// Checks an interface name before the kernel sees it: 1 to 15 bytes, printable ASCII, none of `/ : %` or space, not
 /// `.` or `..`, not a name that the kernel or its sysctl tree gives another meaning (`lo`, `all`, `default`).
@@ -91,13 +93,22 @@ pub fn bridge_mac(bridge: &str) -> [u8; 6] {
     [0x02, 0xdd, a, b, c, d]
 }
 
-/// The tag on everything of an owner (ifalias, nft comment): `drydock:OWNER`; a long owner is cut and hashed.
+/// The tag on everything of an owner (nft comment): `drydock:OWNER`; a long owner is cut and hashed.
 pub fn tag(owner: &str) -> String {
+    tag_within(owner, MAX_TAG)
+}
+
+/// The tag as the alias of a link, where more fits.
+pub fn alias(owner: &str) -> String {
+    tag_within(owner, MAX_ALIAS)
+}
+
+fn tag_within(owner: &str, max: usize) -> String {
     let whole = format!("drydock:{owner}");
-    if whole.len() <= MAX_TAG && whole.is_ascii() {
+    if whole.len() <= max && whole.is_ascii() {
         return whole;
     }
-    let start: String = owner.chars().filter(char::is_ascii_graphic).take(80).collect();
+    let start: String = owner.chars().filter(char::is_ascii_graphic).take(max - 40).collect();
     format!("drydock:{start}~{:016x}", hash(&[owner]))
 }
 

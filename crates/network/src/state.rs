@@ -19,6 +19,11 @@ use crate::publish::Publish;
 
 const LOCK: &str = "lock";
 const HOST: &str = "host.json";
+const TEMPORARY: &str = ".new";
+
+/// Directory below the state root where leases and references are kept. No container id has an `@`.
+pub const LEASE_DIR: &str = "@networks";
+
 const MAX_BYTES: u64 = 16 << 20;
 
 /// An address that an owner holds.
@@ -140,6 +145,8 @@ impl Store {
                 Err(e) => return Err(Error::call(format!("flock({path:?}, LOCK_EX)"), e)),
             }
         }
+        // A writer that was killed left it; nobody else writes while we hold the lock.
+        unlink(&dir.join(TEMPORARY))?;
         let mut store =
             Self { dir: dir.to_path_buf(), _lock: lock, host: Host::default(), set_aside: Vec::new() };
         store.host = store.load(HOST)?.unwrap_or_default();
@@ -238,7 +245,7 @@ impl Store {
 
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let path = self.dir.join(name);
-        let temporary = self.dir.join(".new");
+        let temporary = self.dir.join(TEMPORARY);
         let bytes = serde_json::to_vec(value)
             .map_err(|e| Error::failed(path.display().to_string(), e.to_string()))?;
         unlink(&temporary)?;

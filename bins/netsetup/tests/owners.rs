@@ -1,0 +1,256 @@
+//! Whose everything is, and that all of it goes: bad input, names, repetition, SIGKILL at any moment.
+
+mod common;
+use common::{Host, files, have, on_fresh_host, skip};
+use std::process::{Command, Stdio};
+
+#[test]
+fn bad_input_is_one_sentence_and_touches_nothing() {
+    on_fresh_host("bad_input_is_one_sentence_and_touches_nothing", |host| {
+        host.ok("ns add n");
+        std::fs::write("/run/plain", "x").unwrap();
+        let before = files(&host.root);
+        for line in [
+            "ns add ..",
+            "ns add a/b",
+            "ns del ..",
+            "ns exec missing true",
+            "ns pids missing",
+            "ns identify -1",
+            "ns identify 999999999",
+            "ns exec /run/plain true",
+            "ns exec /proc/self/ns/mnt true",
+            "attach missing --bridge br0",
+            "attach /run/plain --bridge br0",
+            "attach /proc/self/ns/net --bridge br0",
+            "attach n --bridge abcdefghijklmnop",
+            "attach n --bridge ..",
+            "attach n --bridge a/b",
+            "attach n --bridge a:b",
+            "attach n --bridge br%d",
+            "attach n --bridge lo",
+            "attach n --bridge br0 --no-create",
+            "attach n --bridge br0 --addr 10.0.0.0/24",
+            "attach n --bridge br0 --addr 10.0.0.255/24",
+            "attach n --bridge br0 --addr 10.0.0.1/33",
+            "attach n --bridge br0 --addr 10.0.0",
+            "attach n --bridge br0 --addr ::1/64",
+            "attach n --bridge br0 --addr fe80::1/64",
+            "attach n --bridge br0 --addr 0.0.0.0/8",
+            "attach n --bridge br0 --addr 10.0.0.2/24 --gateway 10.1.0.1",
+            "attach n --bridge br0 --addr 10.0.0.2/24 --gateway 10.0.0.2",
+            "attach n --bridge br0 --addr 10.0.0.1/24",
+            "attach n --bridge br0 --mtu 0",
+            "attach n --bridge br0 --mtu 67",
+            "attach n --bridge br0 --mtu 70000",
+            "attach n --bridge br0 --mtu abc",
+            "attach n --bridge br0 --mac 01:00:00:00:00:01",
+            "attach n --bridge br0 --mac 02:00",
+            "attach n --bridge br0 -p 0:80",
+            "attach n --bridge br0 -p 65536:80",
+            "attach n --bridge br0 -p 10-5:80",
+            "attach n --bridge br0 -p 10-12:20",
+            "attach n --bridge br0 -p 80:80/icmp",
+            "attach n --bridge br0 -p 80:80 -p 80:81",
+            "attach n --bridge br0 -p 203.0.113.9:80:80",
+            "attach n --bridge br0 --interface eth%d",
+            "attach n --bridge br0 --owner ../x",
+            "attach n --owner @networks",
+            "attach n --bridge br0 --subnet 10.0.0.1/24",
+            "attach n --bridge br0 --subnet 10.0.0.0/24 --addr 10.1.0.2/24",
+            "bridge add br0",
+            "bridge add br0 --addr 10.0.0.0/24",
+            "bridge add .. --addr 10.0.0.1/24",
+            "bridge add lo --addr 10.0.0.1/24",
+            "link n --host-addr 10.0.0.1/24 --addr 10.0.1.2/24",
+            "link n --host-addr 10.0.0.1/24 --addr 10.0.0.1/24",
+            "link n --host-addr 10.0.0.1/24",
+            "link missing --host-addr 10.0.0.1/24 --addr 10.0.0.2/24",
+            "nat on 10.0.0.1/24",
+            "nat on x",
+            "nat on 0.0.0.0/0",
+            "publish n x",
+            "publish missing 80:80",
+            "undo",
+            "show --pid 0",
+            "show --pid 999999999",
+            "show missing",
+            "nonsense",
+            "route n x --via 10.0.0.1",
+            "route n default --via x",
+            "addr n 10.0.0.0/24",
+            "--root relative ns list --owner x",
+            "undo --owner a/b",
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let ran = host.run(&words);
+            // `ns list` needs no state directory.
+            if line.starts_with("--root") {
+                continue;
+            }
+            assert_eq!(ran.code, 2, "netsetup {line}: {}{}", ran.out, ran.err);
+            assert_eq!(ran.err.lines().count(), 1, "netsetup {line}: {}", ran.err);
+            assert!(ran.out.is_empty(), "netsetup {line}: {}", ran.out);
+        }
+        let view = host.json("show");
+        let only_lo =
+            view["links"].as_array().unwrap().iter().all(|l| !l["name"].as_str().unwrap().starts_with("br"));
+        assert!(only_lo && view["nft"].as_array().unwrap().is_empty());
+        let left: Vec<_> =
+            files(&host.root).into_iter().filter(|f| !before.contains(f) && !f.ends_with("lock")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        host.ok("ns del n");
+    });
+}
+
+#[test]
+fn long_names_fit_into_15_bytes() {
+    on_fresh_host("long_names_fit_into_15_bytes", |host| {
+        let name = "mycontainer-".repeat(19);
+        host.ok(&format!("ns add {name}"));
+        host.ok(&format!("attach {name} --bridge br0 --addr 10.0.0.2/24"));
+        let view = host.json("show");
+        let link = view["links"].as_array().unwrap().iter().find(|l| l["kind"] == "veth").unwrap().clone();
+        assert!(link["name"].as_str().unwrap().len() <= 15);
+        assert_eq!(link["alias"].as_str().unwrap(), format!("drydock:{name}"));
+        let inside = host.json(&format!("show {name}"));
+        let default =
+            inside["routes"].as_array().unwrap().iter().find(|r| r["destination"].is_null()).unwrap().clone();
+        assert_eq!(default["gateway"], "10.0.0.1");
+        host.ok(&format!("ns del {name}"));
+    });
+}
+
+#[test]
+fn one_owner_of_everything_is_undone_at_once() {
+    on_fresh_host("one_owner_of_everything_is_undone_at_once", |host| {
+        host.ok("ns add ns1 --owner demo");
+        host.ok("ns add ns2 --owner demo");
+        host.ok("bridge add br7 --addr 10.0.0.1/24 --owner demo");
+        host.ok("attach ns1 --bridge br7 --nat -p 8000:80 --owner demo");
+        host.ok("attach ns2 --bridge br7 --owner demo");
+        host.ok("nat on 10.9.0.0/24 --owner demo");
+        host.ok("detach ns2 --owner demo");
+        let leases = host.json("leases");
+        assert_eq!(leases[0]["leases"].as_array().unwrap().len(), 1, "{leases}");
+        let rules = host.json("show")["nft"].as_array().unwrap().len();
+        assert!(rules > 10, "the other namespace keeps its rules: {rules}");
+        host.ok("undo --owner demo");
+        assert!(host.ok("undo --owner demo").contains("nothing"));
+        host.ok("undo nobody");
+    });
+}
+
+#[test]
+fn what_is_gone_already_is_no_error() {
+    on_fresh_host("what_is_gone_already_is_no_error", |host| {
+        if !have("ip") || !have("nft") {
+            return skip("what_is_gone_already_is_no_error", "no ip(8) or nft(8)");
+        }
+        host.ok("ns add n");
+        host.ok("attach n --bridge br0 --addr 10.0.0.2/24 --nat -p 80:80");
+        let run = |line: &str| {
+            let mut words = line.split(' ');
+            assert!(Command::new(words.next().unwrap()).args(words).status().unwrap().success(), "{line}");
+        };
+        run("nft flush table inet drydock");
+        run("nft delete table inet drydock");
+        run("ip link del br0");
+        run("ip netns del n");
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        host.ok("undo --owner n");
+        // And what was broken beneath us is repaired by the next user.
+        host.ok("ns add n");
+        host.ok("attach n --bridge br0 --addr 10.0.0.2/24 --nat");
+        run("nft flush table inet drydock");
+        host.ok("ns add m");
+        host.ok("attach m --bridge br0 --nat");
+        assert!(host.json("show")["nft"].as_array().unwrap().iter().any(|r| r["chain"] == "postrouting"));
+        host.ok("ns del n");
+        host.ok("ns del m");
+    });
+}
+
+#[test]
+fn addresses_do_not_collide_under_concurrency() {
+    on_fresh_host("addresses_do_not_collide_under_concurrency", |host| {
+        let count = 24;
+        for i in 0..count {
+            host.ok(&format!("ns add c{i}"));
+        }
+        let children: Vec<_> = (0..count)
+            .map(|i| {
+                let ns = format!("c{i}");
+                host.command(&["attach", &ns, "--bridge", "br0", "--nat"])
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        let leases = host.json("leases");
+        let addresses: std::collections::HashSet<String> =
+            leases[0]["leases"].as_array().unwrap().iter().map(|l| l["address"].to_string()).collect();
+        assert_eq!(addresses.len(), count);
+        let children: Vec<_> = (0..count)
+            .map(|i| host.command(&["ns", "del", &format!("c{i}")]).stdout(Stdio::null()).spawn().unwrap())
+            .collect();
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+    });
+}
+
+fn killed_at(host: &Host, call: &str, when: usize, args: &[&str]) -> bool {
+    let inject = format!("inject={call}:signal=KILL:when={when}");
+    let status = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject, common::TOOL])
+        .args(args)
+        .env("DRYDOCK_ROOT", &host.root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    !status.success()
+}
+
+#[test]
+fn killed_at_any_call_leaves_nothing_after_undo() {
+    on_fresh_host("killed_at_any_call_leaves_nothing_after_undo", |host| {
+        if !have("strace") {
+            return skip("killed_at_any_call_leaves_nothing_after_undo", "no strace(1)");
+        }
+        let attach = ["attach", "n", "--nat", "-p", "8000:80", "--bridge", "br0", "--owner", "n"];
+        let mut kills = 0;
+        for call in ["sendto", "rename,renameat,renameat2", "openat", "write", "setns", "flock", "close"] {
+            for when in 1..60 {
+                host.ok("ns add n");
+                let killed = killed_at(host, call, when, &attach);
+                kills += usize::from(killed);
+                host.ok("undo --owner n");
+                host.census();
+                if !killed {
+                    break;
+                }
+            }
+        }
+        // And while it is taken away.
+        for call in ["sendto", "rename,renameat,renameat2", "umount2", "unlink,unlinkat", "write"] {
+            for when in 1..40 {
+                host.ok("ns add n");
+                host.ok("attach n --nat -p 8000:80 --bridge br0");
+                let killed = killed_at(host, call, when, &["undo", "--owner", "n"]);
+                kills += usize::from(killed);
+                host.ok("undo --owner n");
+                host.census();
+                if !killed {
+                    break;
+                }
+            }
+        }
+        assert!(kills > 60, "only {kills} kills");
+    });
+}
