@@ -42,7 +42,7 @@ fn load(word: &Path) -> Result<Recipe, Error> {
     let path = absolute(word, false)?;
     let host = drydock_images::view::View::host()?;
     let bad = |why: String| Error::bad_input(shown.clone(), why);
-    let file = host.open(&path).map_err(|e| bad(drydock_core::error::errno_text(e.raw_os_error())))?;
+    let file = host.open(&path).map_err(|e| bad(unreadable(e.raw_os_error())))?;
     let mut text = String::new();
     let limit = u64::try_from(recipe::MAX_BYTES).unwrap_or(u64::MAX);
     let read = file.take(limit + 1).read_to_string(&mut text);
@@ -50,6 +50,14 @@ fn load(word: &Path) -> Result<Recipe, Error> {
         Ok(n) if n <= recipe::MAX_BYTES => Recipe::parse(&name, &text),
         Ok(_) => Err(bad(format!("is larger than {limit} bytes (allowed: a recipe)"))),
         Err(e) => Err(bad(format!("is not a text file: {e}"))),
+    }
+}
+
+fn unreadable(errno: i32) -> String {
+    match errno {
+        nix::libc::EINVAL => "is not a regular file (allowed: a recipe)".to_string(),
+        nix::libc::EISDIR => "is a directory (allowed: a recipe)".to_string(),
+        other => drydock_core::error::errno_text(other),
     }
 }
 

@@ -97,7 +97,7 @@ impl Root {
             made.call(|| format!("mkdir({parent:?}, 0755)")).map_err(|e| e.on(shown(parent)))?;
         }
         let made = builder.recursive(false).mode(0o700).create(dir);
-        made.call(|| format!("mkdir({dir:?}, 0700)")).map_err(|e| e.on(shown(dir)))?;
+        made.call(|| format!("mkdir({dir:?}, 0700)"))?;
         let root = Self::open(dir)?;
         rustix::fs::fchmod(&root.fd, Mode::from_raw_mode(0o755)).call(|| format!("chmod({dir:?}, 0755)"))?;
         Ok(root)

@@ -70,7 +70,7 @@ impl Plan {
         temporary.push(name);
         temporary.push(format!(".drydock-{}", std::process::id()));
         let temporary = place.with_file_name(temporary);
-        Root::create_new(&temporary)?;
+        Root::create_new(&temporary).map_err(|e| e.on(shown(&self.root)))?;
         let filled = self.fill(&temporary, ctx, progress).and_then(|report| {
             let flags = rustix::fs::RenameFlags::NOREPLACE;
             let renamed =
