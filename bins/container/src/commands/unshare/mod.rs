@@ -48,6 +48,9 @@ pub struct Args {
     maps: maps::MapArgs,
     /// Root directory for the command; chroot(2)
     #[arg(short = 'R', long, value_name = "DIR")]
+    chroot: Option<PathBuf>,
+    /// The same, by unshare(1)'s name; before the verb it says where state is kept
+    #[arg(long, value_name = "DIR", conflicts_with = "chroot")]
     root: Option<PathBuf>,
     /// Working directory for the command
     #[arg(short = 'w', long, value_name = "DIR")]
@@ -182,7 +185,7 @@ impl Args {
             mount_proc: self.proc_target(new, fork),
             hostname: self.hostname.clone(),
             time: Offsets { monotonic: seconds(self.monotonic), boottime: seconds(self.boottime) },
-            root: self.root.clone(),
+            root: self.chroot.clone().or_else(|| self.root.clone().filter(|_| root_is_meant())),
             working_directory: self.wd.clone(),
             uid: self.setuid,
             gid: self.setgid,
@@ -234,6 +237,13 @@ impl Args {
         };
         by_name.or_else(by_number).map(|s| Some(s as i32)).ok_or_else(bad)
     }
+}
+
+/// Whether `--root` stands behind the verb. clap also hands down the global option of that name, with which nobody asks
+/// for another root directory.
+fn root_is_meant() -> bool {
+    let behind = std::env::args_os().skip_while(|word| word != "unshare");
+    behind.take_while(|word| word != "--").any(|word| word.as_encoded_bytes().starts_with(b"--root"))
 }
 
 fn seconds(secs: Option<i64>) -> Option<Offset> {
