@@ -465,3 +465,38 @@ fn bad_requests() {
     refused(&["--pid", "--kill-child=NOPE"], "not a signal");
     refused(&["--explain=pid", "--user", "--pid"], "cannot be combined");
 }
+
+#[test]
+fn ranges_from_subuid_flow_around_the_own_id() {
+    if !Path::new("/etc/subuid").exists() || !Path::new("/etc/subgid").exists() {
+        return skip("ranges_from_subuid_flow_around_the_own_id", "no /etc/subuid and /etc/subgid to cover");
+    }
+    let script =
+        "echo root:300000:1000 > $D/sub; mount --bind $D/sub /etc/subuid; mount --bind $D/sub /etc/subgid
+        $C -r --map-auto -- cat /proc/self/uid_map; $C --map-auto -- sh -c 'cat /proc/self/gid_map; id -u'";
+    let Some(text) = scripted("auto", script) else { return };
+    let found: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(found, ["0", "0", "1", "1", "300000", "1000", "0", "300000", "1000", "0"]);
+}
+
+#[test]
+fn a_limit_of_the_kernel_is_named() {
+    let name = "a_limit_of_the_kernel_is_named";
+    if !is_root() || which("unshare").is_none() {
+        return skip(name, "needs root and unshare(1)");
+    }
+    // The limits belong to a user namespace, so a new one may be spoiled.
+    let script =
+        format!("echo 0 > /proc/sys/user/max_net_namespaces && exec {CONTAINER} unshare --net -- echo ran");
+    let output = Command::new("unshare")
+        .args(["-U", "-r", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("max_*_namespaces") && stdout(&output).is_empty(),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -4,6 +4,7 @@
 //! id maps and pins the namespaces that are to persist; then the child mounts, takes on its ids and execs. Without a
 //! fork the roles are swapped: the caller goes in, and a short-lived child does the outside work.
 
+mod lesson;
 mod outside;
 mod persist;
 mod run;

@@ -9,7 +9,7 @@ use crate::relay::{self, End, Said};
 use crate::{Kind, Set, idmap};
 use drydock_core::error::CallExt;
 use drydock_core::sys::process::{Child, clone_child};
-use drydock_core::{Ctx, Error, Result, Step};
+use drydock_core::{Ctx, Error, Result};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
@@ -47,7 +47,7 @@ impl Plan {
             self.make_time(ctx)?;
         }
         if self.request.pid_lesson {
-            self.lesson_before(ctx)?;
+            super::lesson::before(ctx, || self.unshare(Set::EMPTY.with(Kind::Pid), ctx))?;
         }
         let mut new = self.request.new;
         if self.time.is_some() {
@@ -67,7 +67,7 @@ impl Plan {
             clone_child(new.flags(), None, inside).map_err(|e| explain_clone(e, self.request.new, "clone3"))
         })?;
         drop(child_end);
-        note_parent(ctx, &child);
+        super::lesson::note_parent(ctx, &child);
         match self.attend_and_hear(&child, &end, &mut pins, ctx) {
             Ok(()) => {
                 pins.into_iter().for_each(Pin::keep);
@@ -82,13 +82,14 @@ impl Plan {
     }
 
     fn attend_and_hear(&self, child: &Child, end: &End, pins: &mut [Pin], ctx: &Ctx<'_>) -> Result<()> {
+        if self.request.pid_lesson {
+            // While the first child still waits: a pid namespace whose PID 1 has ended takes nobody.
+            super::lesson::second_fork(ctx)?;
+        }
         // When the child has failed, its own word says more than our broken pipe.
         let attended = self.attend(child.pid, end, pins, ctx);
         if attended.is_err() {
             end.shut();
-        }
-        if self.request.pid_lesson {
-            lesson_second(ctx)?;
         }
         match (end.hear(), attended) {
             (Err(told), Ok(())) => Err(told),
@@ -101,7 +102,7 @@ impl Plan {
     /// The child: everything from inside, ending in the exec. Returns only its error.
     fn inside(&self, command: &Command, outer: Outer, end: &End, ctx: &Ctx<'_>) -> Error {
         let result = self.bind_life().and_then(|()| expect_go(end)).and_then(|()| {
-            note_child(ctx);
+            super::lesson::note_child(ctx);
             self.settle(outer, ctx)?;
             self.wait_for_pins(end)?;
             self.arrange(ctx)?;
@@ -238,47 +239,6 @@ impl Plan {
             .map_err(|_| Error::bad_input("--kill-child", format!("{signal} is not a signal")))?;
         nix::sys::prctl::set_pdeathsig(signal).call(|| format!("prctl(PR_SET_PDEATHSIG, {signal})"))
     }
-
-    /// S11: the caller stays where it is; what it forks next goes in.
-    fn lesson_before(&self, ctx: &Ctx<'_>) -> Result<()> {
-        let own = link("pid");
-        note(ctx, "readlink(\"/proc/self/ns/pid\")", &own, "the caller's pid namespace before");
-        self.unshare(Set::EMPTY.with(Kind::Pid), ctx)?;
-        note(
-            ctx,
-            "readlink(\"/proc/self/ns/pid\")",
-            &link("pid"),
-            "unchanged: unshare does not move the caller",
-        );
-        Ok(())
-    }
-}
-
-fn lesson_second(ctx: &Ctx<'_>) -> Result<()> {
-    note(
-        ctx,
-        "readlink(\"/proc/self/ns/pid_for_children\")",
-        &link("pid_for_children"),
-        "changed: the first fork became PID 1 of this namespace",
-    );
-    let second = clone_child(0, None, || {
-        let (pid, ppid) = (nix::unistd::getpid(), nix::unistd::getppid());
-        note(
-            ctx,
-            "getpid()",
-            &format!("{pid}, getppid() = {ppid}"),
-            "the second fork is PID 2 of the same namespace",
-        );
-        0
-    })
-    .call(|| "clone3({flags=CLONE_PIDFD})")?;
-    reap(&second);
-    Ok(())
-}
-
-fn link(name: &str) -> String {
-    std::fs::read_link(format!("/proc/self/ns/{name}"))
-        .map_or_else(|e| e.to_string(), |target| target.display().to_string())
 }
 
 /// The caller's ids, in the parent namespace.
@@ -295,36 +255,8 @@ impl Outer {
     }
 }
 
-fn note(ctx: &Ctx<'_>, call: &str, result: &str, why: &'static str) {
-    if ctx.observer().wants() {
-        ctx.observer().before(&Step {
-            stage: "clone".into(),
-            call: format!("{call} = {result}"),
-            why: why.into(),
-            man: "pid_namespaces(7)".into(),
-            undo: None,
-        });
-    }
-}
-
-fn note_parent(ctx: &Ctx<'_>, child: &Child) {
-    let parent = nix::unistd::getpid();
-    note(ctx, "getpid()", &parent.to_string(), "parent PID, where this tool runs");
-    note(ctx, "clone3()", &child.pid.to_string(), "child PID, as the parent sees it");
-}
-
-fn note_child(ctx: &Ctx<'_>) {
-    let (pid, ppid) = (nix::unistd::getpid(), nix::unistd::getppid());
-    note(
-        ctx,
-        "getpid()",
-        &format!("{pid}, getppid() = {ppid}"),
-        "what the child sees; a parent in another pid namespace shows as 0",
-    );
-}
-
 /// Reaps a child that has ended or is about to.
-fn reap(child: &Child) {
+pub(super) fn reap(child: &Child) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     use std::os::fd::AsFd;
     while matches!(
