@@ -25,12 +25,13 @@ kernel=$("$vm_scripts/kernel.sh")
 job=$(mktemp -d "$vm_cache/run.XXXXXX")
 chmod 755 "$job"
 sockets=$(mktemp -d /tmp/drydock-vm.XXXXXX) # short: a socket's path has at most 107 bytes
-pids=()
+pids=() reader=
 
 # Ends what was started here, whatever happened.
 finish() {
     local pid
     trap - EXIT INT TERM HUP
+    [ -z "$reader" ] || pids+=("$reader")
     for pid in "${pids[@]}"; do
         kill "$pid" 2>/dev/null || true
     done
@@ -82,37 +83,71 @@ else
     args=(--socket-path="$sockets/fs" -f -o source="$job/share" -o cache=always -o sandbox=chroot -o xattr
         -o log_level=err --rlimit-nofile=0)
 fi
-unshare --mount bash -c "VIRTIOFSD=$(printf %q "$virtiofsd"); VIRTIOFSD_ARGS=($(printf '%q ' "${args[@]}")); $share_script" \
-    share "$job/share" "${keep[@]}" >"$job/virtiofsd.log" 2>&1 &
-pids+=($!)
-for _ in $(seq 100); do
-    [ -S "$sockets/fs" ] && break
-    kill -0 "${pids[0]}" 2>/dev/null || die "virtiofsd did not start: $(cat "$job/virtiofsd.log")"
-    sleep 0.05
-done
+start_virtiofsd() {
+    rm -f "$sockets/fs"
+    unshare --mount bash -c "VIRTIOFSD=$(printf %q "$virtiofsd"); VIRTIOFSD_ARGS=($(printf '%q ' "${args[@]}")); $share_script" \
+        share "$job/share" "${keep[@]}" >"$job/virtiofsd.log" 2>&1 &
+    pids=($!)
+    for _ in $(seq 200); do
+        [ -S "$sockets/fs" ] && return
+        kill -0 "${pids[0]}" 2>/dev/null || break
+        sleep 0.05
+    done
+    die "virtiofsd did not start: $(cat "$job/virtiofsd.log")"
+}
 
-mkfifo "$job/out"
-cat "$job/out" &
-reader=$!
-: >"$job/code"
 # TCG, always the same: nested KVM is often there and does not work.
 accel=${DRYDOCK_VM_ACCEL:-tcg,thread=single}
 # la57 and cx16 off: five-level paging and 16-byte compare-and-swap are slow to emulate.
 cpu=max,la57=off,cx16=off
-timeout --kill-after=5 "$timeout" "$(find_qemu)" -M microvm,rtc=on,memory-backend=mem -accel "$accel" -cpu "$cpu" -smp "$cpus" \
-    -m "$memory" -object memory-backend-memfd,id=mem,size="$memory",share=on -global virtio-mmio.force-legacy=false -nodefaults -no-user-config -no-reboot -display none \
-    -kernel "$kernel/vmlinuz" -initrd "$kernel/initramfs" -serial file:"$job/console" \
-    -append "console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr mitigations=off random.trust_cpu=on cgroup_no_v1=all lsm=landlock,lockdown,yama,apparmor,bpf vm.job=$job" \
-    -chardev socket,id=fs,path="$sockets/fs" -device vhost-user-fs-device,chardev=fs,tag=host,queue-size=1024 \
-    -device virtio-serial-device -chardev file,id=out,path="$job/out" -device virtserialport,chardev=out,name=out \
-    -chardev file,id=code,path="$job/code" -device virtserialport,chardev=code,name=code \
-    >"$job/qemu.log" 2>&1 &
-pids+=($!)
+cmdline="console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr mitigations=off random.trust_cpu=on cgroup_no_v1=all \
+lsm=landlock,lockdown,yama,apparmor,bpf vm.job=$job"
+start_qemu() {
+    : >"$job/console"
+    timeout --kill-after=5 "$timeout" "$(find_qemu)" -M microvm,rtc=on,memory-backend=mem -accel "$accel" -cpu "$cpu" \
+        -smp "$cpus" -m "$memory" -object memory-backend-memfd,id=mem,size="$memory",share=on \
+        -nodefaults -no-user-config -no-reboot -display none -global virtio-mmio.force-legacy=false \
+        -kernel "$kernel/vmlinuz" -initrd "$kernel/initramfs" -serial file:"$job/console" -append "$cmdline" \
+        -chardev socket,id=fs,path="$sockets/fs" -device vhost-user-fs-device,chardev=fs,tag=host,queue-size=1024 \
+        -device virtio-serial-device -chardev file,id=out,path="$job/out" -device virtserialport,chardev=out,name=out \
+        -chardev file,id=code,path="$job/code" -device virtserialport,chardev=code,name=code \
+        >"$job/qemu.log" 2>&1 &
+    pids+=($!)
+}
+
+# Whether the guest comes to its command in time. On a busy machine an emulated processor now and then hangs while it
+# boots: nothing has run by then, so it is started again.
+comes_up() {
+    local until=$((SECONDS + boot_time))
+    while [ "$SECONDS" -lt "$until" ]; do
+        grep -q '^vm: up' "$job/console" 2>/dev/null && return
+        kill -0 "${pids[1]}" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    return 1
+}
+boot_time=${DRYDOCK_VM_BOOT_TIME:-60}
+[ "$boot_time" -lt "$timeout" ] || boot_time=$timeout
+
+mkfifo "$job/out"
+: >"$job/code"
+# Open for writing too until qemu has ended: the reader does not end between two attempts.
+cat "$job/out" &
+reader=$!
+exec 8>"$job/out"
+for attempt in 1 2 3; do
+    start_virtiofsd
+    start_qemu
+    comes_up && break
+    [ "$attempt" = 3 ] && break
+    say "not up within $boot_time s, starting again"
+    kill "${pids[@]}" 2>/dev/null || true
+    wait "${pids[@]}" 2>/dev/null || true
+done
 status=0
 wait "${pids[1]}" || status=$?
-pids=("${pids[0]}" "$reader")
-# The reader ends with qemu's end of the pipe; if qemu never opened it, finish ends the reader.
-if [ -s "$job/console" ]; then wait "$reader" || true; fi
+exec 8>&-
+wait "$reader" || true
 
 code=$(cat "$job/code")
 [ -n "$code" ] && exit "$code"
