@@ -1,10 +1,11 @@
 //! The plan carried out, in the container's own child: after the clone into a new mount namespace, before the exec.
 
+use crate::action::Action;
 use crate::inside::{self, Inside, Links, Want};
 use crate::mask::{self, Masks};
 use crate::options::{Options, show};
 use crate::overlay::Overlay;
-use crate::plan::{Action, Plan};
+use crate::plan::Plan;
 use crate::propagation::{self, Propagation};
 use crate::request::InjectedFile;
 use crate::{dev, pivot, table};

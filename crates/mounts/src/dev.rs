@@ -111,3 +111,19 @@ pub fn symlink(root: &Inside, link: &Symlink) -> Result<()> {
             .map_err(|e| e.on(link.path.clone())),
     }
 }
+
+/// Binds an open terminal over /dev/console, which is made if it is missing. For after the pivot, in the container's
+/// own child: `terminal` is of the container's own devpts, so that open_tree(2) accepts it.
+///
+/// # Errors
+/// When something other than a file or device is at /dev/console, or the mount fails.
+pub fn bind_console(terminal: BorrowedFd<'_>) -> Result<()> {
+    use rustix::mount::OpenTreeFlags;
+    let root = Inside::new(inside::open_host(Path::new("/"), OFlags::DIRECTORY)?);
+    let target = root.ensure("/dev/console", Want::File, Links::Refuse)?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(terminal, "", flags)
+        .call(|| "open_tree(terminal, \"\", OPEN_TREE_CLONE)")?;
+    crate::mask::attach(tree.as_fd(), target.as_fd(), "/dev/console")
+}

@@ -10,10 +10,12 @@
 //! Sources: mount(2), mount_namespaces(7), pivot_root(2), openat2(2), and the kernel's
 //! Documentation/filesystems/{overlayfs,sharedsubtree,tmpfs,proc}.rst.
 
+pub mod action;
 pub mod apply;
 pub mod cgroup;
 pub mod defaults;
 pub mod dev;
+mod explain;
 pub mod host;
 pub mod inside;
 pub mod mask;
@@ -25,9 +27,10 @@ pub mod propagation;
 pub mod request;
 pub mod table;
 
+pub use action::Action;
 pub use apply::Report;
 pub use overlay::Overlay;
 pub use pivot::Pivot;
-pub use plan::{Action, Plan};
+pub use plan::Plan;
 pub use propagation::Propagation;
 pub use request::{Device, DeviceKind, InjectedFile, Mount, Request, Root, Symlink};

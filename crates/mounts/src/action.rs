@@ -1,0 +1,94 @@
+//! What a plan is made of.
+
+use crate::inside::Links;
+use crate::options::Options;
+use crate::overlay::Overlay;
+use crate::pivot::Pivot;
+use crate::propagation::Propagation;
+use crate::request::{Device, InjectedFile, Symlink};
+use std::path::PathBuf;
+
+/// One thing to do, with everything that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Cut (or keep one-way) propagation between the new mount namespace and the host's.
+    Tree {
+        /// `Shared`: only the root's parent mount is made private.
+        propagation: Propagation,
+        /// The root's path.
+        root: PathBuf,
+    },
+    /// Make the root a mount of its own.
+    BindRoot {
+        /// The root's path.
+        path: PathBuf,
+    },
+    /// Mount the layers.
+    OverlayRoot {
+        /// The mount point.
+        path: PathBuf,
+        /// The layers.
+        overlay: Overlay,
+    },
+    /// Mount a file system.
+    Filesystem {
+        /// Where.
+        destination: String,
+        /// Type.
+        fstype: String,
+        /// Source name.
+        source: String,
+        /// Flags and data.
+        options: Options,
+        /// Symbolic links on the way.
+        links: Links,
+        /// Host path to bind instead when a user namespace may not mount this.
+        instead: Option<PathBuf>,
+    },
+    /// Bind a host path.
+    Bind {
+        /// Where.
+        destination: String,
+        /// Host path.
+        source: PathBuf,
+        /// With all mounts below.
+        recursive: bool,
+        /// Flags and propagation.
+        options: Options,
+        /// Symbolic links on the way.
+        links: Links,
+    },
+    /// Change the flags of what is mounted there.
+    Remount {
+        /// Where.
+        destination: String,
+        /// Flags and data.
+        options: Options,
+    },
+    /// Make a device node, or bind the host's.
+    Device {
+        /// The node.
+        device: Device,
+        /// Bind the host's (user namespaces may not make nodes).
+        bind: bool,
+    },
+    /// Make a symbolic link where nothing is.
+    Symlink(Symlink),
+    /// Bind a file of ours over one inside.
+    File(InjectedFile),
+    /// Make a path and all below read-only.
+    ReadonlyPath(String),
+    /// Make a path read as empty.
+    Mask(String),
+    /// Make the root `/`.
+    Pivot {
+        /// How.
+        pivot: Pivot,
+        /// Peers of the host are left in the old tree.
+        shared: bool,
+    },
+    /// Propagation of the new `/`.
+    RootPropagation(Propagation),
+    /// Make `/` read-only.
+    RootReadonly,
+}
