@@ -53,6 +53,11 @@ impl Owner {
         }))
     }
 
+    /// Whether another owner still has a state directory: only of those that have none may a lease be taken over.
+    pub fn is_alive(&self, other: &str) -> bool {
+        self.dir.parent().is_none_or(|root| root.join(other).exists())
+    }
+
     /// Runs `act` with the owner's journal. If it fails, what it has made is undone, by `undo` if the owner had something
     /// before, else altogether.
     pub fn journaled<T>(

@@ -1,4 +1,5 @@
 //! Whose everything is, and that all of it goes: bad input, names, repetition, SIGKILL at any moment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 mod common;
 use common::{Host, files, have, on_fresh_host, skip};

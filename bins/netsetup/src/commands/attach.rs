@@ -51,7 +51,7 @@ pub fn run(args: &Attach, common: &Common) -> Outcome {
     let undo = |ctx: &drydock_core::Ctx<'_>| {
         removal::detach(&owner.id, &request.host_link(), &[], &owner.lease_dir, ctx).map(drop)
     };
-    let report = owner.journaled(undo, |ctx| plan.apply(ctx))?;
+    let report = owner.journaled(undo, |ctx| plan.apply_reclaiming(ctx, &|other| owner.is_alive(other)))?;
     let mut line = format!(
         "'{}' {}{} {} by {} on bridge '{}'",
         place.shown(),

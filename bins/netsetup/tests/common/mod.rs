@@ -63,10 +63,9 @@ impl Host {
         use nix::mount::{MsFlags, mount};
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
         let host = Self { root: "/run/drydock-test".into() };
-        // The fresh host's loopback is down: the tool's own call for namespaces does not do that, so do it by ioctl-free means.
-        if have("ip") {
-            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        }
+        let mut batch = drydock_network::netlink::Batch::new();
+        batch.set_up("lo");
+        drydock_network::rtnl::Rtnl::here().unwrap().execute(&batch).unwrap();
         host
     }
 

@@ -181,11 +181,18 @@ impl Nft {
         batch
     }
 
-    /// Makes the table and its chains where they are missing, and adds the rules: all or nothing.
+    /// Adds the rules, and the table and its chains where they are missing: all or nothing.
     ///
     /// # Errors
     /// The kernel's.
     pub fn add(&self, rules: &[NewRule]) -> Result<()> {
+        let only_rules = Self::batch(|batch| rules.iter().for_each(|rule| add_rule(batch, rule)));
+        // Naming a chain that exists counts as a change of it, for which the kernel waits milliseconds when the socket
+        // is closed: so the table is sent only when it is missing.
+        match self.socket.execute(&only_rules) {
+            Err(e) if e.errno() == Some(ENOENT) => {}
+            other => return other.map_err(hint),
+        }
         let batch = Self::batch(|batch| {
             batch.message("NFT_MSG_NEWTABLE", "inet drydock", NEWTABLE, CREATE, &[], |m| {
                 m.fixed(&generic(FAMILY_INET, 0)).text(1, TABLE);
@@ -193,13 +200,9 @@ impl Nft {
             for chain in Chain::ALL {
                 add_chain(batch, chain);
             }
-            for rule in rules {
-                add_rule(batch, rule);
-            }
+            rules.iter().for_each(|rule| add_rule(batch, rule));
         });
-        self.socket.execute(&batch).map_err(|e| {
-            e.hint("NAT and published ports need nf_tables with nat and fib support: see `container doctor`")
-        })
+        self.socket.execute(&batch).map_err(hint)
     }
 
     /// All rules of our table, chain by chain; none if there is no table.
@@ -300,6 +303,10 @@ impl Nft {
         let replies = self.socket.dump("NFT_MSG_GETCHAIN", GETCHAIN, &generic(0, 0))?;
         Ok(replies.iter().filter_map(|r| forward_drop(&r.payload)).collect())
     }
+}
+
+fn hint(error: drydock_core::Error) -> drydock_core::Error {
+    error.hint("NAT and published ports need nf_tables with nat and fib support: see `container doctor`")
 }
 
 fn add_chain(batch: &mut Batch, chain: Chain) {
