@@ -44,8 +44,12 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
 
 /// Carries a plan out, explained and recorded as the flags say.
 pub fn apply(plan: &Plan, making: &Making) -> Result<Report> {
-    let journal = owner::journal(owner::directory(making)?)?;
-    plan.apply(&Ctx::new(&Explainer { on: making.explain }, journal.as_ref()))
+    let owner = owner::open(owner::directory(making)?)?;
+    let report = plan.apply(&Ctx::new(&Explainer { on: making.explain }, owner.as_ref().map(|o| &o.journal)));
+    if let Some(owner) = owner {
+        owner.forget_if_nothing(plan, report.is_ok());
+    }
+    report
 }
 
 /// `cgroupctl set`.

@@ -108,9 +108,10 @@ fn a_busy_loop_gets_half_a_processor() {
     assert!(percent < 65.0, "{percent} %");
     if percent < 35.0 {
         skip("a_busy_loop_gets_half_a_processor", "lower bound: the machine is too busy");
+    } else {
+        assert!(counter(&n.0, "cpu.stat", "nr_throttled ").unwrap() > 0);
     }
     assert!(monitor.contains("\"cpu_percent\":") && !monitor.contains("\"cpu_percent\": null"), "{monitor}");
-    assert!(counter(&n.0, "cpu.stat", "nr_throttled ").unwrap() > 0);
 }
 
 #[test]

@@ -183,13 +183,14 @@ impl Cgroup {
 #[cfg_attr(feature = "v1-statistics", allow(dead_code))]
 pub(crate) fn v1_files(cgroup: &Cgroup, stats: &mut Stats) {
     let one = |file: &str| cgroup.read(file).and_then(|t| number(&t));
-    let flat = |file: &str| cgroup.read(file).map(|t| parse_flat(&t));
     if let Some(usage) = one("cpuacct.usage") {
         stats.cpu.usage_us = Some(usage / 1000);
         stats.cpu.user_us = one("cpuacct.usage_user").map(|n| n / 1000);
         stats.cpu.system_us = one("cpuacct.usage_sys").map(|n| n / 1000);
     }
-    if let Some(cpu) = cgroup.with_file("cpu.cfs_quota_us").and_then(|_| flat("cpu.stat")) {
+    // On hybrid, v2 has a cpu.stat of its own: the one beside the quota is meant.
+    let beside = |p: std::path::PathBuf| crate::files::read_if_there(&p.with_file_name("cpu.stat"));
+    if let Some(cpu) = cgroup.with_file("cpu.cfs_quota_us").and_then(beside).map(|t| parse_flat(&t)) {
         stats.cpu.nr_periods = cpu.get("nr_periods").copied();
         stats.cpu.nr_throttled = cpu.get("nr_throttled").copied();
         stats.cpu.throttled_us = cpu.get("throttled_time").map(|n| n / 1000);
