@@ -63,7 +63,7 @@ impl Proc {
         numbers(dir.as_fd()).call(|| "getdents64(\"/proc\")")
     }
 
-    /// The directory of a process, or one below it (`net` style relative path), as a path descriptor.
+    /// A directory below the root (`PID`, `PID/fd`): to look below it, or, if `listable`, also to list it.
     ///
     /// # Errors
     /// openat(2)'s.
