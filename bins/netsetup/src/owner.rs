@@ -78,13 +78,13 @@ impl Owner {
             let made = self.objects()?.split_off(before.len());
             let quiet = Ctx::silent();
             // The failure is the error to tell; what the undo leaves, `netsetup undo` and `container gc` still find.
-            let _ = if before.is_empty() {
-                drydock_network::remove(&self.id, &made, &self.lease_dir, &quiet)
-            } else if made.is_empty() {
-                Ok(())
-            } else {
-                undo(&quiet)
-            };
+            if before.is_empty() {
+                if drydock_network::remove(&self.id, &made, &self.lease_dir, &quiet).is_ok() {
+                    self.forget()?;
+                }
+            } else if !made.is_empty() {
+                let _ = undo(&quiet);
+            }
         }
         self.tidy()?;
         result

@@ -255,3 +255,32 @@ fn killed_at_any_call_leaves_nothing_after_undo() {
         assert!(kills > 60, "only {kills} kills");
     });
 }
+
+#[test]
+fn without_privilege_it_says_so_and_leaves_nothing() {
+    on_fresh_host("without_privilege_it_says_so_and_leaves_nothing", |host| {
+        if !have("setpriv") {
+            return skip("without_privilege_it_says_so_and_leaves_nothing", "no setpriv(1)");
+        }
+        let root = std::path::Path::new("/run/nobody");
+        std::fs::create_dir(root).unwrap();
+        std::os::unix::fs::chown(root, Some(65534), Some(65534)).unwrap();
+        // The tool itself must be reachable for nobody.
+        let tool = "/run/netsetup";
+        std::fs::copy(common::TOOL, tool).unwrap();
+        for line in ["ns add a", "nat on 10.9.0.0/24", "bridge add br9 --addr 10.9.0.1/24"] {
+            let output = Command::new("setpriv")
+                .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", tool])
+                .args(line.split(' '))
+                .env("DRYDOCK_ROOT", root.join("dd"))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(125), "{line}: {text}");
+            assert!(text.lines().count() == 1 && text.contains("run as root"), "{line}: {text}");
+            let left: Vec<_> = files(root).into_iter().filter(|f| !f.ends_with("lock")).collect();
+            assert!(left.is_empty(), "{line}: {left:?}");
+        }
+        host.ok("leases");
+    });
+}

@@ -210,7 +210,10 @@ fn delete_rules<'a>(
     let tags: Vec<String> = gone.map(|n| name::network_tag(&n.network)).collect();
     let there = match nft.rules() {
         Ok(rules) => rules,
-        Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL)) => return Ok(false),
+        // Nor has somebody who may not even look: without CAP_NET_ADMIN nothing was made.
+        Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::EPERM)) => {
+            return Ok(false);
+        }
         Err(e) => return Err(e),
     };
     let ours = |rule: &Rule| {

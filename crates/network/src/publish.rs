@@ -185,7 +185,8 @@ pub(crate) fn check_free(owner: &str, ports: &[Publish], taken: &[PublishedPort]
                     .map_or(String::new(), |(pid, comm)| format!(" by pid {pid} ({comm})"));
                 return Err(Error::failed(at, format!("in use{who}")).hint("choose another host port"));
             }
-            Err(Some(nix::libc::EADDRNOTAVAIL)) => {
+            // A loopback that is down has no addresses yet.
+            Err(Some(nix::libc::EADDRNOTAVAIL)) if !p.host.is_loopback() => {
                 return Err(Error::bad_input(
                     format!("publish '{p}'"),
                     format!(

@@ -27,7 +27,14 @@ pub fn read(path: &str) -> Result<String> {
 /// open(2)'s and write(2)'s; EROFS where /proc/sys is read-only.
 pub fn write(path: &str, value: &str) -> Result<()> {
     let open = std::fs::OpenOptions::new().write(true).open(path);
-    open.and_then(|mut file| file.write_all(value.as_bytes())).call(|| format!("write({path:?}, {value:?})"))
+    let written = open.and_then(|mut file| file.write_all(value.as_bytes()));
+    written.call(|| format!("write({path:?}, {value:?})")).map_err(|e| match e.errno() {
+        Some(nix::libc::EACCES | nix::libc::EPERM) => e.hint("run as root"),
+        Some(nix::libc::EROFS) => {
+            e.hint("/proc/sys is mounted read-only here: remount it, or run on the host")
+        }
+        _ => e,
+    })
 }
 
 /// Turns forwarding on for the family of `address`, for `owner`; remembers the value before the first user.
