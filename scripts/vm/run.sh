@@ -100,7 +100,11 @@ start_virtiofsd() {
 accel=${DRYDOCK_VM_ACCEL:-tcg,thread=single}
 # la57 and cx16 off: five-level paging and 16-byte compare-and-swap are slow to emulate.
 cpu=max,la57=off,cx16=off
-cmdline="console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr mitigations=off random.trust_cpu=on cgroup_no_v1=all \
+# On a busy machine the guest cannot measure its clock against the emulated timer, and hangs: it is told. An emulated
+# processor's time stamp counter is the host's.
+mhz=$(sed -n 's/^cpu MHz\s*: //p' /proc/cpuinfo | head -n 1)
+khz=$(awk -v mhz="${mhz:-2000}" 'BEGIN { printf "%d", mhz * 1000 }')
+cmdline="tsc_early_khz=$khz tsc=reliable lpj=$((khz * 4)) no_timer_check console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr mitigations=off random.trust_cpu=on cgroup_no_v1=all \
 lsm=landlock,lockdown,yama,apparmor,bpf vm.job=$job"
 start_qemu() {
     : >"$job/console"
