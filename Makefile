@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test vm-test bench check docs install uninstall clean deps
+.PHONY: help build demo test vm-test bench check install uninstall clean deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -53,9 +53,6 @@ bench: ## measure against crun and runc, into docs/BENCHMARKS.md
 
 check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
 	@scripts/check.sh
-
-docs: ## man pages and shell completions into dist/share
-	@cargo run --quiet --locked -p drydock-docs -- dist/share
 
 install: build ## install the tools under PREFIX (default /usr/local); DESTDIR for packages
 	install -d "$(DESTDIR)$(PREFIX)/bin"
