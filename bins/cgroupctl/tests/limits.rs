@@ -106,9 +106,7 @@ fn a_busy_loop_gets_half_a_processor() {
     assert_eq!(run.wait().unwrap().code(), Some(137));
     // A loaded machine may give less than the limit, never more: below 35 % it was the machine, not the limit.
     assert!(percent < 65.0, "{percent} %");
-    if percent > 35.0 {
-        assert!(counter(&n.0, "cpu.stat", "nr_throttled ").unwrap() > 0);
-    }
+    assert!(counter(&n.0, "cpu.stat", "nr_periods ").unwrap() > 0, "the limit is not enforced");
     assert!(monitor.contains("\"cpu_percent\":") && !monitor.contains("\"cpu_percent\": null"), "{monitor}");
 }
 
