@@ -166,7 +166,9 @@ pub fn run_umount(args: UmountArgs) -> Outcome {
         }
     }
     for target in &args.targets {
-        if !unmount(target, args.lazy)? {
+        // As `rootfs mount` did: a symbolic link stands for what it leads to.
+        let real = std::fs::canonicalize(target).unwrap_or_else(|_| target.clone());
+        if !unmount(&real, args.lazy)? {
             drydock_cli::output::warn("rootfs", &format!("{}: nothing is mounted there", target.display()));
         }
     }

@@ -144,6 +144,12 @@ fn bind_and_tmpfs() {
     case.tool(&["mount", "--tmpfs=size=64k,mode=700", "m", "--json"]).success().stdout_has("size=64k");
     assert!(fs::write(case.at("m/big"), vec![0u8; 1 << 20]).is_err());
     assert_eq!(fs::metadata(case.at("m")).unwrap().mode() & 0o777, 0o700);
+    // By a link, as it was mounted.
+    std::os::unix::fs::symlink("n", case.at("link")).unwrap();
+    case.tool(&["mount", "--tmpfs", "link"]).success();
+    assert!(case.is_mounted("n"));
+    case.tool(&["umount", "link"]).success();
+    assert!(!case.is_mounted("n"));
     // In use: busy, with the remedy; then lazily.
     let open = fs::File::create(case.at("m/held")).unwrap();
     case.tool(&["umount", "m"]).fails_with(125).says("--lazy");

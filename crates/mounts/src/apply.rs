@@ -120,7 +120,7 @@ impl Work<'_> {
 
     fn overlay_root(&mut self, path: &Path, overlay: &Overlay) -> Result<()> {
         let below = open_root(path)?;
-        overlay.mount(&inside::fd_path(below.as_fd()), MsFlags::empty())?;
+        overlay.mount(&inside::fd_path(below.as_fd()), &path.to_string_lossy(), MsFlags::empty())?;
         self.inside = Some(Inside::new(open_root(path)?));
         Ok(())
     }

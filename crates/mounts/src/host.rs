@@ -162,7 +162,7 @@ impl Plan {
         let target = &self.request.target;
         let shown = target.to_string_lossy();
         match &self.request.kind {
-            Kind::Overlay(overlay) => overlay.mount(&shown, self.options.flags.0),
+            Kind::Overlay(overlay) => overlay.mount(&shown, &shown, self.options.flags.0),
             Kind::Bind(source) => bind(source, target, self.request.readonly),
             Kind::Tmpfs(_) => {
                 let flags = sys_mount::MountFlags::from_bits_truncate(self.options.flags.0.bits());

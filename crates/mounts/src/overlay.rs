@@ -97,18 +97,19 @@ impl Overlay {
         }
     }
 
-    /// Mounts it on `target` (a path of this process: for a checked descriptor its /proc/self/fd name).
+    /// Mounts it on `target` (a path of this process: for a checked descriptor its /proc/self/fd name), which errors
+    /// call `shown`.
     ///
     /// # Errors
     /// mount(2)'s, with the cause where it can be found out.
-    pub fn mount(&self, target: &str, flags: MsFlags) -> Result<()> {
+    pub fn mount(&self, target: &str, shown: &str, flags: MsFlags) -> Result<()> {
         // Colons, commas and backslashes separate and escape in the option string, differently on different kernels:
         // paths with them, and long strings, are given as descriptors instead.
         let plain = |path: &Path| !path.as_os_str().as_encoded_bytes().iter().any(|b| b":,\\".contains(b));
         let all_plain = self.lower.iter().chain([&self.upper, &self.work]).all(|p| plain(p));
         let data = self.data();
         if all_plain && data.len() <= MAX_DATA {
-            return self.call(target, flags, &data);
+            return self.call(target, shown, flags, &data);
         }
         let mut held = Vec::new();
         let mut hold = |path: &Path| -> Result<String> {
@@ -124,16 +125,16 @@ impl Overlay {
         let (upper, work) = (hold(&self.upper)?, hold(&self.work)?);
         let data = self.data_of(&lower, &upper, &work);
         if data.len() <= MAX_DATA {
-            return self.call(target, flags, &data);
+            return self.call(target, shown, flags, &data);
         }
         self.mount_many(target, flags, &lower, &upper, &work)
     }
 
-    fn call(&self, target: &str, flags: MsFlags, data: &str) -> Result<()> {
+    fn call(&self, target: &str, shown: &str, flags: MsFlags, data: &str) -> Result<()> {
         nix::mount::mount(Some("overlay"), target, Some("overlay"), flags, Some(data))
             .call(|| {
                 format!(
-                    "mount(\"overlay\", {target:?}, \"overlay\", {}, {:?})",
+                    "mount(\"overlay\", {shown:?}, \"overlay\", {}, {:?})",
                     crate::options::show(flags),
                     self.data()
                 )
