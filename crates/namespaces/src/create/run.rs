@@ -290,7 +290,7 @@ fn mount_proc(target: &Path) -> Result<()> {
     })
 }
 
-/// Why new namespaces were refused.
+/// Why new namespaces were refused: the error of `call` (clone3, unshare) with the sysctl, limit or privilege behind it.
 pub fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
     let errno = e.raw_os_error().map(Errno::from_raw);
     let error = Error::call(format!("{call}({})", new.flag_names()), e);
