@@ -14,10 +14,19 @@ use nix::sched::CloneFlags;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+const NOTES: &str = "\
+The command is PID 1 of a new pid namespace, with mount, ipc and cgroup namespaces of its own. /proc, /sys and /dev are
+mounted in there (missing mount points are made in DIR), then the host's mounts are taken away. Needs root, and keeps
+root's capabilities: use 'container run' for a command that is not trusted.
+
+Exit code: the command's own; 128+n if signal n ended it; 126 it cannot be executed; 127 not found; 125 rootfs failed;
+2 bad input. See pivot_root(2), mount_namespaces(7), chroot(2).";
+
 /// Runs a command with DIR as its root, in mount, pid, ipc and cgroup namespaces of its own: /proc, /sys and /dev
 /// are mounted in there (missing mount points are made in DIR), then pivot_root(2) takes the host's mounts away.
 /// Needs root. It keeps root's capabilities: use `container run` for a command that is not trusted.
 #[derive(clap::Args)]
+#[command(after_help = NOTES)]
 pub struct Args {
     /// The root file system
     #[arg(value_name = "DIR")]

@@ -8,9 +8,14 @@ use drydock_mounts::host::{Kind, Report, Request, unmount};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+const NOTES: &str = "\
+Needs root. What is mounted stays until 'rootfs umount MNT'; with --owner it is written to that container's journal
+first, so that 'container gc' finds it. See mount(2), tmpfs(5), and the kernel's overlayfs.rst.";
+
 /// Mounts an overlay of layers (or, with --bind or --tmpfs, another tree) on a directory. Needs root. What is mounted
 /// stays until `rootfs umount`; with --owner it is written to that container's journal first, for `container gc`.
 #[derive(clap::Args)]
+#[command(after_help = NOTES)]
 pub struct Args {
     /// Read-only layers of an overlay, the topmost first, separated by ':' (write '\:' for a colon in a name)
     #[arg(long, value_name = "DIR[:DIR…]", conflicts_with_all = ["bind", "tmpfs"])]
