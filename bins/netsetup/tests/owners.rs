@@ -257,6 +257,45 @@ fn killed_at_any_call_leaves_nothing_after_undo() {
 }
 
 #[test]
+fn attaching_again_adds_what_is_missing() {
+    on_fresh_host("attaching_again_adds_what_is_missing", |host| {
+        host.ok("ns add n");
+        host.ok("attach n --bridge br0");
+        assert_eq!(host.forwarding(), "0");
+        assert!(host.ok("attach n --bridge br0").contains("already"));
+        host.ok("attach n --bridge br0 --nat -p 8000:80");
+        assert_eq!(host.forwarding(), "1");
+        let rules = host.json("show")["nft"].as_array().unwrap().len();
+        assert!(host.ok("attach n --bridge br0 --nat -p 8000:80").contains("already"));
+        assert_eq!(host.json("show")["nft"].as_array().unwrap().len(), rules, "nothing twice");
+        let other = host.run(&["attach", "n", "--bridge", "br0", "--addr", "10.88.0.77/16"]);
+        assert!(other.code == 125 && other.err.contains("already, with"), "{}", other.err);
+        let missing = host.run(&["attach", "n", "--bridge", "br1"]);
+        assert_ne!(missing.code, 0);
+        host.ok("detach n");
+        assert_eq!(host.forwarding(), "0");
+        host.ok("ns del n");
+    });
+}
+
+#[test]
+fn a_network_avoids_the_hosts_routes() {
+    on_fresh_host("a_network_avoids_the_hosts_routes", |host| {
+        host.ok("ns add lan");
+        host.ok("link lan --host-addr 10.88.5.1/24 --addr 10.88.5.2/24 --no-default-route");
+        host.ok("ns add n");
+        let report = host.json("attach n");
+        assert_eq!(report["address"], "10.89.0.2/16", "{report}");
+        let refused = host.run(&["bridge", "add", "br1", "--addr", "10.88.0.1/16"]);
+        assert!(refused.code == 2 && refused.err.contains("overlaps"), "{}", refused.err);
+        let refused = host.run(&["bridge", "add", "br1", "--addr", "10.89.7.1/24"]);
+        assert!(refused.code == 2 && refused.err.contains("overlaps"), "{}", refused.err);
+        host.ok("ns del n");
+        host.ok("ns del lan");
+    });
+}
+
+#[test]
 fn without_privilege_it_says_so_and_leaves_nothing() {
     on_fresh_host("without_privilege_it_says_so_and_leaves_nothing", |host| {
         if !have("setpriv") {
