@@ -197,12 +197,12 @@ fn entries(args: &List) -> Result<Vec<Entry>> {
     }
     let mut found: BTreeMap<Vec<String>, (BTreeSet<i32>, Vec<String>)> = BTreeMap::new();
     for hierarchy in layout.hierarchies().iter().filter(|h| h.name.is_none()) {
-        let Some(base) = &hierarchy.base else { continue };
+        let base = hierarchy.place();
         let label = match hierarchy.version {
             Version::V2 => "v2".to_string(),
             Version::V1 => hierarchy.controllers.join(","),
         };
-        let start = args.name.as_ref().map_or(base.clone(), |n| base.join(n));
+        let start = args.name.as_ref().map_or(base.to_path_buf(), |n| base.join(n));
         walk(&start, base, &mut |name, pids| {
             let entry = found.entry(name).or_default();
             entry.0.extend(pids);

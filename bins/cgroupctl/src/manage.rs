@@ -92,7 +92,7 @@ pub fn cleanup(args: &Cleanup) -> Outcome {
 }
 
 fn open_if_there(name: &str, layout: &Layout) -> Result<Option<Cgroup>> {
-    let dirs = layout.hierarchies().iter().filter(|h| h.name.is_none()).filter_map(|h| h.base.as_ref());
-    let cgroup = Cgroup::at(dirs.map(|base| base.join(name)))?;
+    let dirs = layout.hierarchies().iter().filter(|h| h.name.is_none()).map(|h| h.place().join(name));
+    let cgroup = Cgroup::at(dirs)?;
     Ok(cgroup.exists().then_some(cgroup))
 }

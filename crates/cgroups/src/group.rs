@@ -70,7 +70,7 @@ impl Cgroup {
     pub fn open(name: &str, layout: &Layout) -> Result<Self> {
         check_name(name)?;
         let own = layout.hierarchies().iter().filter(|h| h.name.is_none());
-        let cgroup = Self::at(own.filter_map(|h| h.base.as_ref()).map(|base| base.join(name)))?;
+        let cgroup = Self::at(own.map(|h| h.place().join(name)))?;
         if cgroup.exists() {
             return Ok(cgroup);
         }
@@ -147,7 +147,8 @@ impl Cgroup {
 
     fn open_files(&self, file: impl Fn(&Dir) -> Option<&'static str>) -> Result<Vec<OwnedFd>> {
         let paths = self.dirs.iter().filter_map(|d| file(d).map(|f| d.path.join(f)));
-        paths.map(|p| files::open_for_writing(&p).call(|| format!("open({p:?}, O_WRONLY)"))).collect()
+        let open = |p: PathBuf| files::open_for_writing(&p).call(|| format!("open({p:?}, O_WRONLY)"));
+        paths.map(|p| open(p).map_err(crate::kill::permission)).collect()
     }
 
     /// The processes in this cgroup (not below), of all hierarchies, sorted.

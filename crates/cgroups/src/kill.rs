@@ -34,7 +34,7 @@ impl Cgroup {
         self.refuse_self(&pids, "kill")?;
         for dir in self.entries().iter().filter(|d| d.v2) {
             match files::write(&dir.path.join("cgroup.kill"), "1") {
-                Err(e) if !gone(&e) => return Err(e.in_stage("cgroup")),
+                Err(e) if !gone(&e) => return Err(permission(e.in_stage("cgroup"))),
                 _ => {}
             }
         }
@@ -177,6 +177,9 @@ impl Cgroup {
     }
 
     fn busy(&self, error: Error) -> Error {
+        if error.errno() != Some(Errno::EBUSY as i32) {
+            return error;
+        }
         let pids = self.all_pids().unwrap_or_default();
         error
             .in_stage("cgroup")
@@ -225,10 +228,10 @@ impl Cgroup {
                 .hint("mount the v1 freezer hierarchy, or use cgroup v2 (Linux 5.2 and newer)"));
         }
         if let Some(path) = &v2 {
-            files::write(path, if frozen { "1" } else { "0" })?;
+            files::write(path, if frozen { "1" } else { "0" }).map_err(permission)?;
         }
         if let Some(path) = &v1 {
-            files::write(path, if frozen { "FROZEN" } else { "THAWED" })?;
+            files::write(path, if frozen { "FROZEN" } else { "THAWED" }).map_err(permission)?;
         }
         let done = || {
             let v1_done = v1.as_ref().is_none_or(|p| state(p, if frozen { "FROZEN" } else { "THAWED" }));
@@ -317,10 +320,20 @@ fn gone(error: &Error) -> bool {
     matches!(error.errno().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENODEV))
 }
 
+pub(crate) fn permission(error: Error) -> Error {
+    let error = error.in_stage("cgroup");
+    match error.errno().map(Errno::from_raw) {
+        Some(Errno::EACCES | Errno::EPERM) => {
+            error.hint("run as root, or as the user to whom the cgroup is delegated")
+        }
+        _ => error,
+    }
+}
+
 fn rmdir(dir: &Path) -> Result<()> {
     match std::fs::remove_dir(dir).call(|| format!("rmdir({dir:?})")) {
         Err(e) if gone(&e) => Ok(()),
-        other => other.map_err(|e| e.in_stage("cgroup")),
+        other => other.map_err(|e| permission(e.in_stage("cgroup"))),
     }
 }
 

@@ -48,6 +48,13 @@ pub struct Hierarchy {
     pub base: Option<PathBuf>,
 }
 
+impl Hierarchy {
+    /// Where names begin: [`base`](Self::base), or the mount point for those who may only look.
+    pub fn place(&self) -> &Path {
+        self.base.as_deref().unwrap_or(&self.mount)
+    }
+}
+
 /// All hierarchies that this process can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
