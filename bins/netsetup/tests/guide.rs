@@ -222,6 +222,7 @@ fn s19_published_ports_answer_where_they_should() {
         for value in ["0", "1"].iter().take(if bridged.exists() { 2 } else { 1 }) {
             let _ = std::fs::write(bridged, value);
             assert!(connect(Some("ns2"), "10.0.0.1:8000").is_some(), "hairpin from a neighbour ({value})");
+            assert!(connect(Some("ns1"), "10.0.0.1:8000").is_some(), "from the container itself ({value})");
         }
         // Not to the world: neither by the host's outer address, nor by a route to the container.
         assert_eq!(connect(Some("outside"), "192.0.2.1:8000"), None);

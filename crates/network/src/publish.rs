@@ -285,6 +285,10 @@ impl Plan {
             let todo = if rules_there { &new } else { &r.publish };
             store.host.published.extend(new.iter().map(wanted));
             let target = rules::Target { container: r.container, interface: &interface, gateway, subnet };
+            let leases = store.networks()?.into_iter().flat_map(|n| n.leases);
+            if let Some(lease) = leases.into_iter().find(|l| l.address == r.container && l.owner == r.owner) {
+                allow_hairpin(&rtnl, &lease.link)?;
+            }
             add_rules(&mut store, &nft, &r.owner, target, todo, Vec::new(), ctx)?;
         }
         Ok(Report {
@@ -353,6 +357,16 @@ fn way_to(rtnl: &Rtnl, container: IpAddr) -> Result<(String, Option<IpAddr>, Opt
     let near =
         rtnl.addresses()?.into_iter().find(|a| a.index == index && a.address.subnet().contains(container));
     Ok((link.name, near.as_ref().map(|a| a.address.address()), near.map(|a| a.address.subnet())))
+}
+
+/// Lets a container reach its own published ports. A link that is gone or no port is well: then nobody asks.
+pub(crate) fn allow_hairpin(rtnl: &Rtnl, link: &str) -> Result<()> {
+    if rtnl.link(link)?.is_none_or(|l| l.port_state.is_none()) {
+        return Ok(());
+    }
+    let mut batch = crate::netlink::Batch::new();
+    batch.set_hairpin(link);
+    rtnl.execute(&batch)
 }
 
 /// What other tables do to our forwarded packets.

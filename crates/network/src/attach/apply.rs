@@ -67,6 +67,9 @@ impl Plan {
             }
         };
         if let Some(nft) = &nft {
+            if !ports.is_empty() {
+                publish::allow_hairpin(&rtnl, &r.host_link())?;
+            }
             self.publish(&mut store, nft, &network, address, &ports, ctx)?;
         }
         let already = found.is_some() && ports.is_empty();

@@ -24,6 +24,7 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
 const AF_INET6: u16 = 10;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -217,6 +218,18 @@ impl Batch {
             m.fixed(&header(0, 0, 0)).text(IFLA_IFNAME, name).nest(IFLA_AF_SPEC, |m| {
                 m.nest(AF_INET6, |m| {
                     m.attr(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+                });
+            });
+        });
+    }
+
+    /// Lets a bridge port send frames back where they came from (IFLA_BRPORT_MODE): where bridged packets pass through
+    /// the rules (br_netfilter), a container reaches its own published port only so.
+    pub fn set_hairpin(&mut self, name: &str) {
+        self.message("RTM_NEWLINK hairpin", name, RTM_NEWLINK, 0, &[], |m| {
+            m.fixed(&header(0, 0, 0)).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |m| {
+                m.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| {
+                    m.attr(IFLA_BRPORT_MODE, &[1]);
                 });
             });
         });
