@@ -79,6 +79,16 @@ enum Verb {
     Delete(commands::delete::DeleteArgs),
     /// Remove what containers left behind whose owner was killed
     Gc(commands::delete::GcArgs),
+    /// Start the services of a Compose file, with their networks
+    Up(Box<commands::up::UpArgs>),
+    /// Stop and remove the services of a Compose file, with their networks
+    Down(commands::up::DownArgs),
+    /// Probe, by doing, what this machine can do
+    Doctor(commands::doctor::Args),
+    /// Run a command in new namespaces, as unshare(1)
+    Unshare(Box<commands::unshare::Args>),
+    /// Show one container pass through every stage, and that nothing is left
+    Demo(commands::demo::Args),
 }
 
 /// Entry point of `container`.
@@ -107,5 +117,10 @@ fn run() -> Outcome {
         Verb::Wait(args) => commands::signals::wait(&args, &store),
         Verb::Delete(args) => commands::delete::delete(&args, &store),
         Verb::Gc(args) => commands::delete::gc(&args, &store),
+        Verb::Up(args) => commands::up::up(&args, &store),
+        Verb::Down(args) => commands::up::down(&args, &store),
+        Verb::Doctor(args) => commands::doctor::run(&args, &store),
+        Verb::Unshare(args) => commands::unshare::run(*args),
+        Verb::Demo(args) => commands::demo::run(&args, &store),
     }
 }

@@ -51,7 +51,7 @@ pub struct Args {
     #[allow(missing_docs)]
     pub inside: Options,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

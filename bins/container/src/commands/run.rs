@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     pub json: bool,
     /// The command and its arguments [default: /bin/sh]
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
