@@ -1,11 +1,13 @@
 //! Our one nft table, `inet drydock`: made, filled, listed and removed over netlink, in atomic batches. No other table is
 //! ever touched. Every rule carries its owner's tag as a comment, as nft(8) stores comments.
 
+mod decode;
 pub mod expr;
 pub mod rules;
 pub mod text;
 
 use crate::netlink::{APPEND, Batch, Builder, CREATE, NONREC, Protocol, Socket, attributes};
+use decode::{decode_rule, forward_drop, read_comment};
 use drydock_core::Result;
 use expr::Expr;
 use serde::Serialize;
@@ -342,17 +344,6 @@ fn comment_bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn read_comment(mut data: &[u8]) -> Option<String> {
-    while let [kind, length, rest @ ..] = data {
-        let value = rest.get(..usize::from(*length))?;
-        if *kind == 0 {
-            return Some(crate::netlink::padded_text(value));
-        }
-        data = rest.get(usize::from(*length)..)?;
-    }
-    None
-}
-
 fn delete_rule(batch: &mut Batch, rule: &Rule) {
     batch.message("NFT_MSG_DELRULE", rule.chain.name(), DELRULE, 0, &[], |m| {
         m.fixed(&generic(FAMILY_INET, 0)).text(1, TABLE).text(2, rule.chain.name());
@@ -370,42 +361,6 @@ fn delete_empty_table(batch: &mut Batch, chains: &[String]) {
     batch.message("NFT_MSG_DELTABLE", "inet drydock", DELTABLE, NONREC, &[], |m| {
         m.fixed(&generic(FAMILY_INET, 0)).text(1, TABLE);
     });
-}
-
-fn decode_rule(payload: &[u8]) -> Option<Rule> {
-    let attrs = attributes(payload.get(4..)?);
-    if attrs.text(1).as_deref() != Some(TABLE) || payload.first() != Some(&FAMILY_INET) {
-        return None;
-    }
-    let expressions = attrs.find_kind(4).map(expr::decode_list).unwrap_or_default();
-    let counter = expressions.iter().find_map(|e| match e {
-        Expr::Counter { packets, bytes } => Some((*packets, *bytes)),
-        _ => None,
-    });
-    Some(Rule {
-        chain: Chain::parse(&attrs.text(2)?)?,
-        handle: attrs.be64(3)?,
-        comment: attrs.find_kind(7).and_then(read_comment),
-        text: text::rule(&expressions),
-        packets: counter.map(|c| c.0),
-        bytes: counter.map(|c| c.1),
-        expressions,
-    })
-}
-
-fn forward_drop(payload: &[u8]) -> Option<String> {
-    let family = *payload.first()?;
-    let attrs = attributes(payload.get(4..)?);
-    let (table, chain) = (attrs.text(1)?, attrs.text(3)?);
-    let forward = attrs.nested(4).and_then(|h| h.be32(1)) == Some(HOOK_FORWARD);
-    let family = match family {
-        FAMILY_INET => "inet",
-        FAMILY_IPV4 => "ip",
-        FAMILY_IPV6 => "ip6",
-        _ => return None,
-    };
-    let ours = table == TABLE && family == "inet";
-    (forward && !ours && attrs.be32(5) == Some(0)).then(|| format!("{family} {table} {chain}"))
 }
 
 /// Runs every decoder over bytes: for property tests and fuzzing. Returns how many made sense of them.
