@@ -95,17 +95,20 @@ impl Owner {
         Ctx::new(&self.explainer, None)
     }
 
-    /// Removes everything of it; then its journal, unless a container's other objects are in it.
+    /// Removes everything of it; then its journal, unless it is a container's. False if it had nothing.
     pub fn undo(&self) -> Result<bool> {
         let objects = self.objects()?;
         drydock_network::remove(&self.id, &objects, &self.lease_dir, &self.ctx())?;
-        if !objects.is_empty() && !self.is_container()? {
-            self.forget()?;
-        }
+        self.forget()?;
         Ok(!objects.is_empty())
     }
 
+    /// Removes the journal and its directory, if nothing else is there: else it is a container's.
     fn forget(&self) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return Ok(()) };
+        if self.is_container()? || entries.flatten().any(|e| e.file_name() != journal::FILE) {
+            return Ok(());
+        }
         let path = self.dir.join(journal::FILE);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -113,7 +116,7 @@ impl Owner {
             }
             _ => {}
         }
-        // Not empty: somebody else's state is in it.
+        // Somebody else may have put something there meanwhile.
         let _ = std::fs::remove_dir(&self.dir);
         Ok(())
     }

@@ -238,6 +238,17 @@ fn killed_at_any_call_leaves_nothing_after_undo() {
                 }
             }
         }
+        for call in ["mount", "unshare", "openat", "write", "clone3,clone"] {
+            for when in 1..30 {
+                let killed = killed_at(host, call, when, &["ns", "add", "n"]);
+                kills += usize::from(killed);
+                host.ok("undo --owner n");
+                host.census();
+                if !killed {
+                    break;
+                }
+            }
+        }
         // And while it is taken away.
         for call in ["sendto", "rename,renameat,renameat2", "umount2", "unlink,unlinkat", "write"] {
             for when in 1..40 {
