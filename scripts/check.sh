@@ -2,6 +2,7 @@
 # `make check`: everything that is checked without running the product. Goes on after a failure, and lists them all.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+. scripts/cargo.sh
 
 failed=()
 step() {

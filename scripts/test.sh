@@ -7,6 +7,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vm/lib.sh
+. scripts/cargo.sh
 
 tiers=${*:-host vm}
 logs=$target_dir/test-logs
@@ -31,10 +32,14 @@ sum() {
     echo "$total"
 }
 
+# All tools and tests at once; tests across tools find the tools there and need not build them.
+cargo build --workspace --all-targets --locked || broken+=("build")
+export DRYDOCK_BIN_DIR=$bin_dir
+
 for name in $tiers; do
     rm -f "$logs/$name.log"
     case $name in
-    host) tier host cargo test --workspace --no-fail-fast ;;
+    host) tier host cargo test --workspace --locked --no-fail-fast ;;
     vm) tier vm scripts/vm/test.sh ;;
     *) die "no such tier: $name (allowed: host, vm)" ;;
     esac
@@ -45,7 +50,7 @@ unexplained=""
 [ "${CI_STRICT:-}" = 1 ] && unexplained=$(printf '%s\n' "$skips" | scripts/explain-skips.sh)
 echo
 [ -n "$skips" ] && printf '%s\n' "$skips"
-for name in "${broken[@]}"; do echo "BROKEN: the $name tier ended without a result"; done
+for name in "${broken[@]}"; do echo "BROKEN: the $name (tier) ended without a result"; done
 [ -n "$unexplained" ] && printf 'skipped although this machine can run it:\n%s\n' "$unexplained"
 
 passed=$(sum passed)

@@ -24,7 +24,11 @@ lacks=$(vm_lacks)
 kernel=$("$vm_scripts/kernel.sh")
 job=$(mktemp -d "$vm_cache/run.XXXXXX")
 chmod 755 "$job"
-sockets=$(mktemp -d /tmp/drydock-vm.XXXXXX) # short: a socket's path has at most 107 bytes
+# What runs that were killed have left: their names end in a process that is no more.
+for stale in /tmp/drydock-vm.*; do
+    [ -O "$stale" ] && [ ! -d "/proc/${stale##*.}" ] && rm -rf "$stale"
+done
+sockets=$(mktemp -d --suffix=".$$" /tmp/drydock-vm.XXXXXX) # short: a socket's path has at most 107 bytes
 pids=() reader=
 
 # Ends what was started here, whatever happened.
@@ -85,7 +89,7 @@ else
 fi
 start_virtiofsd() {
     rm -f "$sockets/fs"
-    unshare --mount bash -c "VIRTIOFSD=$(printf %q "$virtiofsd"); VIRTIOFSD_ARGS=($(printf '%q ' "${args[@]}")); $share_script" \
+    setpriv --pdeathsig KILL unshare --mount bash -c "VIRTIOFSD=$(printf %q "$virtiofsd"); VIRTIOFSD_ARGS=($(printf '%q ' "${args[@]}")); $share_script" \
         share "$job/share" "${keep[@]}" >"$job/virtiofsd.log" 2>&1 &
     pids=($!)
     for _ in $(seq 200); do
@@ -108,7 +112,8 @@ cmdline="tsc_early_khz=$khz tsc=reliable lpj=$((khz * 4)) no_timer_check console
 lsm=landlock,lockdown,yama,apparmor,bpf vm.job=$job"
 start_qemu() {
     : >"$job/console"
-    timeout --kill-after=5 "$timeout" "$(find_qemu)" -M microvm,rtc=on,memory-backend=mem -accel "$accel" -cpu "$cpu" \
+    # Whatever ends this script or timeout(1), also SIGKILL, ends the VM.
+    setpriv --pdeathsig TERM timeout --kill-after=5 "$timeout" setpriv --pdeathsig KILL "$(find_qemu)" -M microvm,rtc=on,memory-backend=mem -accel "$accel" -cpu "$cpu" \
         -smp "$cpus" -m "$memory" -object memory-backend-memfd,id=mem,size="$memory",share=on \
         -nodefaults -no-user-config -no-reboot -display none -global virtio-mmio.force-legacy=false \
         -kernel "$kernel/vmlinuz" -initrd "$kernel/initramfs" -serial file:"$job/console" -append "$cmdline" \

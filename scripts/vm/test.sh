@@ -4,6 +4,7 @@
 #   scripts/vm/test.sh [CARGO OPTIONS]   for example -p drydock-init, or --test lifecycle; default --workspace
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$repo/scripts/cargo.sh"
 
 selection=("${@:---workspace}")
 lacks=$(vm_lacks)
@@ -16,8 +17,9 @@ fi
 # One line each: the package's directory, the executable. cargo prints one JSON object a line.
 list=$(mktemp "$vm_cache/tests.XXXXXX")
 trap 'rm -f "$list"' EXIT
-(cd "$repo" && cargo test "${selection[@]}" --no-run --message-format=json) |
+(cd "$repo" && cargo build --workspace --locked --all-targets && cargo test "${selection[@]}" --locked --no-run --message-format=json) |
     sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo.toml","target":{"kind":\["test"\].*"executable":"\([^"]*\)".*|\1\t\2|p' >"$list"
 [ -s "$list" ] || die "no integration tests are built by: cargo test ${selection[*]}"
 
+export DRYDOCK_BIN_DIR=$bin_dir
 "$vm_scripts/run.sh" --timeout "${DRYDOCK_VM_TIMEOUT:-2400}" -- bash "$vm_scripts/guest-tests.sh" "$list"

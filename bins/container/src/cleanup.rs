@@ -84,20 +84,30 @@ fn is_ours(path: &Path, state_dir: &Path) -> bool {
 
 fn remove_tree(path: &Path, state_dir: &Path) -> Result<()> {
     if !is_ours(path, state_dir) {
-        return Err(Error::failed(path.display().to_string(), "is in the journal but is not ours; left alone"));
+        return Err(Error::failed(
+            path.display().to_string(),
+            "is in the journal but is not ours; left alone",
+        ));
     }
     match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::call(format!("unlink({path:?})"), e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::call(format!("unlink({path:?})"), e))
+        }
         _ => Ok(()),
     }
 }
 
 fn remove_file(path: &Path, state_dir: &Path) -> Result<()> {
     if !is_ours(path, state_dir) {
-        return Err(Error::failed(path.display().to_string(), "is in the journal but is not ours; left alone"));
+        return Err(Error::failed(
+            path.display().to_string(),
+            "is in the journal but is not ours; left alone",
+        ));
     }
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::call(format!("unlink({path:?})"), e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::call(format!("unlink({path:?})"), e))
+        }
         _ => Ok(()),
     }
 }

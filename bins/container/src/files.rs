@@ -116,7 +116,9 @@ impl Request {
             }
         }
         if servers == 0 {
-            text.push_str("# The host has no name server that can be reached from here; give one with --dns.\n");
+            text.push_str(
+                "# The host has no name server that can be reached from here; give one with --dns.\n",
+            );
         }
         text
     }
@@ -131,7 +133,8 @@ fn write_readable(dir: &Path, name: &str, text: &str) -> Result<()> {
         return std::fs::write(&path, text).call(|| format!("write({path:?})"));
     }
     write_atomically(dir, name, text.as_bytes())?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).call(|| format!("chmod({path:?}, 0644)"))
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
+        .call(|| format!("chmod({path:?}, 0644)"))
 }
 
 fn address(option: &str, text: &str) -> Result<IpAddr> {

@@ -1,8 +1,8 @@
 //! A user namespace's view of the overlay: its upper layer belongs to the container's root.
 
 use crate::request::Namespaces;
-use drydock_core::error::CallExt;
 use drydock_core::Result;
+use drydock_core::error::CallExt;
 use drydock_namespaces::{Kind, idmap};
 use std::path::Path;
 

@@ -32,20 +32,27 @@ impl Attachment {
     /// [`drydock_core::Kind::BadInput`] for an address or a port that cannot be.
     pub fn from_options(options: &Options) -> Result<Self> {
         let (network, bridge, subnet, internal) = match &options.attach {
-            Some(other) => (other.network.clone(), other.bridge.clone(), other.subnet.clone(), other.internal),
+            Some(other) => {
+                (other.network.clone(), other.bridge.clone(), other.subnet.clone(), other.internal)
+            }
             None => (DEFAULT_NETWORK.into(), DEFAULT_NETWORK.into(), None, false),
         };
         let subnet = subnet.as_deref().map(Subnet::parse).transpose()?;
         let address = match &options.ip {
             Some(text) if text.contains('/') => Some(InterfaceAddress::parse_as("--ip", text)?),
-            Some(text) => Some(InterfaceAddress::parse_as("--ip", &format!("{text}/{}", subnet.map_or(16, Subnet::prefix)))?),
+            Some(text) => Some(InterfaceAddress::parse_as(
+                "--ip",
+                &format!("{text}/{}", subnet.map_or(16, Subnet::prefix)),
+            )?),
             None => None,
         };
         let parsed = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
         let publish = parsed.into_iter().flatten().collect();
         let attachment = Self { network, bridge, subnet, address, publish, internal };
         // Checks addresses against the subnet and ports against each other, before anything is touched.
-        attachment.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/")).validate()?;
+        attachment
+            .request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/"))
+            .validate()?;
         Ok(attachment)
     }
 
@@ -77,7 +84,11 @@ pub fn detach(id: &str, objects: &[Object], state_root: &Path, ctx: &Ctx<'_>) ->
     let ours = |o: &&Object| {
         matches!(
             o,
-            Object::Link { .. } | Object::Bridge { .. } | Object::Lease { .. } | Object::Nft { .. } | Object::Sysctl { .. }
+            Object::Link { .. }
+                | Object::Bridge { .. }
+                | Object::Lease { .. }
+                | Object::Nft { .. }
+                | Object::Sysctl { .. }
                 | Object::NetworkNamespace { .. }
         )
     };

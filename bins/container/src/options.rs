@@ -38,7 +38,13 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub swap: Option<String>,
     /// Processes [default: 4096] (pids.max)
-    #[arg(long, visible_alias = "pids-limit", value_name = "N", help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        visible_alias = "pids-limit",
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
     pub pids: Option<String>,
     /// none, host, bridge or ns:PATH [default: bridge as root, else none] (network_namespaces(7))
     #[arg(long, visible_alias = "network", value_name = "MODE", help_heading = "Network")]

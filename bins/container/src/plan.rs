@@ -76,7 +76,10 @@ impl Plan {
         let request = &self.outside.request;
         let stage = |name: &str, value: Value| json!({ "stage": name, "request": value });
         let mut stages = vec![
-            stage("state", json!({ "id": request.id, "labels": request.labels, "remove": request.remove, "detach": request.detach })),
+            stage(
+                "state",
+                json!({ "id": request.id, "labels": request.labels, "remove": request.remove, "detach": request.detach }),
+            ),
             stage("rootfs", json!(request.rootfs)),
             stage("files", json!(request.files)),
         ];

@@ -101,7 +101,10 @@ impl Request {
         let mut inside = options.inside.clone();
         let uts_is_new = namespaces.new.contains(Kind::Uts);
         if !uts_is_new && inside.hostname.is_some() {
-            return Err(Error::bad_input("--hostname", "needs a uts namespace (allowed: without --ns uts=host)"));
+            return Err(Error::bad_input(
+                "--hostname",
+                "needs a uts namespace (allowed: without --ns uts=host)",
+            ));
         }
         if uts_is_new && inside.hostname.is_none() {
             inside.hostname = Some(default_hostname(&id));
@@ -116,12 +119,15 @@ impl Request {
         };
         let command = if command.is_empty() { source.default_command() } else { command.to_vec() };
         let mut inside = inside.request(&command, around)?;
-        let files = crate::files::Request::new(&id, state_root, inside.hostname.as_deref(), options, &network)?;
+        let files =
+            crate::files::Request::new(&id, state_root, inside.hostname.as_deref(), options, &network)?;
         if let Some(mounts) = &mut inside.mounts {
-            mounts.files.extend(files.injected(&source).into_iter().map(|(destination, path)| InjectedFile {
-                destination,
-                source: path,
-            }));
+            mounts.files.extend(
+                files
+                    .injected(&source)
+                    .into_iter()
+                    .map(|(destination, path)| InjectedFile { destination, source: path }),
+            );
         }
         Ok(Self {
             cgroup: Some(drydock_cgroups::Request {
@@ -164,7 +170,11 @@ impl Request {
 
 /// The id, made a host name: at most 63 bytes, letters, digits, `-`, `.`.
 fn default_hostname(id: &ContainerId) -> String {
-    id.as_str().chars().take(63).map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+    id.as_str()
+        .chars()
+        .take(63)
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect()
 }
 
 fn limits(options: &Options) -> Result<Limits> {
@@ -196,7 +206,8 @@ fn namespaces(options: &Options, root: bool) -> Result<Namespaces> {
     for word in &options.ns {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
         let bad = |why: &str| Error::bad_input("--ns", format!("'{shown}': {why}"));
-        let (kind, which) = word.split_once('=').ok_or_else(|| bad("not TYPE=WHICH (allowed: such as pid=host)"))?;
+        let (kind, which) =
+            word.split_once('=').ok_or_else(|| bad("not TYPE=WHICH (allowed: such as pid=host)"))?;
         let kind: Kind = kind.parse()?;
         if matches!(kind, Kind::Mount | Kind::User | Kind::Network) {
             return Err(bad("mount is always new; for user see --userns, for network --net"));
@@ -224,7 +235,10 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
     let mode = options.net.as_deref().unwrap_or(fallback);
     let bridged = mode == "bridge";
     if !bridged && !options.publish.is_empty() {
-        return Err(Error::bad_input("--publish", format!("needs --net bridge, not '{}'", drydock_core::text::escape(mode))));
+        return Err(Error::bad_input(
+            "--publish",
+            format!("needs --net bridge, not '{}'", drydock_core::text::escape(mode)),
+        ));
     }
     if !bridged && options.ip.is_some() {
         return Err(Error::bad_input("--ip", "needs --net bridge"));
@@ -239,8 +253,10 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
             namespaces.new.insert(Kind::Network);
             Ok(Network::Bridge(crate::network::Attachment::from_options(options)?))
         }
-        "bridge" => Err(Error::bad_input("--net", "'bridge' needs root: only it may add links to the host's network")
-            .hint("--net none, or --net host")),
+        "bridge" => {
+            Err(Error::bad_input("--net", "'bridge' needs root: only it may add links to the host's network")
+                .hint("--net none, or --net host"))
+        }
         other => match other.strip_prefix("ns:") {
             Some(path) if path.starts_with('/') => {
                 let path = PathBuf::from(path);
@@ -250,7 +266,10 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
             }
             _ => {
                 let shown = drydock_core::text::shorten(&drydock_core::text::escape(other), 60);
-                Err(Error::bad_input("--net", format!("'{shown}' (allowed: none, host, bridge, ns:/absolute/path)")))
+                Err(Error::bad_input(
+                    "--net",
+                    format!("'{shown}' (allowed: none, host, bridge, ns:/absolute/path)"),
+                ))
             }
         },
     }
@@ -267,7 +286,10 @@ fn labels(options: &Options) -> Result<BTreeMap<String, String>> {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         if key.is_empty() || word.len() > 4096 || word.contains('\0') {
             let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
-            return Err(Error::bad_input("--label", format!("'{shown}' (allowed: KEY=VALUE, at most 4096 bytes)")));
+            return Err(Error::bad_input(
+                "--label",
+                format!("'{shown}' (allowed: KEY=VALUE, at most 4096 bytes)"),
+            ));
         }
         labels.insert(key.to_string(), value.to_string());
     }

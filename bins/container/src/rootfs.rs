@@ -123,7 +123,9 @@ fn checked(dir: &Path) -> Result<PathBuf> {
     }
     match std::fs::read_dir(&real).map(|mut entries| entries.next().is_none()) {
         Err(_) => bad("cannot be read"),
-        Ok(true) => bad("is empty: there is no program in it to run (make one: rootfs new DIR; rootfs copy DIR /bin/sh)"),
+        Ok(true) => bad(
+            "is empty: there is no program in it to run (make one: rootfs new DIR; rootfs copy DIR /bin/sh)",
+        ),
         Ok(false) => Ok(real),
     }
 }

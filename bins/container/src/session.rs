@@ -29,7 +29,13 @@ pub fn standard_input(keep: bool) -> Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// poll(2)'s and waitid(2)'s.
-pub fn relay(child: &Child, is_pid_1: bool, signals: &Blocked, master: &OwnedFd, interactive: bool) -> Result<Ended> {
+pub fn relay(
+    child: &Child,
+    is_pid_1: bool,
+    signals: &Blocked,
+    master: &OwnedFd,
+    interactive: bool,
+) -> Result<Ended> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let (input, output) = (stdin.as_fd(), stdout.as_fd());
     let from_terminal = terminal::is_terminal(input);
@@ -41,7 +47,10 @@ pub fn relay(child: &Child, is_pid_1: bool, signals: &Blocked, master: &OwnedFd,
     let mut buffer = vec![0u8; 32 * 1024];
     loop {
         let ready = ready(child, signals, master.as_fd(), reading.then_some(input))?;
-        if ready.output && terminal::copy_once(master.as_fd(), output, &mut buffer) == Copied::Ended && !ready.ended {
+        if ready.output
+            && terminal::copy_once(master.as_fd(), output, &mut buffer) == Copied::Ended
+            && !ready.ended
+        {
             // The last program that had the terminal open has closed it; the end of the container is near.
             return supervised.wait(signals);
         }
@@ -72,7 +81,12 @@ struct Ready {
     input: bool,
 }
 
-fn ready(child: &Child, signals: &Blocked, master: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> Result<Ready> {
+fn ready(
+    child: &Child,
+    signals: &Blocked,
+    master: BorrowedFd<'_>,
+    input: Option<BorrowedFd<'_>>,
+) -> Result<Ready> {
     let mut fds = vec![
         PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),

@@ -16,7 +16,10 @@ pub fn decide(option: Option<&str>, root: bool, namespaces: &mut Namespaces) -> 
     let asked = option.unwrap_or(if root { "host" } else { "auto" });
     if asked == "host" {
         if !root {
-            return Err(Error::bad_input("--userns", "'host' needs root: the other namespaces do too (allowed: auto)"));
+            return Err(Error::bad_input(
+                "--userns",
+                "'host' needs root: the other namespaces do too (allowed: auto)",
+            ));
         }
         return Ok(());
     }

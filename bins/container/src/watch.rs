@@ -87,7 +87,10 @@ impl Watch {
     /// A line for a stage that begins, if stages are shown.
     pub fn announce(&self, stage: &str, what: &str) {
         if self.show.stages {
-            drydock_cli::output::print_error_line(&format!("==> {stage:<10} {}", drydock_core::text::escape(what)));
+            drydock_cli::output::print_error_line(&format!(
+                "==> {stage:<10} {}",
+                drydock_core::text::escape(what)
+            ));
         }
     }
 }
@@ -116,6 +119,11 @@ pub fn table(stages: &[StageTime], total: Duration) -> String {
         .map(|s| vec![s.stage.clone(), millis(s.start_us), millis(s.wall_us), s.steps.to_string()])
         .collect();
     let total = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
-    rows.push(vec!["total".into(), millis(0), millis(total), stages.iter().map(|s| s.steps).sum::<usize>().to_string()]);
+    rows.push(vec![
+        "total".into(),
+        millis(0),
+        millis(total),
+        stages.iter().map(|s| s.steps).sum::<usize>().to_string(),
+    ]);
     drydock_cli::output::table(&["STAGE", "START ms", "WALL ms", "STEPS"], &rows)
 }

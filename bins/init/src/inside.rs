@@ -117,7 +117,10 @@ fn check_hostname(option: &str, name: &str) -> Result<()> {
         return Ok(());
     }
     let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 70);
-    Err(Error::bad_input(option, format!("'{shown}' is not a host name (allowed: 1 to 64 of A-Z a-z 0-9 - . _)")))
+    Err(Error::bad_input(
+        option,
+        format!("'{shown}' is not a host name (allowed: 1 to 64 of A-Z a-z 0-9 - . _)"),
+    ))
 }
 
 impl Plan {
@@ -134,7 +137,9 @@ impl Plan {
         }
         steps.extend(self.late().iter().map(Explain::explain));
         steps.extend(self.security.steps());
-        steps.push(InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper }.explain());
+        steps.push(
+            InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper }.explain(),
+        );
         steps
     }
 

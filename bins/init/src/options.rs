@@ -124,7 +124,10 @@ impl Options {
         for mount in self.volume.iter().map(|v| volume(v)).chain(self.tmpfs.iter().map(|t| tmpfs(t))) {
             let mount = mount?;
             if taken.contains(&mount.destination) {
-                return Err(Error::bad_input("--volume", format!("'{}' is mounted twice", mount.destination)));
+                return Err(Error::bad_input(
+                    "--volume",
+                    format!("'{}' is mounted twice", mount.destination),
+                ));
             }
             taken.push(mount.destination.clone());
             request.mounts.push(mount);
@@ -140,7 +143,8 @@ impl Options {
 
     fn security(&self, id: Option<String>) -> Result<drydock_security::Request> {
         let mut request = drydock_security::Request::container_defaults();
-        request.capabilities = Some(Capabilities::from_add_drop(CapSet::DEFAULT, &self.cap_add, &self.cap_drop)?);
+        request.capabilities =
+            Some(Capabilities::from_add_drop(CapSet::DEFAULT, &self.cap_add, &self.cap_drop)?);
         request.keyring = id.map(|id| format!("_ses.{id}"));
         for word in &self.security_opt {
             drydock_security::security_opt(&mut request, word)?;
@@ -196,7 +200,10 @@ fn env_word(option: &str, word: &str) -> Result<Option<String>> {
     };
     if key.is_empty() || word.contains('\0') {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
-        return Err(Error::bad_input(option, format!("'{shown}' (allowed: KEY=VALUE, or KEY to pass on the caller's)")));
+        return Err(Error::bad_input(
+            option,
+            format!("'{shown}' (allowed: KEY=VALUE, or KEY to pass on the caller's)"),
+        ));
     }
     Ok(match value {
         Some(_) => Some(word.to_string()),
@@ -211,7 +218,8 @@ fn env_file(path: &Path) -> Result<Vec<String>> {
     let shown = path.display().to_string();
     let bad = |why: String| Error::bad_input("--env-file", format!("'{shown}': {why}"));
     let flags = nix::libc::O_NONBLOCK;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| bad(plain(&e)))?;
+    let file =
+        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| bad(plain(&e)))?;
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return Err(bad("not a regular file".into()));
     }
@@ -245,8 +253,25 @@ fn pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>> {
 
 /// Mount options that a volume may have beside the tmpfs ones.
 const VOLUME_OPTIONS: [&str; 19] = [
-    "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "bind", "rbind", "private", "rprivate", "slave",
-    "rslave", "shared", "rshared", "noatime", "relatime", "nosymfollow",
+    "ro",
+    "rw",
+    "nosuid",
+    "suid",
+    "nodev",
+    "dev",
+    "noexec",
+    "exec",
+    "bind",
+    "rbind",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "shared",
+    "rshared",
+    "noatime",
+    "relatime",
+    "nosymfollow",
 ];
 
 /// `SRC:DST[:OPTIONS]`.
@@ -262,7 +287,8 @@ fn volume(text: &str) -> Result<Mount> {
     if !destination.starts_with('/') || destination.trim_matches('/').is_empty() {
         return Err(bad("the destination must be an absolute path below / inside"));
     }
-    let source = host_path(source).ok_or_else(|| bad("the source must be an absolute path, or start with ./ or ../"))?;
+    let source = host_path(source)
+        .ok_or_else(|| bad("the source must be an absolute path, or start with ./ or ../"))?;
     let metadata = std::fs::metadata(&source);
     if let Err(e) = metadata {
         return Err(bad(&format!("the source cannot be used: {}", plain(&e))));
@@ -299,14 +325,19 @@ fn tmpfs(text: &str) -> Result<Mount> {
     let known = |word: &&&str| {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
-            "size" => size::parse("--tmpfs", value).is_ok() || value.strip_suffix('%').is_some_and(|n| n.parse::<u8>().is_ok()),
+            "size" => {
+                size::parse("--tmpfs", value).is_ok()
+                    || value.strip_suffix('%').is_some_and(|n| n.parse::<u8>().is_ok())
+            }
             "mode" => u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
             "nr_inodes" | "uid" | "gid" => value.parse::<u32>().is_ok(),
             _ => value.is_empty() && VOLUME_OPTIONS.contains(&key) && !key.contains("bind"),
         }
     };
     if let Some(unknown) = words.iter().find(|word| !known(word)) {
-        return Err(bad(&format!("unknown option '{unknown}' (allowed: size= mode= nr_inodes= uid= gid= ro nosuid nodev noexec …)")));
+        return Err(bad(&format!(
+            "unknown option '{unknown}' (allowed: size= mode= nr_inodes= uid= gid= ro nosuid nodev noexec …)"
+        )));
     }
     Ok(Mount::tmpfs(destination, &words))
 }
@@ -320,7 +351,9 @@ mod tests {
         let mount = volume("/tmp:/data:ro").unwrap();
         assert_eq!(mount.destination, "/data");
         assert!(mount.options.contains(&"ro".to_string()) && mount.options.contains(&"nosuid".to_string()));
-        for bad in ["a:b:c:d", ":/x", "/x:rel", "/tmp:/x:zz", "/tmp", "", "name:/x", "/tmp:/", "/no/such/dir:/x"] {
+        for bad in
+            ["a:b:c:d", ":/x", "/x:rel", "/tmp:/x:zz", "/tmp", "", "name:/x", "/tmp:/", "/no/such/dir:/x"]
+        {
             assert_eq!(volume(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
     }
@@ -335,7 +368,8 @@ mod tests {
 
     #[test]
     fn environment_later_wins() {
-        let options = Options { env: vec!["A=1".into(), "PATH=/x".into(), "A=2=3".into()], ..Options::default() };
+        let options =
+            Options { env: vec!["A=1".into(), "PATH=/x".into(), "A=2=3".into()], ..Options::default() };
         let env = options.environment().unwrap();
         assert!(env.contains(&"A=2=3".to_string()) && env.contains(&"PATH=/x".to_string()));
         assert_eq!(env.iter().filter(|w| w.starts_with("A=")).count(), 1);

@@ -42,7 +42,10 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let new = namespaces(&args.unshare)?;
     if args.root.is_some() && !new.contains(Kind::Mount) {
-        return Err(Error::bad_input("--root", "needs a mount namespace of its own (allowed: with --unshare mount)"));
+        return Err(Error::bad_input(
+            "--root",
+            "needs a mount namespace of its own (allowed: with --unshare mount)",
+        ));
     }
     if let Some(id) = &args.id {
         ContainerId::parse(id)?;
@@ -65,9 +68,17 @@ pub fn run(args: &Args) -> Result<u8> {
 /// Does any option ask for more than a plain init?
 fn sets_up(args: &Args) -> bool {
     let o = &args.inside;
-    o.hostname.is_some() || o.user.is_some() || o.workdir.is_some() || !o.sysctl.is_empty() || !o.env.is_empty()
-        || !o.env_file.is_empty() || !o.cap_add.is_empty() || !o.cap_drop.is_empty() || !o.security_opt.is_empty()
-        || !o.ulimit.is_empty() || args.exec
+    o.hostname.is_some()
+        || o.user.is_some()
+        || o.workdir.is_some()
+        || !o.sysctl.is_empty()
+        || !o.env.is_empty()
+        || !o.env_file.is_empty()
+        || !o.cap_add.is_empty()
+        || !o.cap_drop.is_empty()
+        || !o.security_opt.is_empty()
+        || !o.ulimit.is_empty()
+        || args.exec
 }
 
 fn namespaces(words: &[String]) -> Result<Set> {
@@ -113,7 +124,10 @@ fn checked_root(dir: &std::path::Path) -> Result<Root> {
         return Err(Error::bad_input("--root", format!("'{shown}' is not a directory")));
     }
     if real == std::path::Path::new("/") {
-        return Err(Error::bad_input("--root", "'/' is the host's own root (allowed: a directory of its own)"));
+        return Err(Error::bad_input(
+            "--root",
+            "'/' is the host's own root (allowed: a directory of its own)",
+        ));
     }
     Ok(Root::directory(real))
 }
@@ -139,7 +153,10 @@ fn in_place(args: &Args, command: &[String]) -> Result<u8> {
     let command = Command::new(command, &env)?;
     if std::process::id() != 1 {
         if !args.subreaper {
-            drydock_cli::output::warn("init", "not PID 1: orphans of the command go to the system's init (-s keeps them)");
+            drydock_cli::output::warn(
+                "init",
+                "not PID 1: orphans of the command go to the system's init (-s keeps them)",
+            );
         } else {
             reap::become_subreaper()?;
         }

@@ -49,7 +49,9 @@ impl Explain for InsideStep {
                 "the container sees its own cgroup as the root",
                 "cgroup_namespaces(7)",
             ),
-            Self::Session => step("process", "setsid()".into(), "out of reach of the caller's terminal", "setsid(2)"),
+            Self::Session => {
+                step("process", "setsid()".into(), "out of reach of the caller's terminal", "setsid(2)")
+            }
             Self::Loopback => step(
                 "network",
                 "sendto(NETLINK_ROUTE, RTM_NEWLINK lo IFF_UP)".into(),
@@ -59,9 +61,12 @@ impl Explain for InsideStep {
             Self::Hostname(name) => {
                 step("uts", format!("sethostname({name:?})"), "the container's own name", "sethostname(2)")
             }
-            Self::Domainname(name) => {
-                step("uts", format!("setdomainname({name:?})"), "the container's own NIS domain", "setdomainname(2)")
-            }
+            Self::Domainname(name) => step(
+                "uts",
+                format!("setdomainname({name:?})"),
+                "the container's own NIS domain",
+                "setdomainname(2)",
+            ),
             Self::Sysctl(key, value) => step(
                 "sysctl",
                 format!("write({:?}, {value:?})", crate::sysctl::path(key)),
@@ -74,11 +79,16 @@ impl Explain for InsideStep {
                 "a terminal of the container's own devpts, not the caller's",
                 "pts(4)",
             ),
-            Self::Workdir(dir) => step("process", format!("chdir({dir:?})"), "where the command starts", "chdir(2)"),
+            Self::Workdir(dir) => {
+                step("process", format!("chdir({dir:?})"), "where the command starts", "chdir(2)")
+            }
             Self::Exec { command, reaper } => {
                 let words: Vec<String> = command.iter().map(|w| format!("{w:?}")).collect();
                 let (call, why) = if *reaper {
-                    (format!("execveat(init, [\"init\", \"--\", {}])", words.join(", ")), "PID 1 reaps and forwards signals")
+                    (
+                        format!("execveat(init, [\"init\", \"--\", {}])", words.join(", ")),
+                        "PID 1 reaps and forwards signals",
+                    )
                 } else {
                     (format!("execve({})", words.join(", ")), "the command itself is PID 1")
                 };
@@ -97,7 +107,9 @@ impl InsideStep {
         match self {
             Self::CgroupNamespace => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
                 .call(|| "unshare(CLONE_NEWCGROUP)")
-                .map_err(|e| e.hint("needs Linux 4.6 with CONFIG_CGROUPS and CAP_SYS_ADMIN; or: --ns cgroup=host")),
+                .map_err(|e| {
+                    e.hint("needs Linux 4.6 with CONFIG_CGROUPS and CAP_SYS_ADMIN; or: --ns cgroup=host")
+                }),
             // EPERM: already a leader, which is as good.
             Self::Session => match nix::unistd::setsid() {
                 Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
@@ -139,8 +151,12 @@ fn enter_workdir(dir: &str) -> Result<()> {
 pub fn open_terminal() -> Result<OwnedFd> {
     use nix::fcntl::{OFlag, open};
     let (master, slave) = drydock_supervise::terminal::open_pty()?;
-    let fd = open(slave.as_str(), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
-        .call(|| format!("open({slave:?}, O_RDWR|O_NOCTTY)"))?;
+    let fd = open(
+        slave.as_str(),
+        OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .call(|| format!("open({slave:?}, O_RDWR|O_NOCTTY)"))?;
     if !drydock_supervise::terminal::is_terminal(fd.as_fd()) {
         return Err(Error::failed(slave, "is not a terminal: /dev/pts is not what it should be"));
     }

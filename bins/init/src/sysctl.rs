@@ -36,8 +36,13 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     if value.chars().any(char::is_control) || value.len() > 4096 {
         return bad("has a value with control characters, or longer than 4096 bytes");
     }
-    let namespaced = name.starts_with("net/") || name.starts_with("fs/mqueue/") || NAMESPACED.contains(&name.as_str());
-    if namespaced { Ok(()) } else { bad("belongs to the whole host (allowed: net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)") }
+    let namespaced =
+        name.starts_with("net/") || name.starts_with("fs/mqueue/") || NAMESPACED.contains(&name.as_str());
+    if namespaced {
+        Ok(())
+    } else {
+        bad("belongs to the whole host (allowed: net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)")
+    }
 }
 
 /// Dots become slashes; a key that has slashes is taken as it is, so that `net/ipv4/conf/eth0.1/…` can be said.
@@ -71,7 +76,9 @@ mod tests {
 
     #[test]
     fn only_namespaced_keys() {
-        for good in ["net.ipv4.ip_forward", "net/ipv4/conf/eth0.1/forwarding", "kernel.shmmax", "fs.mqueue.msg_max"] {
+        for good in
+            ["net.ipv4.ip_forward", "net/ipv4/conf/eth0.1/forwarding", "kernel.shmmax", "fs.mqueue.msg_max"]
+        {
             assert!(check(good, "1").is_ok(), "{good}");
         }
         let bad = [

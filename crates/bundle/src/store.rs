@@ -168,7 +168,8 @@ impl Store {
         match (matching.pop(), matching.len()) {
             (Some(only), 0) => Ok(only),
             (None, _) => {
-                Err(Error::bad_input(format!("'{name}'"), "no such container").hint("container list shows them"))
+                Err(Error::bad_input(format!("'{name}'"), "no such container")
+                    .hint("container list shows them"))
             }
             (Some(last), _) => {
                 let names = matching.iter().map(|e| e.id.as_str()).chain([last.id.as_str()]);

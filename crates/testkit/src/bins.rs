@@ -8,7 +8,8 @@ use std::sync::Mutex;
 /// The seven tools.
 pub const TOOLS: [&str; 7] = ["init", "netsetup", "rootfs", "cgroupctl", "joinns", "monitor", "container"];
 
-/// The path of a tool: in `DRYDOCK_BIN_DIR`, else beside the running test's own directory (`target/PROFILE`), built first
+/// The path of a tool: in `DRYDOCK_BIN_DIR`, else beside the running test's own directory (`target/PROFILE`, or
+/// `target/TRIPLE/PROFILE`), built first
 /// when the test was started by cargo, so that it is never an old one.
 ///
 /// # Panics
@@ -46,6 +47,11 @@ fn build_once(tool: &str, dir: &Path) {
     command.args(["build", "--quiet", "-p", &format!("drydock-{tool}")]);
     if dir.ends_with("release") {
         command.arg("--release");
+    }
+    // `target/TRIPLE/PROFILE`: the test was built for an explicit target.
+    let triple = dir.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    if let Some(triple) = triple.filter(|name| name.contains("-linux-")) {
+        command.args(["--target", triple]);
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let output = command.current_dir(workspace).output().expect("cargo can be run");

@@ -38,7 +38,10 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
     for name in &args.names {
         match find(store, name, args.force) {
             Ok(entry) => entries.push(entry),
-            Err(e) if args.force && e.kind() == drydock_core::Kind::BadInput && drydock_core::ContainerId::parse(name).is_ok() => {}
+            Err(e)
+                if args.force
+                    && e.kind() == drydock_core::Kind::BadInput
+                    && drydock_core::ContainerId::parse(name).is_ok() => {}
             Err(e) => return Err(e.into()),
         }
     }
@@ -62,7 +65,10 @@ fn find(store: &Store, name: &str, force: bool) -> Result<Entry> {
     if entry.id.as_str() == name || (!force && entry.life() == Some(Life::Stopped)) {
         return Ok(entry);
     }
-    Err(Error::bad_input(format!("'{}'", drydock_core::text::escape(name)), format!("no such container (did you mean '{}'?)", entry.id)))
+    Err(Error::bad_input(
+        format!("'{}'", drydock_core::text::escape(name)),
+        format!("no such container (did you mean '{}'?)", entry.id),
+    ))
 }
 
 /// Kills one container if need be, lets its owner clean up, and removes what is left.
@@ -71,7 +77,11 @@ fn find(store: &Store, name: &str, force: bool) -> Result<Entry> {
 /// What could not be killed or removed.
 pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
     if let Ok(state) = &entry.state
-        && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry { id: entry.id.clone(), dir: entry.dir.clone(), state: Ok(state.clone()) })
+        && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry {
+            id: entry.id.clone(),
+            dir: entry.dir.clone(),
+            state: Ok(state.clone()),
+        })
     {
         signals::kill_all(&state, &pidfd)?;
     }
@@ -116,7 +126,10 @@ pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
             Verdict::Fine => {}
             Verdict::ByHand => drydock_cli::output::warn(
                 "container",
-                &format!("'{0}' was made by hand with the stage tools; when it is done with: container delete {0}", entry.id),
+                &format!(
+                    "'{0}' was made by hand with the stage tools; when it is done with: container delete {0}",
+                    entry.id
+                ),
             ),
             Verdict::Leaked => {
                 let objects = Journal::read(&entry.dir).unwrap_or_default();
@@ -168,7 +181,8 @@ fn describe(objects: &[serde_json::Value]) -> String {
         .iter()
         .filter_map(|o| {
             let kind = o.get("object")?.as_str()?;
-            let detail = ["name", "path", "target", "network", "owner", "pid"].iter().find_map(|key| o.get(*key));
+            let detail =
+                ["name", "path", "target", "network", "owner", "pid"].iter().find_map(|key| o.get(*key));
             Some(match detail {
                 Some(serde_json::Value::String(text)) => format!("{kind} {text}"),
                 Some(other) => format!("{kind} {other}"),

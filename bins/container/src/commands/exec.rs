@@ -75,7 +75,9 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let pid = state.pid.unwrap_or(0);
     let join = join::Request::all_of(pid).plan()?;
     // The pid was looked up again: it must still have been the container's.
-    drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0).call(|| "pidfd_send_signal(0)").map_err(|e| e.on("container"))?;
+    drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
+        .call(|| "pidfd_send_signal(0)")
+        .map_err(|e| e.on("container"))?;
     let (before, after) = join.split([Kind::Pid, Kind::Time].into_iter().collect());
     let group = Cgroup::at(state.cgroup.iter().cloned())?;
     let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
@@ -88,8 +90,10 @@ fn request(args: &Args, dir: &Path) -> Result<inside::Request> {
     let bytes = read_bounded(&dir.join(FILE), 4 << 20)?;
     let mut request: inside::Request =
         serde_json::from_slice(&bytes).map_err(|e| Error::failed(FILE, format!("corrupt: {e}")))?;
-    let options = drydock_init::options::Options { env: args.env.clone(), tty: args.tty, ..Default::default() };
-    let words = args.env.iter().map(|w| w.split('=').next().unwrap_or_default().to_string()).collect::<Vec<_>>();
+    let options =
+        drydock_init::options::Options { env: args.env.clone(), tty: args.tty, ..Default::default() };
+    let words =
+        args.env.iter().map(|w| w.split('=').next().unwrap_or_default().to_string()).collect::<Vec<_>>();
     let added = options.environment()?.into_iter().filter(|w| {
         let key = w.split('=').next().unwrap_or_default();
         words.iter().any(|k| k == key) || (args.tty && key == "TERM")
@@ -138,7 +142,8 @@ fn start(
         show: watch.show(),
         stderr: child::keep_stderr(watch.show()),
     };
-    let child = clone_child(0, target.as_ref().map(AsFd::as_fd), || child.run()).call(|| "clone3(CLONE_PIDFD)")?;
+    let child =
+        clone_child(0, target.as_ref().map(AsFd::as_fd), || child.run()).call(|| "clone3(CLONE_PIDFD)")?;
     let console = match prepare(&here) {
         Ok(console) => console,
         Err(error) => {
@@ -164,7 +169,9 @@ fn prepare(channel: &Channel) -> Result<Option<OwnedFd>> {
             None => return Ok(console),
             Some((Message::Ready, _)) => channel.send(&Message::Exec)?,
             Some((Message::Console, Some(master))) => console = Some(master),
-            Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                return Err(failed(sentence, hint, kind));
+            }
             Some(_) => {}
         }
     }

@@ -52,7 +52,9 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
                 drydock_cli::print_line(&explain_line(&step))?;
             }
         }
-        (_, Format::Commands) => drydock_cli::print_text(&crate::by_hand::lines(&plan, &args.options, store.root())?)?,
+        (_, Format::Commands) => {
+            drydock_cli::print_text(&crate::by_hand::lines(&plan, &args.options, store.root())?)?
+        }
     }
     Ok(0)
 }

@@ -123,7 +123,9 @@ fn report(args: &Args, state: &State, watch: &Watch) -> Result<()> {
 
 fn write_timings(file: &std::path::Path, timings: &serde_json::Value) -> Result<()> {
     use drydock_core::error::CallExt;
-    std::fs::write(file, format!("{timings:#}\n")).call(|| format!("write({file:?})")).map_err(|e| e.on("--timings"))
+    std::fs::write(file, format!("{timings:#}\n"))
+        .call(|| format!("write({file:?})"))
+        .map_err(|e| e.on("--timings"))
 }
 
 /// The store of `--root`, `DRYDOCK_ROOT`, or the default place.

@@ -90,7 +90,8 @@ fn namespaces(pid: i32) -> Value {
 
 fn security(pid: i32) -> Value {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let keys = ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups"];
+    let keys =
+        ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups"];
     let read = |key: &&str| {
         let line = status.lines().find_map(|line| line.strip_prefix(*key)?.strip_prefix(':'))?;
         Some(((*key).to_string(), json!(line.split_whitespace().collect::<Vec<_>>().join(" "))))
@@ -121,9 +122,12 @@ pub fn ps(args: &OneArgs, store: &Store) -> Outcome {
         drydock_cli::print_json(&processes)?;
         return Ok(0);
     }
-    let text = |p: &Value, key: &str| p.get(key).map_or(String::new(), |v| v.as_str().map_or_else(|| v.to_string(), String::from));
+    let text = |p: &Value, key: &str| {
+        p.get(key).map_or(String::new(), |v| v.as_str().map_or_else(|| v.to_string(), String::from))
+    };
     let columns = ["pid", "inside", "ppid", "uid", "state", "rss", "command"];
-    let rows: Vec<Vec<String>> = processes.iter().map(|p| columns.iter().map(|c| text(p, c)).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        processes.iter().map(|p| columns.iter().map(|c| text(p, c)).collect()).collect();
     let header = ["PID", "INSIDE", "PPID", "UID", "STATE", "RSS", "COMMAND"];
     drydock_cli::print_text(&drydock_cli::output::table(&header, &rows))?;
     Ok(0)
@@ -131,9 +135,11 @@ pub fn ps(args: &OneArgs, store: &Store) -> Outcome {
 
 fn process(pid: i32) -> Option<Value> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+    let field =
+        |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
     let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<String> = cmdline.split(|b| *b == 0).filter(|w| !w.is_empty()).map(drydock_core::text::escape_bytes).collect();
+    let words: Vec<String> =
+        cmdline.split(|b| *b == 0).filter(|w| !w.is_empty()).map(drydock_core::text::escape_bytes).collect();
     let name = field("Name").unwrap_or("?");
     let command = if words.is_empty() { format!("[{name}]") } else { words.join(" ") };
     let number = |key: &str| field(key).and_then(|v| v.split_whitespace().next()?.parse::<i64>().ok());
@@ -156,7 +162,11 @@ fn process(pid: i32) -> Option<Value> {
 pub fn stats(args: &StatsArgs, store: &Store) -> Outcome {
     loop {
         let entries: Vec<Entry> = if args.names.is_empty() {
-            store.entries()?.into_iter().filter(|e| matches!(e.life(), Some(Life::Running | Life::Paused))).collect()
+            store
+                .entries()?
+                .into_iter()
+                .filter(|e| matches!(e.life(), Some(Life::Running | Life::Paused)))
+                .collect()
         } else {
             args.names.iter().map(|name| store.find(name)).collect::<Result<_>>()?
         };
@@ -177,7 +187,11 @@ fn sample(entries: &[Entry]) -> Result<Vec<Value>> {
     const WINDOW: Duration = Duration::from_millis(100);
     let groups = entries
         .iter()
-        .map(|entry| signals::running(entry).and_then(|(state, _)| Cgroup::at(state.cgroup)).map(|group| (entry, group)))
+        .map(|entry| {
+            signals::running(entry)
+                .and_then(|(state, _)| Cgroup::at(state.cgroup))
+                .map(|group| (entry, group))
+        })
         .collect::<Result<Vec<_>>>()?;
     let usage = |group: &Cgroup| group.stats().cpu.usage_us;
     let before: Vec<Option<u64>> = groups.iter().map(|(_, group)| usage(group)).collect();
@@ -187,7 +201,8 @@ fn sample(entries: &[Entry]) -> Result<Vec<Value>> {
         let stats = group.stats();
         let now = stats.cpu.usage_us;
         let elapsed = started.elapsed().as_micros() as f64;
-        let percent = before.zip(now).map(|(a, b)| (b.saturating_sub(a) as f64 / elapsed * 1000.0).round() / 10.0);
+        let percent =
+            before.zip(now).map(|(a, b)| (b.saturating_sub(a) as f64 / elapsed * 1000.0).round() / 10.0);
         json!({ "id": entry.id, "cpu_percent": percent, "stats": stats })
     });
     Ok(rows.collect())
@@ -197,13 +212,17 @@ fn print_stats(samples: &[Value]) -> Result<()> {
     // A missing controller is "not enabled", never 0.
     let at = |v: &Value, path: &str| v.pointer(path).and_then(Value::as_u64);
     let bytes = |v: &Value, path: &str| at(v, path).map_or("not enabled".to_string(), size::show);
-    let limit = |v: &Value, path: &str| at(v, path).map_or("max".to_string(), |n| if n > 1 << 60 { "max".into() } else { size::show(n) });
+    let limit = |v: &Value, path: &str| {
+        at(v, path).map_or("max".to_string(), |n| if n > 1 << 60 { "max".into() } else { size::show(n) })
+    };
     let rows: Vec<Vec<String>> = samples
         .iter()
         .map(|v| {
             vec![
                 v.get("id").and_then(Value::as_str).unwrap_or("?").to_string(),
-                v.get("cpu_percent").and_then(Value::as_f64).map_or("not enabled".into(), |p| format!("{p:.1}%")),
+                v.get("cpu_percent")
+                    .and_then(Value::as_f64)
+                    .map_or("not enabled".into(), |p| format!("{p:.1}%")),
                 bytes(v, "/stats/memory/current"),
                 limit(v, "/stats/memory/max"),
                 at(v, "/stats/pids/current").map_or("not enabled".into(), |n| n.to_string()),
@@ -211,7 +230,10 @@ fn print_stats(samples: &[Value]) -> Result<()> {
             ]
         })
         .collect();
-    drydock_cli::print_text(&drydock_cli::output::table(&["NAME", "CPU", "MEMORY", "LIMIT", "PIDS", "LIMIT"], &rows))
+    drydock_cli::print_text(&drydock_cli::output::table(
+        &["NAME", "CPU", "MEMORY", "LIMIT", "PIDS", "LIMIT"],
+        &rows,
+    ))
 }
 
 /// What a detached container wrote.
@@ -235,7 +257,10 @@ pub fn logs(args: &LogsArgs, store: &Store) -> Outcome {
     let mut offset = 0u64;
     loop {
         // Asked before reading: what is written before the end is still read.
-        let over = !matches!(store.find(entry.id.as_str()).ok().and_then(|e| e.life()), Some(Life::Running | Life::Paused));
+        let over = !matches!(
+            store.find(entry.id.as_str()).ok().and_then(|e| e.life()),
+            Some(Life::Running | Life::Paused)
+        );
         let mut failed = Ok(());
         offset += read_lines(&mut reader, |line| {
             seen += 1;

@@ -60,8 +60,10 @@ pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
 }
 
 fn send(entry: &Entry, pidfd: &OwnedFd, signal: i32) -> Result<()> {
-    drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), signal)
-        .map_err(|e| Error::call(format!("pidfd_send_signal({})", crate::signal::name(signal)), e).on(format!("'{}'", entry.id)))
+    drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), signal).map_err(|e| {
+        Error::call(format!("pidfd_send_signal({})", crate::signal::name(signal)), e)
+            .on(format!("'{}'", entry.id))
+    })
 }
 
 /// The state and the first process of a container that runs.
@@ -101,7 +103,8 @@ pub fn stop(args: &StopArgs, store: &Store) -> Outcome {
 /// # Errors
 /// When its state cannot be read, or its processes do not die.
 pub fn stop_one(entry: &Entry, seconds: Option<u64>, store: &Store) -> Result<()> {
-    let state = entry.state.as_ref().map_err(|e| e.clone().hint(format!("container delete --force {}", entry.id)))?;
+    let state =
+        entry.state.as_ref().map_err(|e| e.clone().hint(format!("container delete --force {}", entry.id)))?;
     if state.life() == Life::Stopped {
         return Ok(());
     }
@@ -114,7 +117,10 @@ pub fn stop_one(entry: &Entry, seconds: Option<u64>, store: &Store) -> Result<()
     if (deaf && signal != nix::libc::SIGKILL) || !gone(&pidfd, grace) {
         kill_all(&state, &pidfd)?;
         if !gone(&pidfd, Duration::from_secs(10)) {
-            return Err(Error::failed(format!("'{}'", entry.id), "does not die (a process hangs in the kernel)"));
+            return Err(Error::failed(
+                format!("'{}'", entry.id),
+                "does not die (a process hangs in the kernel)",
+            ));
         }
     }
     store.wait_unowned(&entry.id).or_else(|e| if entry.dir.exists() { Err(e) } else { Ok(()) })
@@ -156,7 +162,8 @@ fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
 pub fn wait(args: &WaitArgs, store: &Store) -> Outcome {
     let entry = store.find(&args.name)?;
     // Open before it goes: with --rm the directory is removed at the end.
-    let dir = std::fs::File::open(&entry.dir).map_err(|e| Error::call(format!("open({:?})", entry.dir), e))?;
+    let dir =
+        std::fs::File::open(&entry.dir).map_err(|e| Error::call(format!("open({:?})", entry.dir), e))?;
     store.wait_unowned(&entry.id)?;
     let ended = State::read(&entry.dir).ok().and_then(|state| state.ended);
     drop(dir);
@@ -165,6 +172,10 @@ pub fn wait(args: &WaitArgs, store: &Store) -> Outcome {
             drydock_cli::print_line(&ended.code().to_string())?;
             Ok(0)
         }
-        None => Err(Error::failed(format!("'{}'", entry.id), "has gone without leaving its exit code (it ran with --rm)").into()),
+        None => Err(Error::failed(
+            format!("'{}'", entry.id),
+            "has gone without leaving its exit code (it ran with --rm)",
+        )
+        .into()),
     }
 }
