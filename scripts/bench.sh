@@ -19,9 +19,14 @@ for tool in hyperfine runc crun lsns busybox; do
 done
 [ -x "$bin/container" ] || die "no dist/bin/container: make build"
 
-# On a hybrid host everything runs where only v1 is seen: crun refuses hybrid.
-if [ -z "${BENCH_INSIDE:-}" ] && [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] && mountpoint -q /sys/fs/cgroup/unified; then
-    exec env BENCH_INSIDE=1 unshare --mount bash -c 'umount /sys/fs/cgroup/unified && exec "$0"' "$PWD/scripts/bench.sh"
+# Everything runs in network and mount namespaces of its own: the bridge is not this machine's, and on a hybrid host only v1 is
+# seen, because crun refuses hybrid.
+if [ -z "${BENCH_INSIDE:-}" ]; then
+    exec env BENCH_INSIDE=1 unshare --mount --net bash -c '
+        if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] && mountpoint -q /sys/fs/cgroup/unified; then
+            umount /sys/fs/cgroup/unified || exit
+        fi
+        exec "$0"' "$PWD/scripts/bench.sh"
 fi
 
 work=$(mktemp -d)
