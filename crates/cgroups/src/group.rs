@@ -117,6 +117,14 @@ impl Cgroup {
         self.dirs.iter().find_map(|d| files::read_if_there(&d.path.join(file)))
     }
 
+    /// How many of its processes the kernel has killed for want of memory; `None` without the memory controller.
+    /// One file instead of all statistics: for the end of a container.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let text = self.read("memory.oom_control").or_else(|| self.read("memory.events"))?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+        count.trim().parse().ok()
+    }
+
     /// The v2 directory for clone3's CLONE_INTO_CGROUP, so that the child is born inside; `None` on pure v1. On hybrid
     /// the child also has to [`join`] the v1 hierarchies.
     ///
