@@ -16,6 +16,11 @@ use drydock_cli::args::Parsed;
 /// The tool's name in messages.
 pub(crate) const TOOL: &str = "cgroupctl";
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// Entry point of `cgroupctl`.
 pub fn main() -> std::process::ExitCode {
     drydock_cli::main(TOOL, || match drydock_cli::parse::<Args>()? {

@@ -91,6 +91,11 @@ enum Verb {
     Demo(commands::demo::Args),
 }
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Entry point of `container`.
 pub fn main() -> ExitCode {
     drydock_cli::main("container", run)

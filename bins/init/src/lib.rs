@@ -12,6 +12,11 @@ pub mod sysctl;
 
 use std::process::ExitCode;
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <command::Args as clap::CommandFactory>::command()
+}
+
 /// Entry point of `init`.
 pub fn main() -> ExitCode {
     drydock_cli::main("init", command::run)

@@ -14,6 +14,11 @@ pub mod tty;
 
 use drydock_cli::Outcome;
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <args::Args as clap::CommandFactory>::command()
+}
+
 /// Entry point of `joinns`.
 pub fn main() -> std::process::ExitCode {
     drydock_cli::main("joinns", run)

@@ -16,6 +16,11 @@ use procfs::Proc;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// Entry point of `monitor`.
 pub fn main() -> ExitCode {
     drydock_cli::main("monitor", body)

@@ -12,6 +12,11 @@ use args::{Args, Command};
 use drydock_cli::args::Parsed;
 use std::process::ExitCode;
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// Entry point of `netsetup`.
 pub fn main() -> ExitCode {
     drydock_cli::main("netsetup", || match drydock_cli::parse::<Args>()? {

@@ -64,6 +64,11 @@ enum Command {
     Propagation(propagation::Args),
 }
 
+/// The command line, for man pages and shell completions.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// Entry point of `rootfs`.
 pub fn main() -> ExitCode {
     drydock_cli::main("rootfs", || match drydock_cli::parse::<Args>()? {
