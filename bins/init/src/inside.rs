@@ -5,7 +5,7 @@ use crate::steps::InsideStep;
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Explain, Observer, Result, Step};
 use drydock_security::user;
-use drydock_supervise::exec::Command;
+use drydock_supervise::exec::{Command, FileId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,6 +51,7 @@ pub struct Plan {
     mounts: Option<drydock_mounts::Plan>,
     security: drydock_security::Plan,
     command: Command,
+    own_program: Option<FileId>,
 }
 
 /// Closes to a container what it could otherwise reach of us through /proc: descriptors, memory, the program itself
@@ -61,6 +62,12 @@ pub struct Plan {
 pub fn hide() -> Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .call(|| "prctl(PR_SET_DUMPABLE, 0)")
+}
+
+/// The file that this process was executed from, asked while /proc is the host's.
+fn own_program() -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/exe").ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Whoever made this process and waits for it.
@@ -106,7 +113,7 @@ impl Request {
         let command = Command::new(&self.args, &self.env)?;
         let mounts = self.mounts.clone().map(drydock_mounts::Request::validate).transpose()?;
         let security = self.security.clone().validate()?;
-        Ok(Plan { request: self, mounts, security, command })
+        Ok(Plan { request: self, mounts, security, command, own_program: None })
     }
 }
 
@@ -183,6 +190,7 @@ impl Plan {
     fn prepare(&mut self, peer: &dyn Peer) -> Result<Option<OwnedFd>> {
         let ctx = Ctx::new(peer.observer(), None);
         hide()?;
+        self.own_program = own_program();
         for step in self.early() {
             ctx.perform(&step, InsideStep::act)?;
         }
@@ -213,7 +221,7 @@ impl Plan {
         ctx.perform(&exec, |_| {
             Err(match &reaper {
                 Some(program) => crate::reaper::exec(program.as_fd(), &self.command),
-                None => self.command.exec(),
+                None => self.command.clone().never(self.own_program).exec(),
             })
         })
     }

@@ -21,6 +21,7 @@ mod procfs;
 pub mod request;
 pub mod rlimit;
 pub mod seccomp;
+mod sealed;
 mod security_opt;
 pub mod user;
 
@@ -31,4 +32,5 @@ pub use inherited::reset_inherited;
 pub use lsm::lsm_active;
 pub use plan::{Action, Plan};
 pub use request::{Request, Rlimit, Seccomp, User};
+pub use sealed::run_sealed;
 pub use security_opt::security_opt;

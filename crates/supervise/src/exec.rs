@@ -14,7 +14,11 @@ pub struct Command {
     args: Vec<CString>,
     env: Vec<CString>,
     path: String,
+    never: Option<FileId>,
 }
+
+/// A file, whatever its name: device and inode number.
+pub type FileId = (u64, u64);
 
 /// The PATH that is searched when the environment has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,7 +41,16 @@ impl Command {
             args: words("command", args)?,
             env: words("environment", env)?,
             path: path.unwrap_or(DEFAULT_PATH).to_string(),
+            never: None,
         })
+    }
+
+    /// Refuses to execute this file under any name, also as a script's interpreter: the runtime itself, which an image
+    /// can name as /proc/self/exe to get hold of it (CVE-2019-5736).
+    #[must_use]
+    pub fn never(mut self, file: Option<FileId>) -> Self {
+        self.never = file;
+        self
     }
 
     /// The program's name as given.
@@ -75,6 +88,9 @@ impl Command {
     }
 
     fn try_path(&self, path: &Path) -> Errno {
+        if self.never.is_some_and(|file| leads_to(path, file)) {
+            return Errno::ELOOP;
+        }
         let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Errno::EINVAL };
         match nix::unistd::execve(&path, &self.args, &self.env) {
             Err(errno) => errno,
@@ -129,9 +145,39 @@ fn explain(name: &str, path: &Path, errno: Errno) -> Error {
         (Errno::ENOEXEC, Ok(_)) => {
             cannot("exec format error: neither an ELF program of this machine nor a #! script".into())
         }
+        (Errno::ELOOP, Ok(meta)) if meta.is_file() => {
+            cannot("is the container runtime itself, which no container may execute".into())
+        }
         (Errno::E2BIG, _) => cannot("argument list too long".into()),
         _ => call(),
     }
+}
+
+/// Is `path` that file, or a script that ends in it? The kernel follows five interpreters at most (execve(2)).
+fn leads_to(path: &Path, file: FileId) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let mut path = path.to_path_buf();
+    for _ in 0..6 {
+        match std::fs::metadata(&path) {
+            Ok(meta) if (meta.dev(), meta.ino()) == file => return true,
+            Ok(meta) if meta.is_file() => {}
+            _ => return false,
+        }
+        match script_interpreter(&path) {
+            Some(next) => path = next,
+            None => return false,
+        }
+    }
+    true
+}
+
+fn script_interpreter(path: &Path) -> Option<PathBuf> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    std::fs::File::open(path).ok()?.take(256).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let word = line.split(|b| matches!(b, b' ' | b'\t')).find(|w| !w.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(word)))
 }
 
 /// The `#!` or ELF interpreter that a file names, if it can be read.

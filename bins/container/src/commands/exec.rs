@@ -69,6 +69,7 @@ pub fn remember(dir: &Path, request: &inside::Request) -> Result<()> {
 /// # Errors
 /// Unknown or stopped container; why the command could not be executed.
 pub fn run(args: &Args, store: &Store) -> Outcome {
+    drydock_security::run_sealed()?;
     let entry = store.find(&args.name)?;
     let (state, pidfd) = signals::running(&entry)?;
     let plan = request(args, &entry.dir)?.validate()?;
