@@ -9,6 +9,7 @@ use drydock_init::inside::{self, Peer};
 use drydock_namespaces::join;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that the child takes over from its parent.
@@ -19,6 +20,8 @@ pub struct Child {
     pub join: Option<join::Plan>,
     /// v1: the files through which it moves itself into its cgroup, opened by the parent.
     pub cgroup: Vec<OwnedFd>,
+    /// Where the view of the root that comes with the parent's word is attached.
+    pub mapped: Option<PathBuf>,
     /// Make a time namespace's offsets effective, and the like: wait for the parent's word before anything else.
     pub wait_to_begin: bool,
     /// The conversation.
@@ -40,9 +43,9 @@ impl Child {
             // If the parent is dead already, the conversation below ends at its first message.
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         }
-        let Child { mut inside, join, cgroup, wait_to_begin, channel, streams, show, stderr, .. } = self;
+        let Child { mut inside, join, cgroup, mapped, wait_to_begin, channel, streams, show, stderr, .. } = self;
         let peer = Parent { channel, show, stderr };
-        let prepared = peer.prepare(join.as_ref(), &cgroup, wait_to_begin, streams);
+        let prepared = peer.prepare(join.as_ref(), &cgroup, wait_to_begin.then_some(mapped), streams);
         drop((cgroup, join));
         let error = match prepared {
             Ok(()) => inside.enter(&peer),
@@ -66,12 +69,15 @@ impl Parent {
         &self,
         join: Option<&join::Plan>,
         cgroup: &[OwnedFd],
-        wait_to_begin: bool,
+        begin: Option<Option<PathBuf>>,
         streams: [Option<OwnedFd>; 3],
     ) -> Result<()> {
         drydock_cgroups::join(cgroup)?;
-        if wait_to_begin {
-            self.expect_word()?;
+        if let Some(mapped) = begin {
+            let view = self.expect_word()?;
+            if let (Some(view), Some(at)) = (view, mapped) {
+                crate::idmap::attach(&view, &at)?;
+            }
         }
         if let Some(plan) = join {
             drydock_init::inside::hide()?;
@@ -87,9 +93,9 @@ impl Parent {
     }
 
     /// The parent's next word; its end is ours.
-    fn expect_word(&self) -> Result<()> {
+    fn expect_word(&self) -> Result<Option<OwnedFd>> {
         match self.channel.receive()? {
-            Some((Message::Begin | Message::Exec, _)) => Ok(()),
+            Some((Message::Begin | Message::Exec, fd)) => Ok(fd),
             _ => Err(Error::failed("handshake", "the parent has gone")),
         }
     }
@@ -102,7 +108,7 @@ impl Peer for Parent {
 
     fn ready(&self) -> Result<()> {
         self.channel.send(&Message::Ready)?;
-        self.expect_word()
+        self.expect_word().map(drop)
     }
 
     fn observer(&self) -> &dyn Observer {

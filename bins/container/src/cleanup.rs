@@ -127,11 +127,15 @@ pub fn forget(store: &Store, id: &ContainerId) -> Result<()> {
     store.remove(&gone)
 }
 
-/// Directories that a [`forget`] was killed over.
-pub fn half_forgotten(store: &Store) -> Vec<PathBuf> {
+/// Directories that a [`forget`] was killed over: of one container, or of all.
+pub fn half_forgotten(store: &Store, of: Option<&str>) -> Vec<PathBuf> {
     let Ok(listing) = std::fs::read_dir(store.root()) else { return Vec::new() };
-    let ours = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("@gone-"));
-    listing.flatten().map(|entry| entry.path()).filter(ours).collect()
+    let wanted = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let id = name.strip_prefix("@gone-").and_then(|rest| rest.split_once('-')).map(|(_, id)| id);
+        id.is_some_and(|id| of.is_none_or(|wanted| wanted == id))
+    };
+    listing.flatten().map(|entry| entry.path()).filter(wanted).collect()
 }
 
 /// What became of a container that nobody owns.

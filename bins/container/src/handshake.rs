@@ -34,7 +34,7 @@ const MAX_MESSAGE: usize = 32 * 1024;
 /// One message, in either direction (see the table above).
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// The child may begin.
+    /// The child may begin; with a user namespace, an id-mapped view of the root comes with this message.
     Begin,
     /// The child is prepared up to the point of no return.
     Ready,

@@ -8,9 +8,12 @@ mod by_hand;
 pub mod child;
 pub mod cleanup;
 pub mod commands;
+pub mod compose;
+mod doctor;
 pub mod files;
 pub mod handshake;
 mod idmap;
+mod leftovers;
 pub mod network;
 pub mod options;
 pub mod parent;
@@ -106,6 +109,10 @@ fn run() -> Outcome {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };
+    // Works where no store can be.
+    if let Verb::Doctor(args) = &cli.verb {
+        return commands::doctor::run(args, cli.root.as_deref());
+    }
     let store = commands::run::store(cli.root.as_deref())?;
     match cli.verb {
         Verb::Run(args) => commands::run::run(&args, &store),
@@ -124,7 +131,7 @@ fn run() -> Outcome {
         Verb::Gc(args) => commands::delete::gc(&args, &store),
         Verb::Up(args) => commands::up::up(&args, &store),
         Verb::Down(args) => commands::up::down(&args, &store),
-        Verb::Doctor(args) => commands::doctor::run(&args, &store),
+        Verb::Doctor(args) => commands::doctor::run(&args, cli.root.as_deref()),
         Verb::Unshare(args) => commands::unshare::run(*args),
         Verb::Demo(args) => commands::demo::run(&args, &store),
     }

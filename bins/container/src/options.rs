@@ -46,7 +46,7 @@ pub struct Options {
         allow_hyphen_values = true
     )]
     pub pids: Option<String>,
-    /// none, host, bridge or ns:PATH [default: bridge as root, else none] (network_namespaces(7))
+    /// none, host, bridge or ns:PATH [default: none; bridge with -p or --ip] (network_namespaces(7))
     #[arg(long, visible_alias = "network", value_name = "MODE", help_heading = "Network")]
     pub net: Option<String>,
     /// Publish a port: [HOSTIP:]PORT:PORT[/tcp|udp]; on 127.0.0.1 unless HOSTIP is given

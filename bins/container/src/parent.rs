@@ -30,7 +30,7 @@ pub struct Running {
     pub is_pid_1: bool,
     dir: PathBuf,
     channel: Channel,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 /// Where the container's standard streams go.
@@ -66,16 +66,17 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn make(&self, plan: Plan, streams: Streams, held: Held) -> Result<Running> {
+        let mut held = Some(held);
         let Plan { outside: plan, inside } = plan;
         let mut state = first_state(&plan);
         state.write(&self.dir)?;
         let journal = Journal::create(&self.dir)?;
         let ctx = Ctx::new(self.watch, Some(&journal));
         self.root(&plan, &ctx)?;
-        plan.request.files.write()?;
+        plan.request.files.write(&[])?;
         crate::commands::exec::remember(&self.dir, &plan.request.inside)?;
         let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
-        let (channel, child) = self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal)?;
+        let (channel, child) = self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal, &mut held)?;
         let mut running = Running {
             child,
             console: None,
@@ -99,12 +100,12 @@ impl Maker<'_> {
         if let crate::rootfs::Source::Layered { layers, target, .. } = &plan.request.rootfs {
             self.watch.announce("rootfs", &format!("overlay over {}", plan.request.rootfs.path().display()));
             ctx.record(&Object::Directory { path: layers.clone() })?;
-            for dir in [&layers.join("upper"), &layers.join("work"), target] {
-                std::fs::create_dir_all(dir).call(|| format!("mkdir({dir:?})")).map_err(|e| e.in_stage("rootfs"))?;
+            if let Some(overlay) = &plan.request.rootfs.root(false, None).overlay {
+                drydock_mounts::layers::make(overlay, target).map_err(|e| e.in_stage("rootfs"))?;
             }
             crate::idmap::own_layers(layers, &plan.request.namespaces)?;
         }
-        Ok(())
+        crate::idmap::make_place(&plan.request, ctx)
     }
 
     fn cgroup(&self, plan: &Outside, state: &mut State, ctx: &Ctx<'_>) -> Result<Option<Cgroup>> {
@@ -128,10 +129,12 @@ impl Maker<'_> {
         cgroup: Option<&Cgroup>,
         streams: Streams,
         journal: &Journal,
+        held: &mut Option<Held>,
     ) -> Result<(Channel, process::Child)> {
         let namespaces = &plan.request.namespaces;
         self.watch.announce("clone", &plan.clone_step().call);
         let (here, there) = Channel::pair()?;
+        let mut here = Some(here);
         let files = cgroup.map(Cgroup::join_files).transpose()?.unwrap_or_default();
         let target = cgroup.map(Cgroup::clone_target).transpose()?.flatten();
         let join = join::Request { targets: namespaces.join.clone(), skip_shared: true }.plan()?;
@@ -143,6 +146,7 @@ impl Maker<'_> {
             inside,
             join: Some(after),
             cgroup: files,
+            mapped: plan.request.mapped.clone(),
             wait_to_begin: namespaces.new.contains(Kind::User) || !show.nothing(),
             channel: there,
             streams: streams.child,
@@ -150,13 +154,19 @@ impl Maker<'_> {
             show,
             stderr: child::keep_stderr(show),
         };
-        let kinds: Set = namespaces.new.without(Kind::Cgroup).without(Kind::Time);
+        let kinds: Set = namespaces.new.without(Kind::Cgroup);
         let step = plan.clone_step();
         let started = std::time::Instant::now();
         if self.watch.show().steps {
             drydock_core::Observer::before(self.watch, &step);
         }
-        let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), || child.run())
+        let run = || {
+            // The child's copies of what shows that the parent lives: with them open it would neither notice the parent's
+            // death, nor let anybody else notice it.
+            drop((here.take(), held.take()));
+            child.run()
+        };
+        let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run)
             .map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?;
         self.watch.count(&step, started.elapsed());
         state.pid = Some(child.pid);
@@ -164,6 +174,7 @@ impl Maker<'_> {
         if let Some(start_time) = state.start_time {
             journal.record(&Object::Process { pid: child.pid, start_time })?;
         }
+        let here = here.ok_or_else(|| Error::failed("handshake", "the channel has gone"))?;
         Ok((here, child))
     }
 
@@ -181,7 +192,8 @@ impl Maker<'_> {
         }
         if waits {
             self.watch.announce("inside", "mounts, pivot_root, host name, privileges");
-            running.say(&Message::Begin)?;
+            let view = crate::idmap::view(&plan.request, running.child.pid, &mut running.state.lacking)?;
+            running.say_with(&Message::Begin, view)?;
         }
         if !explained {
             self.network(running, plan, ctx)?;
@@ -246,7 +258,11 @@ fn first_state(plan: &Outside) -> State {
 
 impl Running {
     fn say(&self, message: &Message) -> Result<()> {
-        match self.channel.send(message) {
+        self.say_with(message, None)
+    }
+
+    fn say_with(&self, message: &Message, fd: Option<OwnedFd>) -> Result<()> {
+        match self.channel.send_with(message, fd.as_ref().map(std::os::fd::AsFd::as_fd)) {
             // The child has said why it went; that is the error to report.
             Err(e) if e.errno() == Some(nix::libc::EPIPE) => Ok(()),
             other => other,
@@ -305,7 +321,7 @@ impl Running {
 
     fn oom_killed(&self) -> bool {
         Cgroup::at(self.state.cgroup.iter().cloned())
-            .is_ok_and(|group| group.stats().memory.oom_kill.is_some_and(|n| n > 0))
+            .is_ok_and(|group| group.oom_kills().is_some_and(|n| n > 0))
     }
 
     /// The end: takes everything away and writes how it ended, or nothing at all with `--rm`.

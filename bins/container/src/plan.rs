@@ -103,7 +103,7 @@ impl Plan {
 impl Outside {
     /// The clone as it will be called.
     pub fn clone_step(&self) -> Step {
-        let new = self.request.namespaces.new.without(Kind::Cgroup).without(Kind::Time);
+        let new = self.request.namespaces.new.without(Kind::Cgroup);
         let into = if self.cgroup.is_some() { "|CLONE_INTO_CGROUP" } else { "" };
         Step {
             stage: "clone".into(),

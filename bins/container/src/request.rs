@@ -63,10 +63,12 @@ pub struct Request {
     pub cgroup: Option<drydock_cgroups::Request>,
     /// Its namespaces.
     pub namespaces: Namespaces,
+    /// Its own view of the root's files, with ids mapped; see [`crate::idmap`].
+    pub mapped: Option<PathBuf>,
     /// Its network.
     pub network: Network,
     /// Files of its own: /etc/hosts, /etc/hostname, /etc/resolv.conf.
-    pub files: crate::files::Request,
+    pub files: drydock_network::etc::Request,
     /// What its first process does.
     pub inside: inside::Request,
     /// Runs in the background.
@@ -97,7 +99,12 @@ impl Request {
         let root = nix::unistd::geteuid().is_root();
         let mut namespaces = namespaces(options, root)?;
         let network = network(options, &mut namespaces, root)?;
-        let source = rootfs::Source::from_options(options, &id, state_root)?;
+        let userns = namespaces.new.contains(Kind::User);
+        // The state root is closed to the container's own user: what it must reach lies elsewhere.
+        let containers = drydock_core::paths::data_root()?.join("containers");
+        let place = if userns && root { containers.as_path() } else { state_root };
+        let source = rootfs::Source::from_options(options, &id, place)?;
+        let mapped = (userns && root).then(|| containers.join(&id).join("lower"));
         let mut inside = options.inside.clone();
         let uts_is_new = namespaces.new.contains(Kind::Uts);
         if !uts_is_new && inside.hostname.is_some() {
@@ -109,9 +116,8 @@ impl Request {
         if uts_is_new && inside.hostname.is_none() {
             inside.hostname = Some(default_hostname(&id));
         }
-        let userns = namespaces.new.contains(Kind::User);
         let around = Surroundings {
-            root: Some(source.root(userns)),
+            root: Some(source.root(userns, mapped.as_deref())),
             new_network: namespaces.new.contains(Kind::Network),
             new_cgroup: namespaces.new.contains(Kind::Cgroup),
             user_namespace: userns,
@@ -120,11 +126,10 @@ impl Request {
         let command = if command.is_empty() { source.default_command() } else { command.to_vec() };
         let mut inside = inside.request(&command, around)?;
         let files =
-            crate::files::Request::new(&id, state_root, inside.hostname.as_deref(), options, &network)?;
+            crate::files::request(&id, place, inside.hostname.as_deref(), options, &network)?;
         if let Some(mounts) = &mut inside.mounts {
             mounts.files.extend(
-                files
-                    .injected(&source)
+                crate::files::injected(&files, &source)
                     .into_iter()
                     .map(|(destination, path)| InjectedFile { destination, source: path }),
             );
@@ -140,6 +145,7 @@ impl Request {
             }),
             id,
             rootfs: source,
+            mapped,
             namespaces,
             network,
             files,
@@ -161,7 +167,7 @@ impl Request {
         let userns = self.namespaces.new.contains(Kind::User);
         if let Some(mounts) = &mut self.inside.mounts {
             let readonly = mounts.root.readonly;
-            mounts.root = self.rootfs.root(userns);
+            mounts.root = self.rootfs.root(userns, self.mapped.as_deref());
             mounts.root.readonly = readonly;
         }
         self
@@ -231,7 +237,8 @@ fn namespaces(options: &Options, root: bool) -> Result<Namespaces> {
 }
 
 fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result<Network> {
-    let fallback = if root { "bridge" } else { "none" };
+    // Nothing on the host changes unless asked for; a published port asks for a bridge.
+    let fallback = if options.publish.is_empty() && options.ip.is_none() && options.attach.is_none() { "none" } else { "bridge" };
     let mode = options.net.as_deref().unwrap_or(fallback);
     let bridged = mode == "bridge";
     if !bridged && !options.publish.is_empty() {

@@ -53,14 +53,14 @@ impl Source {
         }
     }
 
-    /// As the mounts stage wants it.
-    pub fn root(&self, user_namespace: bool) -> Root {
+    /// As the mounts stage wants it. `mapped`: where an id-mapped view of the directory will be instead of itself.
+    pub fn root(&self, user_namespace: bool, mapped: Option<&Path>) -> Root {
         match self {
-            Source::Directory(path) => Root::directory(path),
+            Source::Directory(path) => Root::directory(mapped.unwrap_or(path)),
             Source::Layered { lower, layers, target, .. } => Root {
                 path: target.clone(),
                 overlay: Some(Overlay {
-                    lower: vec![lower.clone()],
+                    lower: vec![mapped.unwrap_or(lower).to_path_buf()],
                     upper: layers.join("upper"),
                     work: layers.join("work"),
                     // What a container wrote does not outlive a crash of the machine: no sync at the end.

@@ -42,13 +42,15 @@ pub fn detach(plan: Plan, store: &Store, watch: Watch, json: bool) -> Result<u8>
 /// What the supervisor reports.
 pub fn start(plan: Plan, store: &Store, watch: Watch) -> Result<()> {
     let (here, there) = Channel::pair()?;
+    let mut here = Some(here);
     let supervisor = clone_child(0, None, || {
         // The other end must close when the caller dies.
+        drop(here.take());
         supervise(plan, store, &watch, there)
     })
     .call(|| "clone3(CLONE_PIDFD)")?;
     drop(supervisor);
-    match here.receive()? {
+    match here.map(|here| here.receive()).transpose()?.flatten() {
         Some((Message::Ready, _)) => Ok(()),
         Some((Message::Failed { sentence, hint, kind, .. }, _)) => Err(failed(sentence, hint, kind)),
         _ => Err(Error::failed("supervisor", "ended before the container ran")),

@@ -41,6 +41,12 @@ pub struct Args {
     /// Milliseconds that other processes may take after the command has ended: SIGTERM, then SIGKILL
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
     pub grace: u64,
+    /// Be born in this cgroup, which must exist (cgroupctl create; cgroups(7))
+    #[arg(long, value_name = "NAME")]
+    pub cgroup: Option<String>,
+    /// Give the command /dev/null as standard input
+    #[arg(long)]
+    pub no_stdin: bool,
     /// The container's name, for its session keyring
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,

@@ -216,7 +216,13 @@ impl Plan {
         let ctx = Ctx::new(peer.observer(), None);
         drydock_core::sys::fd::close_on_exec_from(3).call(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
         drydock_security::reset_inherited()?;
+        // Changing the user clears it (prctl(2)): who was to die with its parent still is.
+        let tied = rustix::process::parent_process_death_signal().ok().flatten();
         self.security.apply(&ctx)?;
+        if tied.is_some() {
+            // A seccomp profile of the caller's may refuse it; it is a second line of defence.
+            let _ = rustix::process::set_parent_process_death_signal(tied);
+        }
         let exec = InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper };
         ctx.perform(&exec, |_| {
             Err(match &reaper {

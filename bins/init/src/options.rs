@@ -133,8 +133,9 @@ impl Options {
             request.mounts.push(mount);
         }
         for file in &self.file {
+            // The destination is one of ours; the source may have colons.
             let (source, destination) = file
-                .split_once(':')
+                .rsplit_once(':')
                 .ok_or_else(|| Error::bad_input("--file", format!("'{file}' (allowed: SRC:DST)")))?;
             request.files.push(InjectedFile { destination: destination.into(), source: source.into() });
         }

@@ -3,8 +3,10 @@
 use crate::command::Args;
 use crate::inside::{Peer, Plan};
 use crate::options::Surroundings;
+use drydock_cgroups::{Cgroup, Layout};
 use drydock_cli::Explainer;
 use drydock_core::error::CallExt;
+use drydock_core::sys::fd::replace_standard_stream;
 use drydock_core::sys::{process, signal};
 use drydock_core::{ContainerId, Error, Observer, Result};
 use drydock_mounts::Root;
@@ -12,7 +14,7 @@ use drydock_namespaces::{Kind, Set};
 use drydock_supervise::exec::{Command, utf8_words};
 use drydock_supervise::reap::{self, Policy};
 use drydock_supervise::{Blocked, Supervised};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Nobody else takes part: ready at once, and the console is this process's own business.
 struct Alone {
@@ -50,16 +52,18 @@ pub fn run(args: &Args) -> Result<u8> {
     if let Some(id) = &args.id {
         ContainerId::parse(id)?;
     }
-    if args.root.is_none() && !args.confine && new.is_empty() && !sets_up(args) {
+    if args.root.is_none() && !args.confine && new.is_empty() && args.cgroup.is_none() && !sets_up(args) {
         return in_place(args, &command);
     }
     let plan = plan(args, new, &command)?;
-    if args.exec && new.is_empty() {
-        return Err(enter(plan, args.explain));
+    let birth = Birth::of(args)?;
+    if args.exec && new.is_empty() && args.cgroup.is_none() {
+        return Err(birth.settle().err().unwrap_or_else(|| enter(plan, args.explain)));
     }
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));
-    let child = process::clone_child(cloned, None, || child(plan, args.explain))
+    let target = birth.target.as_ref().map(AsFd::as_fd);
+    let child = process::clone_child(cloned, target, || child(plan, &birth, args.explain))
         .map_err(|e| drydock_namespaces::create::explain_clone(e, new, "clone3"))?;
     let ended = Supervised::new(&child, new.contains(Kind::Pid)).wait(&signals)?;
     Ok(ended.code())
@@ -132,12 +136,46 @@ fn checked_root(dir: &std::path::Path) -> Result<Root> {
     Ok(Root::directory(real))
 }
 
-fn child(plan: Plan, explain: bool) -> u8 {
+/// Where the first process is born, and what it gets to read: opened before the clone.
+struct Birth {
+    /// v2: for CLONE_INTO_CGROUP.
+    target: Option<OwnedFd>,
+    /// v1: the files through which the child moves itself.
+    files: Vec<OwnedFd>,
+    stdin: Option<OwnedFd>,
+}
+
+impl Birth {
+    fn of(args: &Args) -> Result<Self> {
+        let mut birth = Self { target: None, files: Vec::new(), stdin: None };
+        if let Some(name) = &args.cgroup {
+            let cgroup = Cgroup::open(name, &Layout::detect()?)?;
+            birth.target = cgroup.clone_target()?;
+            birth.files = cgroup.join_files()?;
+        }
+        if args.no_stdin {
+            let null = std::fs::File::open("/dev/null").call(|| "open(\"/dev/null\", O_RDONLY)")?;
+            birth.stdin = Some(null.into());
+        }
+        Ok(birth)
+    }
+
+    /// The child's part, before it sets up the inside.
+    fn settle(&self) -> Result<()> {
+        drydock_cgroups::join(&self.files)?;
+        match &self.stdin {
+            Some(null) => replace_standard_stream(null.as_fd(), 0).call(|| "dup2(\"/dev/null\", 0)"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn child(plan: Plan, birth: &Birth, explain: bool) -> u8 {
     // The parent's end is our end: a container made by hand should not outlive its command line.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     signal::reset_dispositions();
     let _ = signal::unblock_all();
-    let error = enter(plan, explain);
+    let error = birth.settle().err().unwrap_or_else(|| enter(plan, explain));
     drydock_cli::report("init", &error.into())
 }
 

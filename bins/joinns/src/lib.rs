@@ -29,6 +29,10 @@ fn run() -> Outcome {
     enter::close_inherited();
     match args::parse()? {
         drydock_cli::args::Parsed::Done(code) => Ok(code),
-        drydock_cli::args::Parsed::Args(args) => enter::run(args),
+        drydock_cli::args::Parsed::Args(args) => {
+            // What is joined may be hostile: it must not get hold of this program's file.
+            drydock_security::run_sealed()?;
+            enter::run(args)
+        }
     }
 }

@@ -56,6 +56,9 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
     for entry in &entries {
         delete_one(entry, store)?;
     }
+    // What an earlier deletion was killed over has no name any more that could be found.
+    let halves = args.names.iter().flat_map(|name| cleanup::half_forgotten(store, Some(name)));
+    halves.map(|half| store.remove(&half)).collect::<Result<Vec<()>>>()?;
     Ok(0)
 }
 
@@ -137,7 +140,7 @@ pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
             }
         }
     }
-    let halves = cleanup::half_forgotten(store);
+    let halves = cleanup::half_forgotten(store, None);
     let mut first_error = Ok(());
     let mut lines = Vec::new();
     for (entry, objects) in &leaks {

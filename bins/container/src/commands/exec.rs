@@ -136,6 +136,7 @@ fn start(
         inside: plan,
         join: Some(join),
         cgroup: group.join_files()?,
+        mapped: None,
         wait_to_begin: false,
         channel: there,
         streams,

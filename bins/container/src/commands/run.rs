@@ -63,6 +63,9 @@ pub fn plan(options: &Options, command: &[String], store: &Store, watch: &Watch)
     let request = Request::from_options(options, command, store.root())?;
     // Checked before the default root is built: bad input must leave no trace.
     let checked = request.clone().validate()?;
+    if request.rootfs.path().is_dir() {
+        return Ok(checked);
+    }
     match request.rootfs.ensure(&drydock_core::Ctx::new(watch, None))? {
         Some(lower) if lower != request.rootfs.path() => request.with_lower(lower).validate(),
         _ => Ok(checked),
