@@ -136,7 +136,6 @@ comes_up() {
     return 1
 }
 boot_time=${DRYDOCK_VM_BOOT_TIME:-60}
-[ "$boot_time" -lt "$timeout" ] || boot_time=$timeout
 
 mkfifo "$job/out"
 : >"$job/code"
@@ -152,6 +151,8 @@ for attempt in 1 2 3; do
     say "not up within $boot_time s, starting again"
     kill "${pids[@]}" 2>/dev/null || true
     wait "${pids[@]}" 2>/dev/null || true
+    # Or it is only slow.
+    boot_time=$((boot_time * 2))
 done
 status=0
 wait "${pids[1]}" || status=$?
