@@ -178,6 +178,9 @@ pub struct Making {
     /// Go on without what this kernel lacks, and say so
     #[arg(long)]
     pub lenient: bool,
+    /// v1: no cpuset cgroup unless a limit needs one, as `container run` does
+    #[arg(long)]
+    pub lean: bool,
     /// v2: move processes that are in the way of enabling a controller into a child cgroup 'leaf'
     #[arg(long)]
     pub make_leaf: bool,

@@ -38,7 +38,7 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
         if_exists,
         lenient: making.lenient,
         make_leaf: making.make_leaf,
-        lean: false,
+        lean: making.lean,
     })
 }
 

@@ -85,6 +85,8 @@ pub enum Command {
     Publish(Publish),
     /// Take the published ports of a namespace or address back
     Unpublish(Unpublish),
+    /// Write hosts, hostname and resolv.conf for a namespace or container into a directory (hosts(5), resolv.conf(5))
+    Etc(Etc),
     /// Links, addresses, routes, neighbours, bridge ports and our nft rules, as the kernel has them
     Show(Show),
     /// Remove everything of an owner (--owner ID); what is gone already is well
@@ -288,6 +290,30 @@ pub struct Publish {
 pub struct Unpublish {
     /// Namespace (name or path), or the address of a container
     pub target: String,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Etc {
+    /// Directory; made if it is missing
+    pub dir: PathBuf,
+    /// Host name; without one there is no hostname file
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Addresses of the host name: those that this namespace has now
+    #[arg(long, value_name = "NS")]
+    pub address_of: Option<String>,
+    /// Address of the host name [default: that of --address-of, else 127.0.1.1]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "address_of")]
+    pub address: Vec<String>,
+    /// Name server [default: the host's that can be reached from inside]
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
+    /// Line of the hosts file
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// The network is the host's own: its resolver on a loopback address can be reached
+    #[arg(long)]
+    pub host_network: bool,
 }
 
 #[derive(ClapArgs, Debug)]

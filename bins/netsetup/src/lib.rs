@@ -38,6 +38,7 @@ fn run(args: Args) -> drydock_cli::Outcome {
         Command::Nat(command) => commands::nat::run(&command, &common),
         Command::Publish(publish) => commands::publish::run(&publish, &common),
         Command::Unpublish(target) => commands::publish::off(&target, &common),
+        Command::Etc(etc) => commands::etc::run(&etc, &common),
         Command::Show(show) => commands::show::run(&show, &common),
         Command::Undo(undo) => commands::undo::run(&undo, &common),
         Command::Leases => commands::undo::leases(&common),

@@ -2,7 +2,7 @@
 
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::error::CallExt;
-use drydock_core::{ContainerId, Ctx, Error, Journal, Result};
+use drydock_core::{ContainerId, Ctx, Error, Journal, Object, Result};
 use drydock_mounts::Overlay;
 use drydock_mounts::host::{Kind, Report, Request, unmount};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,7 +17,8 @@ first, so that 'container gc' finds it. See mount(2), tmpfs(5), and the kernel's
 #[derive(clap::Args)]
 #[command(after_help = NOTES)]
 pub struct Args {
-    /// Read-only layers of an overlay, the topmost first, separated by ':' (write '\:' for a colon in a name)
+    /// Read-only layers of an overlay, the topmost first, separated by ':' (write '\:' for a colon in a name);
+    /// 'default' is the root file system of `rootfs default`
     #[arg(long, value_name = "DIR[:DIR…]", conflicts_with_all = ["bind", "tmpfs"])]
     lower: Vec<String>,
     /// Writable layer; without one the overlay is read-only
@@ -26,6 +27,9 @@ pub struct Args {
     /// Empty directory for the kernel's use, on the same file system as the upper layer
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
+    /// Make --upper, --work and MNT if they are missing, and what they lie in
+    #[arg(long, requires = "upper")]
+    make: bool,
     /// Never sync the upper layer: faster, for trees that are thrown away
     #[arg(long, requires = "upper")]
     volatile: bool,
@@ -71,13 +75,38 @@ pub struct UmountArgs {
 
 /// Mounts.
 pub fn run(args: Args) -> Outcome {
-    let request = request(&args)?;
-    let plan = request.validate()?;
-    let journal = args.owner.as_ref().map(|id| journal(id, args.root.as_deref())).transpose()?;
+    let mut journal = None;
+    if !args.make {
+        request(&args)?.validate()?;
+    }
     let explainer = Explainer { on: args.explain };
-    let report = plan.apply(&Ctx::new(&explainer, journal.as_ref()))?;
-    tell(&report, args.json)?;
+    let layers = args.make.then(|| overlay(&args)).transpose()?;
+    layers.as_ref().map_or(Ok(()), Overlay::check)?;
+    if let Some(id) = &args.owner {
+        journal = Some(self::journal(id, args.root.as_deref())?);
+    }
+    let ctx = Ctx::new(&explainer, journal.as_ref());
+    let made = match &layers {
+        Some(layers) => make(&args, layers, &ctx)?,
+        None => Vec::new(),
+    };
+    let report = request(&args).and_then(Request::validate).and_then(|plan| plan.apply(&ctx));
+    if report.is_err() {
+        drydock_mounts::layers::take_back(&made);
+    }
+    tell(&report?, args.json)?;
     Ok(0)
+}
+
+/// `--make`. The owner's directory among the layers of containers is written down first: it goes with the container.
+fn make(args: &Args, layers: &Overlay, ctx: &Ctx<'_>) -> Result<Vec<PathBuf>> {
+    if let Some(id) = &args.owner {
+        let own = drydock_core::paths::data_root()?.join("containers").join(id);
+        if layers.upper.starts_with(&own) || layers.work.starts_with(&own) {
+            ctx.record(&Object::Directory { path: own })?;
+        }
+    }
+    drydock_mounts::layers::make(layers, &absolute(&args.target)?)
 }
 
 fn request(args: &Args) -> Result<Request> {
@@ -109,12 +138,26 @@ fn overlay(args: &Args) -> Result<Overlay> {
     let lower = args.lower.iter().flat_map(|list| split_layers(list));
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(PathBuf::new()), absolute);
     Ok(Overlay {
-        lower: lower.map(|layer| absolute(Path::new(&layer))).collect::<Result<_>>()?,
+        lower: lower.map(|layer| lower_layer(&layer)).collect::<Result<_>>()?,
         upper: optional(&args.upper)?,
         work: optional(&args.work)?,
         volatile: args.volatile,
         userxattr: args.userxattr,
     })
+}
+
+/// A directory, or `default`. A directory of that name is `./default`.
+fn lower_layer(layer: &str) -> Result<PathBuf> {
+    if layer != "default" {
+        return absolute(Path::new(layer));
+    }
+    let data = drydock_core::paths::data_root()?;
+    let path = drydock_images::default::default_path(&data);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let shown = data.display().to_string();
+    Err(Error::bad_input("--lower default", format!("there is none in {shown}")).hint("make it: rootfs default"))
 }
 
 /// `a:b\:c` is `a` and `b:c`.

@@ -5,6 +5,7 @@
 //! - [`options`]: option words as in fstab(5); [`overlay`], [`propagation`], [`dev`], [`mask`], [`cgroup`], [`pivot`]:
 //!   one kernel concept each;
 //! - [`inside`]: paths of a hostile root file system, resolved without ever leaving it;
+//! - [`layers`]: the directories of a container's own overlay;
 //! - [`table`]: /proc/PID/mountinfo; [`host`]: overlay, bind and tmpfs mounts in the caller's own namespace.
 //!
 //! Sources: mount(2), mount_namespaces(7), pivot_root(2), openat2(2), and the kernel's
@@ -18,6 +19,7 @@ pub mod dev;
 mod explain;
 pub mod host;
 pub mod inside;
+pub mod layers;
 pub mod mask;
 pub mod options;
 pub mod overlay;

@@ -4,6 +4,7 @@
 //! - [`link`]: a veth pair between the host and a namespace; [`bridge`], [`nat`], [`publish`]: the parts alone;
 //! - [`netns`]: named namespaces as ip-netns(8) keeps them;
 //! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
+//! - [`etc`]: hosts, hostname and resolv.conf of a container;
 //! - [`show`]: what the kernel has;
 //! - [`netlink`], [`rtnl`], [`nft`]: our own small synchronous codec (netlink(7), rtnetlink(7), nf_tables).
 //!
@@ -14,6 +15,7 @@ pub mod address;
 pub mod attach;
 pub mod bridge;
 pub mod detach;
+pub mod etc;
 pub mod lease;
 pub mod link;
 mod loopback;

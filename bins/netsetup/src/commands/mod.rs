@@ -3,6 +3,7 @@
 pub mod address;
 pub mod attach;
 pub mod bridge;
+pub mod etc;
 pub mod link;
 pub mod nat;
 pub mod ns;

@@ -1,0 +1,204 @@
+//! /etc/hosts, /etc/hostname and /etc/resolv.conf of a container: written into a directory of the host's, and bound over
+//! the container's own. Sources: hosts(5), hostname(5), resolv.conf(5).
+
+use crate::STAGE;
+use drydock_core::error::CallExt;
+use drydock_core::{Error, Result, text};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+
+/// The files, in the order in which they are written.
+pub const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// What goes into the files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Where they are written; made (mode 0700) if it is missing.
+    pub dir: PathBuf,
+    /// The host name; `None` when the uts namespace is the host's: then there is no `hostname` either.
+    pub hostname: Option<String>,
+    /// Extra lines of `hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Name servers; empty: the host's that can be reached from inside.
+    pub dns: Vec<IpAddr>,
+    /// The network is the host's own, so its loopback resolver can be reached.
+    pub host_network: bool,
+}
+
+impl Request {
+    /// Checks the host name, which becomes a line of two files.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`].
+    pub fn validate(&self) -> Result<()> {
+        match &self.hostname {
+            Some(name) if !is_name(name) => {
+                let shown = text::shorten(&text::escape(name), 60);
+                Err(Error::bad_input("--hostname", format!("'{shown}' (allowed: A-Z a-z 0-9 - . _)")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of the files that there will be.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let named = self.hostname.is_some();
+        FILES.into_iter().filter(move |file| *file != "hostname" || named)
+    }
+
+    /// Writes the files. `own`: the container's addresses, as far as they are known by now.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn write(&self, own: &[IpAddr]) -> Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).call(|| format!("mkdir({:?}, 0700)", self.dir))?;
+        self.write_hosts(own)?;
+        if let Some(name) = &self.hostname {
+            self.put("hostname", &format!("{name}\n"))?;
+        }
+        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        self.put("resolv.conf", &self.resolv_conf(&host))
+    }
+
+    /// Writes `hosts` with the container's addresses, in place: the file may be bound already.
+    ///
+    /// # Errors
+    /// As [`Request::write`].
+    pub fn write_hosts(&self, own: &[IpAddr]) -> Result<()> {
+        self.put("hosts", &self.hosts_text(own))
+    }
+
+    fn hosts_text(&self, own: &[IpAddr]) -> String {
+        let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        if let Some(name) = &self.hostname {
+            let loopback = [IpAddr::from([127, 0, 1, 1])];
+            for address in if own.is_empty() { &loopback } else { own } {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{address}\t{name}");
+            }
+        }
+        for (name, address) in &self.hosts {
+            let _ = writeln!(text, "{address}\t{name}");
+        }
+        text
+    }
+
+    /// The name servers asked for, else the host's; those on a loopback address of the host cannot be reached.
+    fn resolv_conf(&self, host: &str) -> String {
+        let mut text = String::new();
+        let mut servers = self.dns.len();
+        for address in &self.dns {
+            let _ = writeln!(text, "nameserver {address}");
+        }
+        for line in host.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next().and_then(|word| word.parse::<IpAddr>().ok())) {
+                (Some("nameserver"), Some(address)) if self.dns.is_empty() => {
+                    if self.host_network || !address.is_loopback() {
+                        let _ = writeln!(text, "nameserver {address}");
+                        servers += 1;
+                    }
+                }
+                (Some("search" | "domain" | "options"), _) => {
+                    let _ = writeln!(text, "{}", line.trim());
+                }
+                _ => {}
+            }
+        }
+        if servers == 0 {
+            text.push_str("# The host has no name server that can be reached from here; give one with --dns.\n");
+        }
+        text
+    }
+
+    /// Readable by every user inside, whatever the umask is.
+    fn put(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&path)
+            .call(|| format!("open({path:?}, O_WRONLY|O_CREAT|O_TRUNC|O_NOFOLLOW, 0644)"))
+            .map_err(|e| e.in_stage(STAGE))?;
+        file.write_all(text.as_bytes()).call(|| format!("write({path:?})"))?;
+        let readable = std::fs::Permissions::from_mode(0o644);
+        file.set_permissions(readable).call(|| format!("fchmod({path:?}, 0644)"))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !name.is_empty() && name.len() <= 253 && name.chars().all(ok)
+}
+
+/// A name server as typed.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] naming `option`.
+pub fn parse_server(option: &str, word: &str) -> Result<IpAddr> {
+    word.parse().map_err(|_| {
+        let shown = text::shorten(&text::escape(word), 60);
+        Error::bad_input(option, format!("'{shown}' is not an address (allowed: such as 192.0.2.1)"))
+    })
+}
+
+/// `NAME:ADDRESS`; the address may have colons.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`].
+pub fn parse_host(word: &str) -> Result<(String, IpAddr)> {
+    let shown = text::shorten(&text::escape(word), 60);
+    let bad = || Error::bad_input("--add-host", format!("'{shown}' (allowed: NAME:ADDRESS)"));
+    let (name, rest) = word.split_once(':').or_else(|| word.split_once('=')).ok_or_else(bad)?;
+    if !is_name(name) {
+        return Err(bad());
+    }
+    Ok((name.to_string(), rest.trim_matches(['[', ']']).parse().map_err(|_| bad())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request { dir: "/nowhere".into(), hostname: Some("web".into()), hosts: Vec::new(), dns: Vec::new(), host_network: false }
+    }
+
+    #[test]
+    fn host_lines_cannot_smuggle() {
+        assert_eq!(parse_host("db:10.0.0.2").unwrap().0, "db");
+        assert!(parse_host("db:fd00::1").is_ok() && parse_host("db:[fd00::1]").is_ok());
+        for bad in ["x", "x:y", "x:1.2.3.4\n6.6.6.6 bank", "a b:1.1.1.1", ":1.1.1.1", "x:"] {
+            assert_eq!(parse_host(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+        let smuggler = Request { hostname: Some("a\n6.6.6.6 bank".into()), ..request() };
+        assert_eq!(smuggler.validate().unwrap_err().exit_code(), 2);
+        assert!(request().validate().is_ok());
+    }
+
+    #[test]
+    fn hosts_name_the_container_itself() {
+        assert!(request().hosts_text(&[]).contains("127.0.1.1\tweb\n"));
+        let text = request().hosts_text(&[IpAddr::from([10, 88, 0, 2])]);
+        assert!(text.contains("10.88.0.2\tweb\n") && !text.contains("127.0.1.1"));
+    }
+
+    #[test]
+    fn loopback_resolvers_only_where_they_can_be_reached() {
+        let host = "nameserver 127.0.0.53\nsearch example\n";
+        let inside = request().resolv_conf(host);
+        assert!(!inside.contains("127.0.0.53") && inside.contains("search example") && inside.contains("--dns"));
+        let same = Request { host_network: true, ..request() };
+        assert!(same.resolv_conf(host).contains("nameserver 127.0.0.53"));
+        let asked = Request { dns: vec![IpAddr::from([9, 9, 9, 9])], ..request() };
+        assert!(asked.resolv_conf("nameserver 1.1.1.1\n").starts_with("nameserver 9.9.9.9\n"));
+    }
+}
