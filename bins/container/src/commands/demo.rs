@@ -26,7 +26,7 @@ show() { printf '\n--- %s\n' "$1"; }
 limit() { for f in "$@"; do [ -r "/sys/fs/cgroup/$f" ] && printf '%-32s %s\n' "$f" "$(cat "/sys/fs/cgroup/$f")"; done; }
 show 'PID 1 is this shell';              echo "PID $$"
 show 'its own host name';                hostname 2>/dev/null || cat /proc/sys/kernel/hostname
-show 'every process that it can see';    ps -ef 2>/dev/null || ls -d /proc/[0-9]*
+show 'every process that it can see';    ps -e -o pid,ppid,user,stat,comm 2>/dev/null || ls -d /proc/[0-9]*
 show 'its root file system';             ls /
 show 'its addresses and routes';         { ip -brief address && ip route; } 2>/dev/null || cat /proc/net/dev
 show 'its limits, as the kernel has them'
