@@ -89,11 +89,39 @@ fn remove_tree(path: &Path, state_dir: &Path) -> Result<()> {
             "is in the journal but is not ours; left alone",
         ));
     }
-    match std::fs::remove_dir_all(path) {
+    remove_directory(path)
+}
+
+/// Removes a directory of ours with all that is in it; one that is gone is fine.
+///
+/// # Errors
+/// unlink and rmdir errors.
+pub fn remove_directory(path: &Path) -> Result<()> {
+    let gone = match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            open_up(path, 0);
+            std::fs::remove_dir_all(path)
+        }
+        other => other,
+    };
+    match gone {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::call(format!("unlink({path:?})"), e))
         }
         _ => Ok(()),
+    }
+}
+
+/// Directories that even their owner may not read: overlay's work directory has mode 0, and containers make others.
+/// Nothing runs in the container any more, so no link can take the place of a directory meanwhile.
+fn open_up(dir: &Path, depth: usize) {
+    use std::os::unix::fs::PermissionsExt;
+    if depth > 1000 || !std::fs::symlink_metadata(dir).is_ok_and(|m| m.is_dir()) {
+        return;
+    }
+    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        open_up(&entry.path(), depth + 1);
     }
 }
 

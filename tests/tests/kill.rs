@@ -1,0 +1,369 @@
+//! SIGKILL at any moment leaves nothing that `container gc`, or `container delete --force`, does not take away.
+//!
+//! strace(1) counts the system calls of one command and kills it at the N-th, for N spread over all of them. After each
+//! kill the machine is compared with what it was: processes, cgroups of every hierarchy, mounts, links, addresses, nft
+//! rules, sysctls, leases, state and data directories; and another container goes on as if nothing had been.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{difference, everything, in_own_network, say};
+use drydock_testkit::{Sandbox, have, in_vm, is_root, require, run};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Points of one series on this machine; the VM, which is ten times slower, gets fewer.
+fn points(wanted: usize) -> usize {
+    if in_vm() { wanted.div_ceil(10) } else { wanted }
+}
+
+/// What one series is about.
+struct Series<'a> {
+    name: &'a str,
+    /// Commands that come before each kill, `ID` for the container.
+    before: &'a [&'a [&'a str]],
+    /// The command that is killed.
+    killed: &'a [&'a str],
+    /// Kill its children, too, each at its own N-th call.
+    children: bool,
+    points: usize,
+}
+
+#[derive(Default)]
+struct Tally {
+    points: usize,
+    left: usize,
+    found: usize,
+    leaks: Vec<String>,
+}
+
+/// The place of a series: a sandbox, and a container that must not notice anything.
+struct Ground {
+    sandbox: Sandbox,
+    id: String,
+    neighbour: Option<Neighbour>,
+    clean: BTreeSet<String>,
+}
+
+struct Neighbour {
+    id: String,
+    pid: i32,
+    address: std::net::IpAddr,
+}
+
+impl Ground {
+    fn new(with_neighbour: bool) -> Ground {
+        let sandbox = Sandbox::new().lenient();
+        let id = sandbox.unique("k");
+        // The default root file system, before anything is counted.
+        sandbox.run("container", &["run", "--rm", "--net", "none", "--", "true"]).success();
+        let neighbour = with_neighbour.then(|| Neighbour::start(&sandbox));
+        // What the first container on the bridge leaves for the next ones is there from now on.
+        sandbox.run("container", &["run", "--rm", "--", "true"]).success();
+        let clean = everything(&sandbox);
+        Ground { sandbox, id, neighbour, clean }
+    }
+
+    fn container(&self, words: &[&str]) -> run::Output {
+        let words: Vec<&str> =
+            words.iter().map(|word| if *word == "ID" { self.id.as_str() } else { word }).collect();
+        self.sandbox.run("container", &words)
+    }
+
+    /// The command under strace, ended at a system call; returns whether it was killed.
+    fn killed(&self, series: &Series<'_>, (name, occurrence): &(String, usize)) -> bool {
+        let mut command = Command::new("strace");
+        command.args([
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("inject={name}:signal=KILL:when={occurrence}"),
+        ]);
+        if series.children {
+            command.arg("-f");
+        }
+        self.fill(&mut command, series);
+        let status = command.status().expect("strace starts");
+        // strace ends as its first command does; which of several was killed, it does not tell.
+        series.children || status.signal() == Some(9)
+    }
+
+    fn fill(&self, command: &mut Command, series: &Series<'_>) {
+        let tool = self.sandbox.command("container");
+        command.arg(tool.get_program());
+        command.args(series.killed.iter().map(|word| if *word == "ID" { self.id.as_str() } else { word }));
+        command.env("DRYDOCK_ROOT", self.sandbox.state()).env("DRYDOCK_DATA", self.sandbox.data());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    }
+
+    /// The system calls that the command makes when nobody kills it: each with its how-manieth of its name it is, since
+    /// strace counts each name by itself.
+    fn calls(&self, series: &Series<'_>) -> Vec<(String, usize)> {
+        self.prepare(series);
+        let log = self.sandbox.join("calls");
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-o"]).arg(&log).args(series.children.then_some("-f"));
+        self.fill(&mut command, series);
+        command.status().expect("strace starts");
+        self.container(&["delete", "--force", "ID"]).success();
+        let mut seen = BTreeMap::new();
+        let text = std::fs::read_to_string(&log).unwrap();
+        let calls = text.lines().filter_map(|line| {
+            // With -f a line begins with the process, whose calls are counted by themselves.
+            let line = line.trim_start();
+            let (pid, call) =
+                line.split_once(' ').filter(|(pid, _)| pid.parse::<u32>().is_ok()).unwrap_or(("", line));
+            let name = call.trim_start().split_once('(')?.0.to_string();
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                return None;
+            }
+            let count = seen.entry((pid.to_string(), name.clone())).or_insert(0);
+            *count += 1;
+            Some((name, *count))
+        });
+        calls.collect()
+    }
+
+    fn prepare(&self, series: &Series<'_>) {
+        for words in series.before {
+            self.container(words).success();
+        }
+    }
+
+    /// Waits, shortly, until what is dying is dead; returns what is left then.
+    fn settled(&self, patience: Duration) -> String {
+        let until = Instant::now() + if in_vm() { patience * 10 } else { patience };
+        loop {
+            let difference = difference(&self.clean, &everything(&self.sandbox));
+            if difference.is_empty() || Instant::now() > until {
+                return difference;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn runs(&self) -> bool {
+        let list = self.container(&["list", "--json"]);
+        list.stdout.contains(&self.id) && self.container(&["inspect", "ID"]).stdout.contains("\"running\"")
+    }
+
+    fn point(&self, series: &Series<'_>, when: &(String, usize), tally: &mut Tally) {
+        self.prepare(series);
+        if !self.killed(series, when) {
+            self.container(&["delete", "--force", "ID"]).success();
+            return;
+        }
+        tally.points += 1;
+        let left = self.settled(Duration::from_millis(60));
+        tally.left += usize::from(!left.is_empty());
+        let checked = self.container(&["gc", "--check"]);
+        tally.found += usize::from(checked.code == Some(1));
+        let lives = checked.code == Some(0) && !left.is_empty() && self.runs();
+        let mut wrong = Vec::new();
+        if checked.code == Some(0)
+            && !left.is_empty()
+            && !lives
+            && !self.settled(Duration::from_secs(3)).is_empty()
+        {
+            // A finished container's record stays until it is deleted: that is no leak.
+            let record = self.container(&["inspect", "ID"]).stdout.contains("\"stopped\"");
+            if !record {
+                wrong.push(format!("gc --check finds nothing, but there is:\n{left}"));
+            }
+        }
+        let how: &[&str] = if tally.points % 2 == 0 { &["gc"] } else { &["delete", "--force", "ID"] };
+        let cleaned = self.container(how);
+        if cleaned.code != Some(0) {
+            wrong.push(cleaned.describe());
+        }
+        if how == ["gc"] {
+            let again = self.container(&["gc", "--check"]);
+            if again.code != Some(0) {
+                wrong.push(format!("after gc: {}", again.describe()));
+            }
+            // What is not left behind is gc's to leave alone: a container that runs, or a record.
+            if lives && !self.runs() {
+                wrong.push("gc ended a container whose owner lives".into());
+            }
+            if lives || self.container(&["inspect", "ID"]).stdout.contains("\"stopped\"") {
+                self.container(&["delete", "--force", "ID"]).success();
+            }
+        }
+        let leaked = self.settled(Duration::from_secs(2));
+        if !leaked.is_empty() {
+            wrong.push(format!("left after `container {}`:\n{leaked}", how.join(" ")));
+            self.container(&["gc"]);
+            self.container(&["delete", "--force", "ID"]);
+            let stays = self.settled(Duration::from_secs(1));
+            wrong.push(format!("and after both: {stays:?}"));
+        }
+        if let Some(neighbour) = &self.neighbour
+            && let Some(trouble) = neighbour.trouble(&self.sandbox)
+        {
+            wrong.push(trouble);
+        }
+        if !wrong.is_empty() {
+            tally.leaks.push(format!("{} at {}({}): {}", series.name, when.0, when.1, wrong.join("\n")));
+        }
+    }
+
+    fn series(&self, series: &Series<'_>) -> Tally {
+        let calls = self.calls(series);
+        let mut tally = Tally::default();
+        let started = Instant::now();
+        for i in 0..series.points {
+            // Evenly over all calls, the first and the last included.
+            let when = i * calls.len().saturating_sub(1) / series.points.saturating_sub(1).max(1);
+            self.point(series, calls.get(when).expect("a call"), &mut tally);
+            assert!(tally.leaks.len() < 5, "{}", tally.leaks.join("\n\n"));
+        }
+        say(&format!(
+            "kill: {}: {} calls, {} points, {} left something, gc --check saw {}, leaks after cleaning: {} ({:.0?})",
+            series.name,
+            calls.len(),
+            tally.points,
+            tally.left,
+            tally.found,
+            tally.leaks.len(),
+            started.elapsed()
+        ));
+        tally
+    }
+}
+
+impl Neighbour {
+    fn start(sandbox: &Sandbox) -> Neighbour {
+        let id = sandbox.unique("n");
+        sandbox.run("container", &["run", "-d", "--name", &id, "--", "sleep", "3600"]).success();
+        let text = sandbox.run("container", &["inspect", &id]).success().stdout;
+        let field = |name: &str| {
+            let rest = text.split_once(&format!("\"{name}\":")).map(|(_, rest)| rest).unwrap_or_default();
+            rest.trim_start_matches([' ', '[', '\n', '"'])
+                .split([',', '"', '\n', '/'])
+                .next()
+                .unwrap_or_default()
+                .to_string()
+        };
+        let pid = field("pid").parse().unwrap_or_else(|_| panic!("no pid in {text}"));
+        let address = field("addresses").parse().unwrap_or_else(|_| panic!("no address in {text}"));
+        Neighbour { id, pid, address }
+    }
+
+    /// It runs, as the process it was, and can be reached: a closed port that says so is a reachable one.
+    fn trouble(&self, sandbox: &Sandbox) -> Option<String> {
+        let command = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        if !command.starts_with(b"sleep\0") {
+            return Some(format!("the neighbour {} has gone", self.id));
+        }
+        let answer = TcpStream::connect_timeout(&SocketAddr::new(self.address, 9), Duration::from_secs(3));
+        match answer.map_err(|e| e.kind()) {
+            Err(std::io::ErrorKind::ConnectionRefused) => {}
+            other => return Some(format!("the neighbour cannot be reached: {other:?}")),
+        }
+        let list = sandbox.run("container", &["inspect", &self.id]);
+        (!list.stdout.contains("\"running\"")).then(|| list.describe())
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Some(neighbour) = &self.neighbour {
+            let _ = self.sandbox.command("container").args(["delete", "--force", &neighbour.id]).output();
+        }
+    }
+}
+
+macro_rules! require_tools {
+    () => {
+        require!(is_root(), "needs root");
+        require!(have("strace"), "strace is not installed (scripts/deps.sh test)");
+        require!(have("ip") && have("nft"), "ip and nft are not installed (scripts/deps.sh test)");
+    };
+}
+
+fn check(series: &[Series<'_>], with_neighbour: bool) {
+    in_own_network(|| {
+        let ground = Ground::new(with_neighbour);
+        let leaks: Vec<String> = series.iter().flat_map(|series| ground.series(series).leaks).collect();
+        assert!(leaks.is_empty(), "{}", leaks.join("\n\n"));
+    });
+}
+
+const RUN: &[&str] = &["run", "--rm", "--name", "ID", "-p", "8080:80", "--", "true"];
+const DETACHED: &[&str] = &["run", "-d", "--name", "ID", "--", "sleep", "60"];
+
+#[test]
+fn run_beside_another_container() {
+    require_tools!();
+    check(&[Series { name: "run", before: &[], killed: RUN, children: false, points: points(80) }], true);
+}
+
+#[test]
+fn run_as_the_only_container() {
+    require_tools!();
+    let user: &[&str] = &["run", "--name", "ID", "-u", "1000", "--", "true"];
+    check(
+        &[
+            Series { name: "run alone", before: &[], killed: RUN, children: false, points: points(40) },
+            Series {
+                name: "run as another user",
+                before: &[],
+                killed: user,
+                children: false,
+                points: points(20),
+            },
+        ],
+        false,
+    );
+}
+
+#[test]
+fn detached_run_and_its_supervisor() {
+    require_tools!();
+    let short: &[&str] = &["run", "-d", "--rm", "--name", "ID", "--", "true"];
+    check(
+        &[
+            Series { name: "run -d", before: &[], killed: DETACHED, children: false, points: points(20) },
+            Series {
+                name: "run -d, with its supervisor and child",
+                before: &[],
+                killed: short,
+                children: true,
+                points: points(40),
+            },
+        ],
+        true,
+    );
+}
+
+#[test]
+fn stop_and_delete() {
+    require_tools!();
+    let stop: &[&str] = &["stop", "--time", "1", "ID"];
+    let delete: &[&str] = &["delete", "--force", "ID"];
+    let ended: &[&str] = &["run", "--name", "ID", "--", "true"];
+    check(
+        &[
+            Series { name: "stop", before: &[DETACHED], killed: stop, children: false, points: points(25) },
+            Series {
+                name: "delete --force",
+                before: &[DETACHED],
+                killed: delete,
+                children: false,
+                points: points(40),
+            },
+            Series {
+                name: "delete",
+                before: &[ended],
+                killed: &["delete", "ID"],
+                children: false,
+                points: points(25),
+            },
+        ],
+        true,
+    );
+}
