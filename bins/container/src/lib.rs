@@ -6,6 +6,7 @@
 pub mod attach;
 mod by_hand;
 pub mod child;
+mod claim;
 pub mod cleanup;
 pub mod commands;
 pub mod compose;

@@ -100,9 +100,11 @@ impl Maker<'_> {
         if let crate::rootfs::Source::Layered { layers, target, .. } = &plan.request.rootfs {
             self.watch.announce("rootfs", &format!("overlay over {}", plan.request.rootfs.path().display()));
             ctx.record(&Object::Directory { path: layers.clone() })?;
+            crate::claim::clear(layers, &self.dir)?;
             if let Some(overlay) = &plan.request.rootfs.root(false, None).overlay {
                 drydock_mounts::layers::make(overlay, target).map_err(|e| e.in_stage("rootfs"))?;
             }
+            crate::claim::mark(layers, &self.dir)?;
             crate::idmap::own_layers(layers, &plan.request.namespaces)?;
         }
         crate::idmap::make_place(&plan.request, ctx)

@@ -118,9 +118,7 @@ fn reclaim(entry: &Entry, store: &Store) -> Result<()> {
 /// # Errors
 /// What could not be removed.
 pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
-    if !store.root().exists() {
-        return finish(args, &[]);
-    }
+    store.ensure_root()?;
     let alone = store.exclusive()?;
     let mut leaks: Vec<(Entry, Vec<Object>)> = Vec::new();
     for entry in store.entries()? {
@@ -140,7 +138,8 @@ pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
             }
         }
     }
-    let halves = cleanup::half_forgotten(store, None);
+    let mut halves = cleanup::half_forgotten(store, None);
+    halves.extend(crate::claim::orphans());
     let mut first_error = Ok(());
     let mut lines = Vec::new();
     for (entry, objects) in &leaks {
@@ -154,7 +153,7 @@ pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
     for half in &halves {
         lines.push(json!({ "directory": half, "objects": [] }));
         if !args.check {
-            first_error = first_error.and(store.remove(half));
+            first_error = first_error.and(cleanup::remove_directory(half));
         }
     }
     drop(alone);
@@ -167,7 +166,8 @@ fn finish(args: &GcArgs, leaks: &[serde_json::Value]) -> Outcome {
         drydock_cli::print_json(&leaks)?;
     } else {
         for leak in leaks {
-            let name = leak.get("container").and_then(|v| v.as_str()).unwrap_or("(half removed)");
+            let directory = leak.get("directory").and_then(|v| v.as_str()).unwrap_or("?");
+            let name = leak.get("container").and_then(|v| v.as_str()).unwrap_or(directory);
             let objects = leak.get("objects").and_then(|v| v.as_array()).cloned().unwrap_or_default();
             let verb = if args.check { "left behind" } else { "removed" };
             drydock_cli::print_line(&format!("{name}: {verb}: {}", describe(&objects)))?;

@@ -78,9 +78,10 @@ pub fn up(args: &UpArgs, store: &Store) -> Outcome {
     };
     let mut session = Session::new(&project, store, !args.detach)?;
     if read.is_none() && !args.detach {
-        session.announce(invitation(&project, session.input()));
+        let id = project.services.first().map(|service| service.id.to_string());
+        session.announce(id, invitation(&project, session.input()));
     } else if session.input() == Input::Asks {
-        session.announce(vec!["Press Enter to stop".into()]);
+        session.announce(None, vec!["Press Enter to stop".into()]);
     }
     let over = session.run();
     match over {

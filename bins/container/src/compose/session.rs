@@ -40,8 +40,8 @@ pub struct Session<'a> {
     printer: Option<Printer>,
     input: Input,
     first_failure: Option<u8>,
-    /// Printed when everything has been started.
-    announcement: Option<Vec<String>>,
+    /// Printed when everything has been started: the result, then what to do next.
+    announcement: Option<(Option<String>, Vec<String>)>,
 }
 
 struct Followed {
@@ -97,9 +97,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Lines for standard error once everything runs.
-    pub fn announce(&mut self, lines: Vec<String>) {
-        self.announcement = Some(lines);
+    /// A line for standard output and lines for standard error, once everything runs.
+    pub fn announce(&mut self, result: Option<String>, lines: Vec<String>) {
+        self.announcement = Some((result, lines));
     }
 
     /// Whether Enter can end it.
@@ -125,9 +125,7 @@ impl<'a> Session<'a> {
                 if self.printer.is_none() {
                     return Ok(Over::Started);
                 }
-                for line in self.announcement.take().into_iter().flatten() {
-                    drydock_cli::output::print_error_line(&line);
-                }
+                self.say();
             }
             if self.look().is_err() {
                 // Nobody reads the output any more.
@@ -139,6 +137,17 @@ impl<'a> Session<'a> {
             if self.asked() || self.wait()? {
                 return Ok(Over::Asked);
             }
+        }
+    }
+
+    fn say(&mut self) {
+        let Some((result, lines)) = self.announcement.take() else { return };
+        if let Some(result) = result {
+            // Should nobody read it, the first line of output will tell.
+            let _ = drydock_cli::print_line(&result);
+        }
+        for line in lines {
+            drydock_cli::output::print_error_line(&line);
         }
     }
 

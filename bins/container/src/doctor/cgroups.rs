@@ -51,6 +51,9 @@ struct Throwaway {
 impl Throwaway {
     fn new(facts: &Facts, limits: Limits) -> Result<Self> {
         let layout = facts.layout.clone()?;
+        if layout.hierarchies().iter().all(|h| h.base.is_none()) {
+            return Err(Error::failed("this user", "may make no cgroup").hint(DELEGATE));
+        }
         sweep(&layout);
         let switches = Switches::remember(&layout);
         let request = Request {

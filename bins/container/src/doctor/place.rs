@@ -1,6 +1,6 @@
 //! Where probes run: new namespaces, a private file tree, and a throw-away directory where the data is.
 
-use super::{Finding, child};
+use super::{Finding, causes, child};
 use drydock_cgroups::Layout;
 use drydock_core::error::CallExt;
 use drydock_core::{Kind as ErrorKind, Result, paths};
@@ -64,9 +64,7 @@ impl Facts {
             probe()
         });
         entered.map_err(|e| match (e.failed_call(), e.errno()) {
-            (Some(child::CALL), Some(errno)) => {
-                explain_clone(std::io::Error::from_raw_os_error(errno), kinds, "clone3")
-            }
+            (Some(child::CALL), Some(errno)) => refused(kinds, errno),
             _ => e,
         })
     }
@@ -79,6 +77,17 @@ impl Facts {
                 .call(|| format!("mount(\"tmpfs\", {spot:?}, \"tmpfs\", MS_NOSUID|MS_NODEV)"))?;
             probe(spot)
         })
+    }
+}
+
+/// Why namespaces were refused: the user namespace's cause, which is behind all of an ordinary user's.
+fn refused(kinds: Set, errno: i32) -> drydock_core::Error {
+    let io = std::io::Error::from_raw_os_error(errno);
+    match causes::user_namespace(Some(errno)).filter(|_| kinds.contains(Kind::User)) {
+        Some((cause, fix)) => {
+            drydock_core::Error::call(format!("clone3({})", kinds.flag_names()), io).because(cause).hint(fix)
+        }
+        None => explain_clone(io, kinds, "clone3"),
     }
 }
 
@@ -120,7 +129,13 @@ impl Scratch {
         let parent = nearest(dir);
         Self::sweep(parent);
         let path = parent.join(format!("{}{}", Self::PREFIX, std::process::id()));
-        std::fs::create_dir(&path).call(|| format!("mkdir({path:?}, 0777)"))?;
+        std::fs::create_dir(&path).call(|| format!("mkdir({path:?}, 0777)")).map_err(|e| match e.errno() {
+            Some(nix::libc::EACCES | nix::libc::EPERM | nix::libc::EROFS) => e.hint(
+                "this user may not write there: set DRYDOCK_DATA (data), or DRYDOCK_ROOT or --root (state), to a \
+                 directory where it may",
+            ),
+            _ => e,
+        })?;
         Ok(Self(path))
     }
 
