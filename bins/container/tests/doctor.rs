@@ -54,7 +54,8 @@ impl Place {
     }
 
     fn command(&self, before: &[&str], args: &[&str]) -> Command {
-        let words: Vec<&str> = before.iter().copied().chain([CONTAINER]).chain(args.iter().copied()).collect();
+        let words: Vec<&str> =
+            before.iter().copied().chain([CONTAINER]).chain(args.iter().copied()).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).stdin(Stdio::null());
         command.env("DRYDOCK_ROOT", self.0.join("state")).env("DRYDOCK_DATA", self.0.join("data"));
@@ -164,7 +165,8 @@ fn all_that_run_needs_works_here() {
     // A loaded machine is slow; what must never happen is a probe that waits for its time to be up.
     let took = report["milliseconds"].as_u64().unwrap();
     assert!(took < limit * 3, "{took} ms");
-    let late = report["probes"].as_array().unwrap().iter().any(|p| p["detail"].to_string().contains("no answer"));
+    let late =
+        report["probes"].as_array().unwrap().iter().any(|p| p["detail"].to_string().contains("no answer"));
     assert!(!late, "{report}");
 }
 
@@ -215,13 +217,12 @@ fn nothing_is_left() {
     let place = Place::new();
     // Other tests of this file have throw-away cgroups at the same time: their pids are not of this one's children.
     let ours = |lines: Vec<String>| lines.into_iter().filter(|l| !l.contains("/doctor-")).collect::<Vec<_>>();
-    let before = ours(traces());
+    let forward = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
+    let before = (ours(traces()), forward());
     place.doctor(&[]);
-    assert_eq!(ours(traces()), before);
+    assert_eq!((ours(traces()), forward()), before);
     let left = |dir: &str| std::fs::read_dir(place.0.join(dir)).unwrap().count();
     assert_eq!((left("state"), left("data")), (0, 0));
-    let forward = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
-    assert_eq!(forward("/proc/sys/net/ipv4/ip_forward"), forward("/proc/sys/net/ipv4/ip_forward"));
 }
 
 #[test]
@@ -319,7 +320,10 @@ fn an_ordinary_user_is_told_what_rootless_can_do() {
     assert_eq!(probe(&report, "user namespace")["needed"], true);
     assert_eq!(code, i32::from(!needed_and_missing(&report).is_empty()));
     let limits = probe(&report, "cgroup-limits");
-    assert!(limits["status"] != "missing" || limits["fix"].as_str().unwrap().contains("Delegate"), "{limits}");
+    assert!(
+        limits["status"] != "missing" || limits["fix"].as_str().unwrap().contains("Delegate"),
+        "{limits}"
+    );
 }
 
 #[test]
@@ -335,7 +339,8 @@ fn a_user_namespace_without_maps_is_named() {
 #[test]
 fn without_an_own_capability_the_capability_is_named() {
     need_root!("without_an_own_capability_the_capability_is_named");
-    let (report, code) = Place::new().doctor(&["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-all"]);
+    let (report, code) =
+        Place::new().doctor(&["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-all"]);
     let caps = probe(&report, "capabilities");
     assert_eq!((code, &caps["status"]), (1, &Value::from("missing")), "{caps}");
     assert!(caps["detail"].as_str().unwrap().contains("CAP_SYS_ADMIN"), "{caps}");

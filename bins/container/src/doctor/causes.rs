@@ -56,7 +56,9 @@ pub(super) fn user_namespace(errno: Option<i32>) -> Option<(String, String)> {
             "this user has no id in its own user namespace",
             "enter the namespace with maps, as unshare --map-root-user",
         ),
-        Some(libc::EPERM) if chrooted() => why("this process is in a chroot", "enter the root by pivot_root: rootfs enter"),
+        Some(libc::EPERM) if chrooted() => {
+            why("this process is in a chroot", "enter the root by pivot_root: rootfs enter")
+        }
         _ => None,
     }
 }

@@ -1,15 +1,17 @@
 //! Limits and the like, on a throw-away cgroup.
 
-use super::place::Facts;
+use super::place::{Facts, is_a_doctor};
 use super::{Finding, Need, Probe};
-use drydock_cgroups::{Cgroup, CpuMax, IfExists, Layout, Limits, Mode, Report, Request, SHARED_PARENT, Version};
+use drydock_cgroups::{
+    Cgroup, CpuMax, IfExists, Layout, Limits, Mode, Report, Request, SHARED_PARENT, Version,
+};
 use drydock_core::error::CallExt;
 use drydock_core::exit::Ended;
 use drydock_core::sys::process::{Child, clone_child};
 use drydock_core::sys::signal::pidfd_kill;
 use drydock_core::{Ctx, Error, Result};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const MEMORY: u64 = 64 << 20;
@@ -32,13 +34,62 @@ macro_rules! probe {
 }
 
 pub(super) const PROBES: &[Probe] = &[
-    probe!("cgroup-mode", "cgroup hierarchies", "limits, statistics, freezing and killing of containers", "mount -t cgroup2 none /sys/fs/cgroup", &["CONFIG_CGROUPS"], mode),
-    probe!("cgroup-controllers", "controllers cpu, memory, pids, io, cpuset", "the options of the missing ones: --cpus, --memory, --pids, --io, --cpuset", "boot without cgroup_disable=, and enable them in the parent's cgroup.subtree_control", &["CONFIG_MEMCG", "CONFIG_CGROUP_PIDS", "CONFIG_CFS_BANDWIDTH"], controllers),
-    probe!("cgroup-limits", "cpu, memory and pids limits", "--cpus, --memory, --pids: a container runs without them and says so", DELEGATE, &["CONFIG_MEMCG", "CONFIG_CGROUP_PIDS", "CONFIG_CFS_BANDWIDTH"], limits),
-    probe!("cgroup-swap", "swap limit", "--swap; memory is still limited, swap is not", "boot with swapaccount=1", &["CONFIG_SWAP", "CONFIG_MEMCG_SWAP"], swap),
-    probe!("cgroup-freezer", "freezer", "cgroupctl freeze; killing v1 cgroups that fork all the time", DELEGATE, &["CONFIG_CGROUP_FREEZER"], freezer),
-    probe!("cgroup-kill", "cgroup.kill", "killing a cgroup in one write; else its processes are frozen and killed one by one", "cgroup v2 and Linux 5.14", &[], kill),
-    probe!("clone-into-cgroup", "CLONE_INTO_CGROUP", "a process is moved into its cgroup after its birth instead of being born there", "cgroup v2 and Linux 5.7", &[], born),
+    probe!(
+        "cgroup-mode",
+        "cgroup hierarchies",
+        "limits, statistics, freezing and killing of containers",
+        "mount -t cgroup2 none /sys/fs/cgroup",
+        &["CONFIG_CGROUPS"],
+        mode
+    ),
+    probe!(
+        "cgroup-controllers",
+        "controllers cpu, memory, pids, io, cpuset",
+        "the options of the missing ones: --cpus, --memory, --pids, --io, --cpuset",
+        "boot without cgroup_disable=, and enable them in the parent's cgroup.subtree_control",
+        &["CONFIG_MEMCG", "CONFIG_CGROUP_PIDS", "CONFIG_CFS_BANDWIDTH"],
+        controllers
+    ),
+    probe!(
+        "cgroup-limits",
+        "cpu, memory and pids limits",
+        "--cpus, --memory, --pids: a container runs without them and says so",
+        DELEGATE,
+        &["CONFIG_MEMCG", "CONFIG_CGROUP_PIDS", "CONFIG_CFS_BANDWIDTH"],
+        limits
+    ),
+    probe!(
+        "cgroup-swap",
+        "swap limit",
+        "--swap; memory is still limited, swap is not",
+        "boot with swapaccount=1",
+        &["CONFIG_SWAP", "CONFIG_MEMCG_SWAP"],
+        swap
+    ),
+    probe!(
+        "cgroup-freezer",
+        "freezer",
+        "cgroupctl freeze; killing v1 cgroups that fork all the time",
+        DELEGATE,
+        &["CONFIG_CGROUP_FREEZER"],
+        freezer
+    ),
+    probe!(
+        "cgroup-kill",
+        "cgroup.kill",
+        "killing a cgroup in one write; else its processes are frozen and killed one by one",
+        "cgroup v2 and Linux 5.14",
+        &[],
+        kill
+    ),
+    probe!(
+        "clone-into-cgroup",
+        "CLONE_INTO_CGROUP",
+        "a process is moved into its cgroup after its birth instead of being born there",
+        "cgroup v2 and Linux 5.7",
+        &[],
+        born
+    ),
 ];
 
 /// A cgroup that goes away again.
@@ -100,7 +151,7 @@ fn sweep(layout: &Layout) {
         for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let pid = name.to_str().and_then(|n| n.strip_prefix(PREFIX)).and_then(|n| n.parse::<i32>().ok());
-            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            if pid.is_some_and(|pid| !is_a_doctor(pid)) {
                 let _ = Cgroup::at([entry.path()]).and_then(|c| c.remove(Duration::from_millis(200)));
             }
         }
@@ -144,9 +195,15 @@ fn mode(facts: &Facts) -> Result<Finding> {
 fn controllers(facts: &Facts) -> Result<Finding> {
     let layout = facts.layout.clone()?;
     let have = layout.controllers();
-    let lack: Vec<&str> =
-        ["cpu", "memory", "pids", "io", "cpuset"].into_iter().filter(|c| !have.iter().any(|h| h == c)).collect();
-    if lack.is_empty() { Finding::ok(have.join(" ")) } else { Finding::degraded(format!("without {}", lack.join(", "))) }
+    let lack: Vec<&str> = ["cpu", "memory", "pids", "io", "cpuset"]
+        .into_iter()
+        .filter(|c| !have.iter().any(|h| h == c))
+        .collect();
+    if lack.is_empty() {
+        Finding::ok(have.join(" "))
+    } else {
+        Finding::degraded(format!("without {}", lack.join(", ")))
+    }
 }
 
 fn limits(facts: &Facts) -> Result<Finding> {

@@ -62,6 +62,10 @@ fn all(facts: &Facts) -> Result<Finding> {
     let set = facts.container();
     facts.inside(set, || {
         let pid = std::process::id();
-        if pid == 1 { Finding::ok(set.to_string()) } else { Finding::missing(format!("the first process is {pid}, not 1")) }
+        if pid == 1 {
+            Finding::ok(set.to_string())
+        } else {
+            Finding::missing(format!("the first process is {pid}, not 1"))
+        }
     })
 }

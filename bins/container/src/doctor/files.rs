@@ -56,7 +56,8 @@ fn writable(_: &Facts, place: &Result<std::path::PathBuf>) -> Result<Finding> {
     let scratch = Scratch::new(&dir)?;
     let file = scratch.0.join("file");
     std::fs::write(&file, "x").call(|| format!("write({file:?})"))?;
-    let there = if dir.is_dir() { String::new() } else { format!(" (to be made in {})", nearest(&dir).display()) };
+    let there =
+        if dir.is_dir() { String::new() } else { format!(" (to be made in {})", nearest(&dir).display()) };
     Finding::ok(format!("{}{there}", dir.display()))
 }
 

@@ -38,5 +38,9 @@ fn version(_: &Facts) -> Result<Finding> {
 
 fn architecture(_: &Facts) -> Result<Finding> {
     let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
-    if matches!(machine.as_str(), "x86_64" | "aarch64") { Finding::ok(machine) } else { Finding::degraded(machine) }
+    if matches!(machine.as_str(), "x86_64" | "aarch64") {
+        Finding::ok(machine)
+    } else {
+        Finding::degraded(machine)
+    }
 }

@@ -224,6 +224,10 @@ fn summary(lines: &[Line], root: bool) -> String {
         };
     }
     let names: Vec<&str> = bad.iter().take(5).map(|l| l.what).collect();
-    let more = if bad.len() > names.len() { format!(" and {} more", bad.len() - names.len()) } else { String::new() };
+    let more = if bad.len() > names.len() {
+        format!(" and {} more", bad.len() - names.len())
+    } else {
+        String::new()
+    };
     format!("container run cannot work here{whom}: {}{more}", names.join(", "))
 }

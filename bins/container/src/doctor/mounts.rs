@@ -15,8 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 const ROOT_FIX: &str = "run as root, or make user namespaces work for this user (see users)";
-const KERNEL_FS: &str =
-    "mount(2) refuses this in a user namespace while parts of the host's /proc or /sys are hidden, as in a container: \
+const KERNEL_FS: &str = "mount(2) refuses this in a user namespace while parts of the host's /proc or /sys are hidden, as in a container: \
      run as root outside of it";
 
 macro_rules! probe {
@@ -35,41 +34,132 @@ macro_rules! probe {
 }
 
 pub(super) const PROBES: &[Probe] = &[
-    probe!("propagation", "private mounts", "container run: its mounts would reach the host", ROOT_FIX, &[], All, private),
-    probe!("tmpfs", "tmpfs", "container run (/dev, /dev/shm), --tmpfs", ROOT_FIX, &["CONFIG_TMPFS"], All, |f| {
-        f.on_tmpfs(Set::EMPTY, |_| Finding::ok(""))
-    }),
-    probe!("pivot_root", "pivot_root", "container run, init --root, rootfs enter", "on an initramfs: rootfs enter --move", &[], All, pivoted),
-    probe!("proc", "proc", "container run (/proc), unshare --mount-proc", KERNEL_FS, &["CONFIG_PROC_FS"], All, |f| {
-        kernel_fs(f, Kind::Pid, "proc", "")
-    }),
-    probe!("sysfs", "sysfs", "a /sys of the container's own; rootless ones get a read-only bind", KERNEL_FS, &["CONFIG_SYSFS"], Root, |f| {
-        kernel_fs(f, Kind::Network, "sysfs", "")
-    }),
+    probe!(
+        "propagation",
+        "private mounts",
+        "container run: its mounts would reach the host",
+        ROOT_FIX,
+        &[],
+        All,
+        private
+    ),
+    probe!(
+        "tmpfs",
+        "tmpfs",
+        "container run (/dev, /dev/shm), --tmpfs",
+        ROOT_FIX,
+        &["CONFIG_TMPFS"],
+        All,
+        |f| { f.on_tmpfs(Set::EMPTY, |_| Finding::ok("")) }
+    ),
+    probe!(
+        "pivot_root",
+        "pivot_root",
+        "container run, init --root, rootfs enter",
+        "on an initramfs: rootfs enter --move",
+        &[],
+        All,
+        pivoted
+    ),
+    probe!(
+        "proc",
+        "proc",
+        "container run (/proc), unshare --mount-proc",
+        KERNEL_FS,
+        &["CONFIG_PROC_FS"],
+        All,
+        |f| { kernel_fs(f, Kind::Pid, "proc", "") }
+    ),
+    probe!(
+        "sysfs",
+        "sysfs",
+        "a /sys of the container's own; rootless ones get a read-only bind",
+        KERNEL_FS,
+        &["CONFIG_SYSFS"],
+        Root,
+        |f| { kernel_fs(f, Kind::Network, "sysfs", "") }
+    ),
     probe!("devpts", "devpts", "container run (/dev/pts), -t", ROOT_FIX, &["CONFIG_UNIX98_PTYS"], All, |f| {
         kernel_fs(f, Kind::Mount, "devpts", "newinstance,ptmxmode=0666,mode=0620")
     }),
     probe!("mqueue", "mqueue", "container run (/dev/mqueue)", ROOT_FIX, &["CONFIG_POSIX_MQUEUE"], All, |f| {
         kernel_fs(f, Kind::Ipc, "mqueue", "")
     }),
-    probe!("mknod", "device nodes", "container run as root: /dev/null and the like; a user namespace binds the host's instead", "give CAP_MKNOD, or --userns auto", &[], Root, mknod),
-    probe!("overlay", "overlay on the data directory", "container run without --rootfs; rootfs mount --lower", "load the overlay module, or DRYDOCK_DATA on ext4, xfs, btrfs or tmpfs; or give --rootfs DIR", &["CONFIG_OVERLAY_FS"], All, overlay),
-    probe!("overlay-userns", "overlay in a user namespace", "container run --userns, or without root, without --rootfs", "Linux 5.11; or give --rootfs DIR", &["CONFIG_OVERLAY_FS", "CONFIG_USER_NS"], User, overlay_userns),
-    probe!("open_tree", "open_tree, move_mount", "container run (masked paths), -v, rootfs mount --bind", "Linux 5.2, or an outer seccomp filter that lets them through", &[], All, |f| {
-        f.on_tmpfs(Set::EMPTY, moved)
-    }),
-    probe!("mount_setattr", "mount_setattr", "mounts are made read-only one by one instead of all at once", "Linux 5.12", &[], None, |f| {
-        f.on_tmpfs(Set::EMPTY, attributes)
-    }),
-    probe!("idmap", "id-mapped mounts", "sharing one root file system between user namespaces without copying it", "Linux 5.12 and a file system that has them (ext4, xfs, btrfs, overlay; tmpfs from 6.3)", &[], None, idmapped),
-    probe!("openat2", "openat2", "paths in a root are resolved in one call; without it, part by part", "Linux 5.6, or an outer seccomp filter that lets it through", &[], None, openat2),
+    probe!(
+        "mknod",
+        "device nodes",
+        "container run as root: /dev/null and the like; a user namespace binds the host's instead",
+        "give CAP_MKNOD, or --userns auto",
+        &[],
+        Root,
+        mknod
+    ),
+    probe!(
+        "overlay",
+        "overlay on the data directory",
+        "container run without --rootfs; rootfs mount --lower",
+        "load the overlay module, or DRYDOCK_DATA on ext4, xfs, btrfs or tmpfs; or give --rootfs DIR",
+        &["CONFIG_OVERLAY_FS"],
+        All,
+        overlay
+    ),
+    probe!(
+        "overlay-userns",
+        "overlay in a user namespace",
+        "container run --userns, or without root, without --rootfs",
+        "Linux 5.11; or give --rootfs DIR",
+        &["CONFIG_OVERLAY_FS", "CONFIG_USER_NS"],
+        User,
+        overlay_userns
+    ),
+    probe!(
+        "open_tree",
+        "open_tree, move_mount",
+        "container run (masked paths), -v, rootfs mount --bind",
+        "Linux 5.2, or an outer seccomp filter that lets them through",
+        &[],
+        All,
+        |f| { f.on_tmpfs(Set::EMPTY, moved) }
+    ),
+    probe!(
+        "mount_setattr",
+        "mount_setattr",
+        "mounts are made read-only one by one instead of all at once",
+        "Linux 5.12",
+        &[],
+        None,
+        |f| { f.on_tmpfs(Set::EMPTY, attributes) }
+    ),
+    probe!(
+        "idmap",
+        "id-mapped mounts",
+        "sharing one root file system between user namespaces without copying it",
+        "Linux 5.12 and a file system that has them (ext4, xfs, btrfs, overlay; tmpfs from 6.3)",
+        &[],
+        None,
+        idmapped
+    ),
+    probe!(
+        "openat2",
+        "openat2",
+        "paths in a root are resolved in one call; without it, part by part",
+        "Linux 5.6, or an outer seccomp filter that lets it through",
+        &[],
+        None,
+        openat2
+    ),
 ];
 
 fn private(facts: &Facts) -> Result<Finding> {
     facts.inside(Set::EMPTY.with(Kind::Mount), || {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").call(|| "read(\"/proc/self/mountinfo\")")?;
+        let mounts =
+            std::fs::read_to_string("/proc/self/mountinfo").call(|| "read(\"/proc/self/mountinfo\")")?;
         let shared = mounts.lines().filter(|l| l.contains(" shared:")).count();
-        if shared == 0 { Finding::ok("") } else { Finding::missing(format!("{shared} mounts are still shared")) }
+        if shared == 0 {
+            Finding::ok("")
+        } else {
+            Finding::missing(format!("{shared} mounts are still shared"))
+        }
     })
 }
 
@@ -137,7 +227,11 @@ fn layered(facts: &Facts, kinds: Set, userxattr: bool) -> Result<Finding> {
         let file = target.join("file");
         std::fs::write(&file, "upper").call(|| format!("write({file:?})"))?;
         let landed = std::fs::read_to_string(upper.join("file")).is_ok_and(|text| text == "upper");
-        if landed { Finding::ok("") } else { Finding::missing("what was written did not reach the upper layer") }
+        if landed {
+            Finding::ok("")
+        } else {
+            Finding::missing("what was written did not reach the upper layer")
+        }
     })
 }
 
@@ -160,7 +254,9 @@ fn attributes(dir: &Path) -> Result<Finding> {
     let set = Attributes { set: ATTR_RDONLY, ..Attributes::default() };
     match mount_setattr(tree.as_fd(), c"", EMPTY_PATH, set) {
         Ok(()) => Finding::ok(""),
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Finding::degraded("ENOSYS: mounts are remounted instead"),
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => {
+            Finding::degraded("ENOSYS: mounts are remounted instead")
+        }
         Err(e) => Err(Error::call("mount_setattr(tree, \"\", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY)", e)),
     }
 }
@@ -199,7 +295,8 @@ fn map_with(tree: &OwnedFd, pid: i32) -> Result<()> {
     }
     let path = format!("/proc/{pid}/ns/user");
     let user = std::fs::File::open(&path).call(|| format!("open({path:?}, O_RDONLY)"))?;
-    let attributes = Attributes { set: ATTR_IDMAP, user_namespace: Some(user.as_fd()), ..Attributes::default() };
+    let attributes =
+        Attributes { set: ATTR_IDMAP, user_namespace: Some(user.as_fd()), ..Attributes::default() };
     mount_setattr(tree.as_fd(), c"", EMPTY_PATH, attributes)
         .call(|| "mount_setattr(tree, \"\", AT_EMPTY_PATH, MOUNT_ATTR_IDMAP)")
 }
@@ -208,9 +305,10 @@ fn openat2(_: &Facts) -> Result<Finding> {
     use rustix::fs::{Mode, ResolveFlags, openat2};
     match openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
         Ok(_) => Finding::ok(""),
-        Err(e @ (rustix::io::Errno::NOSYS | rustix::io::Errno::PERM)) => {
-            Finding::degraded(format!("{}: paths are walked part by part", drydock_core::error::errno_text(e.raw_os_error())))
-        }
+        Err(e @ (rustix::io::Errno::NOSYS | rustix::io::Errno::PERM)) => Finding::degraded(format!(
+            "{}: paths are walked part by part",
+            drydock_core::error::errno_text(e.raw_os_error())
+        )),
         Err(e) => Err(Error::call("openat2(AT_FDCWD, \"/\", O_PATH, RESOLVE_NO_MAGICLINKS)", e)),
     }
 }

@@ -30,19 +30,58 @@ macro_rules! probe {
 }
 
 pub(super) const PROBES: &[Probe] = &[
-    probe!("loopback", "loopback", "127.0.0.1 inside containers", "run as root, or make user namespaces work", &["CONFIG_NET_NS"], All, || {
-        drydock_network::loopback_up().and_then(|()| Finding::ok(""))
-    }),
-    probe!("veth", "veth pair", "container run --net bridge (root's default), netsetup link, attach", LINKS, &["CONFIG_VETH"], Root, veth),
-    probe!("bridge", "bridge", "container run --net bridge (root's default), netsetup bridge", LINKS, &["CONFIG_BRIDGE"], Root, bridge),
-    probe!("nftables", "nf_tables with masquerade", "container run --net bridge (root's default), -p, netsetup nat, publish", NFT, &["CONFIG_NF_TABLES", "CONFIG_NFT_MASQ", "CONFIG_NFT_NAT"], Root, nft),
-    probe!("ip_forward", "ip_forward can be turned on", "the way out of a bridge: container run --net bridge, netsetup nat", "mount /proc/sys writable, or sysctl -w net.ipv4.ip_forward=1 on the host", &[], Root, forward),
+    probe!(
+        "loopback",
+        "loopback",
+        "127.0.0.1 inside containers",
+        "run as root, or make user namespaces work",
+        &["CONFIG_NET_NS"],
+        All,
+        || { drydock_network::loopback_up().and_then(|()| Finding::ok("")) }
+    ),
+    probe!(
+        "veth",
+        "veth pair",
+        "container run --net bridge (root's default), netsetup link, attach",
+        LINKS,
+        &["CONFIG_VETH"],
+        Root,
+        veth
+    ),
+    probe!(
+        "bridge",
+        "bridge",
+        "container run --net bridge (root's default), netsetup bridge",
+        LINKS,
+        &["CONFIG_BRIDGE"],
+        Root,
+        bridge
+    ),
+    probe!(
+        "nftables",
+        "nf_tables with masquerade",
+        "container run --net bridge (root's default), -p, netsetup nat, publish",
+        NFT,
+        &["CONFIG_NF_TABLES", "CONFIG_NFT_MASQ", "CONFIG_NFT_NAT"],
+        Root,
+        nft
+    ),
+    probe!(
+        "ip_forward",
+        "ip_forward can be turned on",
+        "the way out of a bridge: container run --net bridge, netsetup nat",
+        "mount /proc/sys writable, or sysctl -w net.ipv4.ip_forward=1 on the host",
+        &[],
+        Root,
+        forward
+    ),
     probe!("tbf", "tbf", "rate limits of networks", "modprobe sch_tbf", &["CONFIG_NET_SCH_TBF"], None, tbf),
     probe!("ifb", "ifb", "rate limits of what comes in", "modprobe ifb", &["CONFIG_IFB"], None, ifb),
 ];
 
 fn veth() -> Result<Finding> {
-    let own = std::fs::File::open("/proc/thread-self/ns/net").call(|| "open(\"/proc/thread-self/ns/net\", O_RDONLY)")?;
+    let own = std::fs::File::open("/proc/thread-self/ns/net")
+        .call(|| "open(\"/proc/thread-self/ns/net\", O_RDONLY)")?;
     let mut batch = Batch::new();
     let peer = VethPeer { name: "doctor1", namespace: own.as_fd(), mac: None };
     batch.new_veth(&NewVeth { name: "doctor0", alias: TAG, master: None, mtu: 1500, peer });
@@ -73,7 +112,11 @@ fn nft() -> Result<Finding> {
     let nft = Nft::here()?;
     nft.add(&wanted)?;
     let have = nft.rules()?.len();
-    if have == wanted.len() { Finding::ok(format!("{have} rules")) } else { Finding::missing(format!("{have} of {} rules are there", wanted.len())) }
+    if have == wanted.len() {
+        Finding::ok(format!("{have} rules"))
+    } else {
+        Finding::missing(format!("{have} of {} rules are there", wanted.len()))
+    }
 }
 
 fn forward() -> Result<Finding> {

@@ -73,8 +73,14 @@ impl Facts {
     pub fn on_tmpfs(&self, kinds: Set, probe: impl FnOnce(&Path) -> Result<Finding>) -> Result<Finding> {
         self.inside(kinds.with(Kind::Mount), || {
             let spot = spot();
-            mount(Some("tmpfs"), spot, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
-                .call(|| format!("mount(\"tmpfs\", {spot:?}, \"tmpfs\", MS_NOSUID|MS_NODEV)"))?;
+            mount(
+                Some("tmpfs"),
+                spot,
+                Some("tmpfs"),
+                MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+                Some("mode=755"),
+            )
+            .call(|| format!("mount(\"tmpfs\", {spot:?}, \"tmpfs\", MS_NOSUID|MS_NODEV)"))?;
             probe(spot)
         })
     }
@@ -118,6 +124,17 @@ pub(super) fn nearest(dir: &Path) -> &Path {
     dir.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("/"))
 }
 
+/// Whether this process is one of a doctor that is at work. Not a zombie, and no later process of the same pid.
+pub(super) fn is_a_doctor(pid: i32) -> bool {
+    let stat = |who: &str| std::fs::read_to_string(format!("/proc/{who}/stat")).unwrap_or_default();
+    let name = |stat: &str| {
+        Some((stat.find('(')?, stat.rfind(')')?)).and_then(|(a, b)| stat.get(a..b).map(str::to_string))
+    };
+    let (theirs, own) = (stat(&pid.to_string()), stat("self"));
+    let ended = theirs.rsplit(") ").next().is_none_or(|rest| rest.starts_with(['Z', 'X']));
+    !ended && name(&theirs).is_some() && name(&theirs) == name(&own)
+}
+
 /// A throw-away directory, removed when dropped.
 pub(super) struct Scratch(pub PathBuf);
 
@@ -143,8 +160,9 @@ impl Scratch {
     fn sweep(parent: &Path) {
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let pid = name.to_str().and_then(|n| n.strip_prefix(Self::PREFIX)).and_then(|n| n.parse::<i32>().ok());
-            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let pid =
+                name.to_str().and_then(|n| n.strip_prefix(Self::PREFIX)).and_then(|n| n.parse::<i32>().ok());
+            if pid.is_some_and(|pid| !is_a_doctor(pid)) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }

@@ -25,13 +25,69 @@ macro_rules! probe {
 }
 
 pub(super) const PROBES: &[Probe] = &[
-    probe!("no_new_privs", "no_new_privs", "container run: set-uid programs inside could gain privileges", "Linux 3.5", &[], All, no_new_privs),
-    probe!("seccomp", "the default seccomp filter", "container run without --security-opt seccomp=unconfined", "a kernel with CONFIG_SECCOMP_FILTER=y", &["CONFIG_SECCOMP_FILTER"], All, filter),
-    probe!("seccomp-actions", "seccomp's actions", "profiles with the missing actions (--security-opt seccomp=FILE)", "Linux 5.0", &["CONFIG_SECCOMP_FILTER"], None, actions),
-    probe!("capabilities", "capabilities of this process", "what the missing ones allow: limits, networks, ids, device nodes", "run as root on the host, or give the outer container the named capabilities", &[], Root, capabilities),
-    probe!("lsm", "AppArmor or SELinux", "--security-opt apparmor=NAME, label=…", "boot with lsm=…,apparmor or …,selinux", &["CONFIG_SECURITY_APPARMOR", "CONFIG_SECURITY_SELINUX"], None, lsm),
-    probe!("landlock", "Landlock", "Landlock rules inside containers", "Linux 5.13, booted with lsm=landlock,…", &["CONFIG_SECURITY_LANDLOCK"], None, landlock),
-    probe!("keyring", "session keyrings", "a session keyring of the container's own: without keys there is nothing to share", "a kernel with CONFIG_KEYS=y, or an outer seccomp filter that lets keyctl through", &["CONFIG_KEYS"], None, keyring),
+    probe!(
+        "no_new_privs",
+        "no_new_privs",
+        "container run: set-uid programs inside could gain privileges",
+        "Linux 3.5",
+        &[],
+        All,
+        no_new_privs
+    ),
+    probe!(
+        "seccomp",
+        "the default seccomp filter",
+        "container run without --security-opt seccomp=unconfined",
+        "a kernel with CONFIG_SECCOMP_FILTER=y",
+        &["CONFIG_SECCOMP_FILTER"],
+        All,
+        filter
+    ),
+    probe!(
+        "seccomp-actions",
+        "seccomp's actions",
+        "profiles with the missing actions (--security-opt seccomp=FILE)",
+        "Linux 5.0",
+        &["CONFIG_SECCOMP_FILTER"],
+        None,
+        actions
+    ),
+    probe!(
+        "capabilities",
+        "capabilities of this process",
+        "what the missing ones allow: limits, networks, ids, device nodes",
+        "run as root on the host, or give the outer container the named capabilities",
+        &[],
+        Root,
+        capabilities
+    ),
+    probe!(
+        "lsm",
+        "AppArmor or SELinux",
+        "--security-opt apparmor=NAME, label=…",
+        "boot with lsm=…,apparmor or …,selinux",
+        &["CONFIG_SECURITY_APPARMOR", "CONFIG_SECURITY_SELINUX"],
+        None,
+        lsm
+    ),
+    probe!(
+        "landlock",
+        "Landlock",
+        "Landlock rules inside containers",
+        "Linux 5.13, booted with lsm=landlock,…",
+        &["CONFIG_SECURITY_LANDLOCK"],
+        None,
+        landlock
+    ),
+    probe!(
+        "keyring",
+        "session keyrings",
+        "a session keyring of the container's own: without keys there is nothing to share",
+        "a kernel with CONFIG_KEYS=y, or an outer seccomp filter that lets keyctl through",
+        &["CONFIG_KEYS"],
+        None,
+        keyring
+    ),
 ];
 
 fn no_new_privs(_: &Facts) -> Result<Finding> {
@@ -79,7 +135,11 @@ fn capabilities(facts: &Facts) -> Result<Finding> {
 fn lsm(_: &Facts) -> Result<Finding> {
     let active = lsm_active();
     let said = active.join(", ");
-    if active.iter().any(|m| m == "apparmor" || m == "selinux") { Finding::ok(said) } else { Finding::degraded(format!("neither; active: {said}")) }
+    if active.iter().any(|m| m == "apparmor" || m == "selinux") {
+        Finding::ok(said)
+    } else {
+        Finding::degraded(format!("neither; active: {said}"))
+    }
 }
 
 fn landlock(_: &Facts) -> Result<Finding> {
@@ -91,7 +151,9 @@ fn landlock(_: &Facts) -> Result<Finding> {
 fn keyring(_: &Facts) -> Result<Finding> {
     match sys::keyring::join_new_session(c"_drydock_doctor") {
         Ok(()) => Finding::ok(""),
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Finding::degraded("ENOSYS: this kernel has no keys, so none leak"),
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => {
+            Finding::degraded("ENOSYS: this kernel has no keys, so none leak")
+        }
         Err(e) => Err(Error::call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, \"_drydock_doctor\")", e)),
     }
 }

@@ -20,8 +20,11 @@ pub fn render(report: &Report, colour: bool) -> String {
         };
         let row = format!("{:<width$}  {}", line.what, escape(&line.detail));
         text.push_str(&format!("  {}  {}\n", paint(mark, code, colour), row.trim_end()));
-        let needed = if line.needed && line.status == Status::Missing { " (container run needs this)" } else { "" };
-        for (word, said) in [("lost", line.lost), ("fix", line.fix.as_deref()), ("config", line.evidence.as_deref())] {
+        let needed =
+            if line.needed && line.status == Status::Missing { " (container run needs this)" } else { "" };
+        for (word, said) in
+            [("lost", line.lost), ("fix", line.fix.as_deref()), ("config", line.evidence.as_deref())]
+        {
             if let Some(said) = said {
                 let after = if word == "lost" { needed } else { "" };
                 text.push_str(&format!("              {word}: {}{after}\n", escape(said)));

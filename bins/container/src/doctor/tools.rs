@@ -32,9 +32,21 @@ pub(super) const PROBES: &[Probe] = &[
         need: Need::None,
         test: init,
     },
-    probe!("rootless-network", "pasta or slirp4netns", "a network for rootless containers; without it --net none or host", "apt install passt", ["pasta", "slirp4netns"]),
+    probe!(
+        "rootless-network",
+        "pasta or slirp4netns",
+        "a network for rootless containers; without it --net none or host",
+        "apt install passt",
+        ["pasta", "slirp4netns"]
+    ),
     probe!("criu", "criu", "checkpoint and restore", "apt install criu", ["criu"]),
-    probe!("mmdebstrap", "mmdebstrap or debootstrap", "rootfs deb; the default root file system does not need it", "apt install mmdebstrap", ["mmdebstrap", "debootstrap"]),
+    probe!(
+        "mmdebstrap",
+        "mmdebstrap or debootstrap",
+        "rootfs deb; the default root file system does not need it",
+        "apt install mmdebstrap",
+        ["mmdebstrap", "debootstrap"]
+    ),
 ];
 
 /// Where a program is in PATH.

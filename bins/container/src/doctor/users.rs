@@ -128,12 +128,17 @@ fn anybodys() -> Result<Finding> {
 
 fn helpers(_: &Facts) -> Result<Finding> {
     for name in ["newuidmap", "newgidmap"] {
-        let Some(path) = super::tools::which(name) else { return Finding::missing(format!("{name}: not in PATH")) };
+        let Some(path) = super::tools::which(name) else {
+            return Finding::missing(format!("{name}: not in PATH"));
+        };
         let set_uid = std::fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o4000 != 0);
         let mut value = [0u8; 64];
         let capable = rustix::fs::getxattr(&path, "security.capability", &mut value).is_ok();
         if !set_uid && !capable {
-            return Finding::degraded(format!("{} is neither set-uid nor has file capabilities", path.display()));
+            return Finding::degraded(format!(
+                "{} is neither set-uid nor has file capabilities",
+                path.display()
+            ));
         }
     }
     Finding::ok("")

@@ -6,6 +6,7 @@ pub mod keyring;
 pub mod mount;
 pub mod ns;
 pub mod personality;
+pub mod probe;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
