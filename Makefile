@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test vm-test bench check install uninstall clean deps
+.PHONY: help build demo test vm-test bench check docs install uninstall clean deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -19,6 +19,7 @@ RUSTFLAGS_VARIABLE := CARGO_TARGET_$(shell echo "$(TARGET)" | tr 'a-z-' 'A-Z_')_
 RELEASE := env -u RUSTFLAGS $(RUSTFLAGS_VARIABLE)="-C target-feature=+crt-static -C relocation-model=pic" \
 	cargo build --release --locked --target $(TARGET)
 DIST := dist/bin
+SHARE := dist/share
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -54,12 +55,17 @@ bench: ## measure against crun and runc, into docs/BENCHMARKS.md
 check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
 	@scripts/check.sh
 
-install: build ## install the tools under PREFIX (default /usr/local); DESTDIR for packages
+docs: deps ## write man pages and shell completions into dist/share
+	@. scripts/cargo.sh && cargo run --quiet --locked -p drydock-docs -- $(SHARE)
+
+install: build docs ## install tools, man pages and completions under PREFIX (default /usr/local); DESTDIR for packages
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(DIST)/,$(TOOLS)) "$(DESTDIR)$(PREFIX)/bin/"
+	cd $(SHARE) && find . -type f -exec install -D -m 644 {} "$(abspath $(DESTDIR)$(PREFIX))/share/{}" \;
 
 uninstall: ## remove what install put there
 	rm -f $(addprefix "$(DESTDIR)$(PREFIX)"/bin/,$(TOOLS))
+	if [ -d $(SHARE) ]; then cd $(SHARE) && find . -type f -exec rm -f "$(abspath $(DESTDIR)$(PREFIX))/share/{}" \; ; fi
 
 clean: ## remove everything that was built or downloaded for the build and the VM
 	cargo clean --quiet
