@@ -40,7 +40,8 @@ fn refuse(request: &Request, options: &Options) -> Result<()> {
     match asked.iter().find(|(_, given)| *given) {
         Some((option, _)) => {
             let why = "cannot be written as command lines of the stage tools (allowed: --format json)";
-            Err(Error::bad_input(*option, why).hint(format!("leave {option} out, or let container run do it")))
+            Err(Error::bad_input(*option, why)
+                .hint(format!("leave {option} out, or let container run do it")))
         }
         None => Ok(()),
     }
@@ -190,7 +191,13 @@ impl Script {
         self.line(&line)
     }
 
-    fn process(&mut self, request: &Request, options: &Options, root: &str, netns: Option<&str>) -> Result<()> {
+    fn process(
+        &mut self,
+        request: &Request,
+        options: &Options,
+        root: &str,
+        netns: Option<&str>,
+    ) -> Result<()> {
         self.comment("its first process: joined to the network, born in the cgroup, PID 1 of new namespaces");
         let mut joins: Vec<String> = netns.iter().map(|path| format!("--net={path}")).collect();
         for (kind, source) in &request.namespaces.join {
@@ -201,6 +208,10 @@ impl Script {
         let mut line = Vec::new();
         if !joins.is_empty() {
             line.push("joinns".into());
+            // A joined pid namespace is for the child that init makes, not for init itself.
+            if request.namespaces.join.iter().any(|(kind, _)| matches!(kind, Kind::Pid | Kind::Time)) {
+                line.push("--no-fork".into());
+            }
             line.extend(joins);
             line.push("--".into());
         }
@@ -208,7 +219,15 @@ impl Script {
         if netns.is_some() {
             new = new.without(Kind::Network);
         }
-        line.extend(words(&["init", "--unshare", &new.to_string(), "--root", root, "--id", request.id.as_str()]));
+        line.extend(words(&[
+            "init",
+            "--unshare",
+            &new.to_string(),
+            "--root",
+            root,
+            "--id",
+            request.id.as_str(),
+        ]));
         option(&mut line, "--cgroup", request.cgroup.as_ref().map(|cgroup| &cgroup.name));
         line.extend(inside(request, options)?);
         if !request.interactive {
@@ -222,7 +241,11 @@ impl Script {
         self.line(&line)?;
         let owner = self.owner.get(2..).unwrap_or_default().iter().map(|word| shell_quote(word));
         let delete: Vec<String> = ["container".to_string()].into_iter().chain(owner).collect();
-        self.comment(&format!("afterwards, all of it goes with: {} delete --force {}", delete.join(" "), request.id));
+        self.comment(&format!(
+            "afterwards, all of it goes with: {} delete --force {}",
+            delete.join(" "),
+            request.id
+        ));
         Ok(())
     }
 }
@@ -275,7 +298,9 @@ fn inside(request: &Request, options: &Options) -> Result<Vec<String>> {
 /// A volume's source may be relative to the caller's directory (`./data`).
 fn absolute_volume(volume: &str) -> Result<String> {
     match volume.split_once(':') {
-        Some((source, rest)) if source.starts_with('.') => Ok(format!("{}:{rest}", absolute(Path::new(source))?)),
+        Some((source, rest)) if source.starts_with('.') => {
+            Ok(format!("{}:{rest}", absolute(Path::new(source))?))
+        }
         _ => Ok(volume.to_string()),
     }
 }

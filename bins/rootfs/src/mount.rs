@@ -157,7 +157,8 @@ fn lower_layer(layer: &str) -> Result<PathBuf> {
         return Ok(path);
     }
     let shown = data.display().to_string();
-    Err(Error::bad_input("--lower default", format!("there is none in {shown}")).hint("make it: rootfs default"))
+    Err(Error::bad_input("--lower default", format!("there is none in {shown}"))
+        .hint("make it: rootfs default"))
 }
 
 /// `a:b\:c` is `a` and `b:c`.

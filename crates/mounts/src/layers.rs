@@ -69,11 +69,15 @@ mod tests {
     #[test]
     fn modes_do_not_depend_on_the_umask() {
         let top = std::env::temp_dir().join(format!("drydock-layers-{}", std::process::id()));
-        let overlay = Overlay { upper: top.join("c/x/upper"), work: top.join("c/x/work"), ..Overlay::default() };
+        let overlay =
+            Overlay { upper: top.join("c/x/upper"), work: top.join("c/x/work"), ..Overlay::default() };
         let target = top.join("t");
         let made = make(&overlay, &target).unwrap();
         let mode = |dir: &str| std::fs::metadata(top.join(dir)).unwrap().permissions().mode() & 0o7777;
-        assert_eq!([mode("c"), mode("c/x"), mode("c/x/upper"), mode("c/x/work"), mode("t")], [0o711, 0o700, 0o755, 0o755, 0o755]);
+        assert_eq!(
+            [mode("c"), mode("c/x"), mode("c/x/upper"), mode("c/x/work"), mode("t")],
+            [0o711, 0o700, 0o755, 0o755, 0o755]
+        );
         assert_eq!(make(&overlay, &target).unwrap(), Vec::<PathBuf>::new());
         take_back(&made);
         assert!(!top.exists());

@@ -56,7 +56,11 @@ impl Request {
     /// # Errors
     /// When the directory cannot be written.
     pub fn write(&self, own: &[IpAddr]) -> Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).call(|| format!("mkdir({:?}, 0700)", self.dir))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .call(|| format!("mkdir({:?}, 0700)", self.dir))?;
         self.write_hosts(own)?;
         if let Some(name) = &self.hostname {
             self.put("hostname", &format!("{name}\n"))?;
@@ -111,7 +115,9 @@ impl Request {
             }
         }
         if servers == 0 {
-            text.push_str("# The host has no name server that can be reached from here; give one with --dns.\n");
+            text.push_str(
+                "# The host has no name server that can be reached from here; give one with --dns.\n",
+            );
         }
         text
     }
@@ -169,7 +175,13 @@ mod tests {
     use super::*;
 
     fn request() -> Request {
-        Request { dir: "/nowhere".into(), hostname: Some("web".into()), hosts: Vec::new(), dns: Vec::new(), host_network: false }
+        Request {
+            dir: "/nowhere".into(),
+            hostname: Some("web".into()),
+            hosts: Vec::new(),
+            dns: Vec::new(),
+            host_network: false,
+        }
     }
 
     #[test]
@@ -195,7 +207,9 @@ mod tests {
     fn loopback_resolvers_only_where_they_can_be_reached() {
         let host = "nameserver 127.0.0.53\nsearch example\n";
         let inside = request().resolv_conf(host);
-        assert!(!inside.contains("127.0.0.53") && inside.contains("search example") && inside.contains("--dns"));
+        assert!(
+            !inside.contains("127.0.0.53") && inside.contains("search example") && inside.contains("--dns")
+        );
         let same = Request { host_network: true, ..request() };
         assert!(same.resolv_conf(host).contains("nameserver 127.0.0.53"));
         let asked = Request { dns: vec![IpAddr::from([9, 9, 9, 9])], ..request() };

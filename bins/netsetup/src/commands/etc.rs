@@ -40,7 +40,13 @@ pub fn run(args: &Etc, common: &Common) -> Outcome {
     let own = addresses(args)?;
     request.write(&own)?;
     let names: Vec<&str> = request.names().collect();
-    let line = format!("{}: {}", drydock_core::text::escape(&request.dir.to_string_lossy()), names.join(", "));
-    print::result(common, &json!({ "directory": request.dir, "files": names, "addresses": own }), &line, &[])?;
+    let line =
+        format!("{}: {}", drydock_core::text::escape(&request.dir.to_string_lossy()), names.join(", "));
+    print::result(
+        common,
+        &json!({ "directory": request.dir, "files": names, "addresses": own }),
+        &line,
+        &[],
+    )?;
     Ok(0)
 }
