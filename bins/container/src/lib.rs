@@ -16,6 +16,7 @@ pub mod handshake;
 mod idmap;
 mod leftovers;
 pub mod network;
+mod oci;
 pub mod options;
 pub mod parent;
 pub mod plan;

@@ -9,7 +9,7 @@
 use crate::state::{Life, State};
 use drydock_core::error::CallExt;
 use drydock_core::{ContainerId, Error, Result};
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,9 +21,11 @@ pub struct Store {
 }
 
 /// The lock of one container, held until it is dropped or its process dies.
+///
+/// It is given up by closing the file, never by LOCK_UN: a forked child that drops its copy must not unlock its parent's.
 #[derive(Debug)]
 pub struct Held {
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 /// One container as found on disk.
@@ -81,14 +83,14 @@ impl Store {
     /// [`drydock_core::Kind::Failed`] when the id is taken, saying by what.
     pub fn create(&self, id: &ContainerId) -> Result<(PathBuf, Held)> {
         self.ensure_root()?;
-        let _making = self.lock_root(FlockArg::LockShared)?;
+        let _making = self.lock_root(FlockOperation::LockShared)?;
         let dir = self.dir(id);
         match DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(self.taken(id)),
             Err(e) => return Err(Error::call(format!("mkdir({dir:?}, 0700)"), e)),
         }
-        let held = lock_file(&dir.join("lock"), FlockArg::LockExclusiveNonblock)?;
+        let held = lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
         Ok((dir, held))
     }
 
@@ -106,10 +108,10 @@ impl Store {
     /// # Errors
     /// open(2)'s and flock(2)'s.
     pub fn exclusive(&self) -> Result<Held> {
-        self.lock_root(FlockArg::LockExclusive)
+        self.lock_root(FlockOperation::LockExclusive)
     }
 
-    fn lock_root(&self, how: FlockArg) -> Result<Held> {
+    fn lock_root(&self, how: FlockOperation) -> Result<Held> {
         lock_file(&self.root.join("@lock"), how)
     }
 
@@ -118,7 +120,7 @@ impl Store {
     /// # Errors
     /// open(2)'s.
     pub fn try_own(&self, id: &ContainerId) -> Result<Option<Held>> {
-        match lock_file(&self.dir(id).join("lock"), FlockArg::LockExclusiveNonblock) {
+        match lock_file(&self.dir(id).join("lock"), FlockOperation::NonBlockingLockExclusive) {
             Ok(held) => Ok(Some(held)),
             Err(e) if e.errno() == Some(nix::libc::EWOULDBLOCK) => Ok(None),
             Err(e) => Err(e),
@@ -130,7 +132,7 @@ impl Store {
     /// # Errors
     /// open(2)'s and flock(2)'s.
     pub fn wait_unowned(&self, id: &ContainerId) -> Result<()> {
-        lock_file(&self.dir(id).join("lock"), FlockArg::LockShared).map(drop)
+        lock_file(&self.dir(id).join("lock"), FlockOperation::LockShared).map(drop)
     }
 
     /// All containers, sorted by name. A root that is not there is empty.
@@ -199,7 +201,7 @@ impl Entry {
     }
 }
 
-fn lock_file(path: &Path, how: FlockArg) -> Result<Held> {
+fn lock_file(path: &Path, how: FlockOperation) -> Result<Held> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -209,12 +211,11 @@ fn lock_file(path: &Path, how: FlockArg) -> Result<Held> {
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
         .open(path)
         .call(|| format!("open({path:?}, O_RDWR|O_CREAT)"))?;
-    let mut file = file;
     loop {
-        match Flock::lock(file, how) {
-            Ok(lock) => return Ok(Held { _lock: lock }),
-            Err((again, nix::errno::Errno::EINTR)) => file = again,
-            Err((_, errno)) => return Err(Error::call(format!("flock({path:?})"), errno)),
+        match rustix::fs::flock(&file, how) {
+            Ok(()) => return Ok(Held { _lock: file }),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Error::call(format!("flock({path:?})"), errno)),
         }
     }
 }

@@ -3,11 +3,13 @@
 use crate::options::Options;
 use crate::plan::Plan;
 use crate::request::Request;
-use drydock_bundle::Store;
+use drydock_bundle::{Bundle, Store};
 use drydock_cli::Outcome;
 use drydock_cli::watch::explain_line;
+use drydock_core::{ContainerId, Error, Result};
 use drydock_supervise::exec::utf8_words;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// How a plan is printed.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub options: Options,
+    /// Plan this OCI bundle (a directory with config.json) instead of a root file system and a command
+    #[arg(short = 'b', long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
     /// How to print the plan
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
@@ -38,13 +43,32 @@ pub struct Args {
     pub command: Vec<OsString>,
 }
 
+/// A bundle says everything itself: the only thing that may be added is a name.
+fn of_bundle(dir: &Path, args: &Args, command: &[String], store: &Store) -> Result<Request> {
+    if !command.is_empty() || args.options.rootfs.is_some() {
+        return Err(Error::bad_input("--bundle", "has its own root and command (allowed: no --rootfs, no COMMAND)"));
+    }
+    if args.format == Format::Commands {
+        return Err(Error::bad_input("--format", "'commands' is for options (allowed with --bundle: steps, json)"));
+    }
+    let id = match &args.options.name {
+        Some(name) => ContainerId::parse(name)?,
+        None => ContainerId::random(),
+    };
+    crate::oci::request(&Bundle::read(dir)?, &id, store.root())
+}
+
 /// Prints the plan. Touches nothing.
 ///
 /// # Errors
 /// Bad input.
 pub fn run(args: &Args, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
-    let plan: Plan = Request::from_options(&args.options, &command, store.root())?.validate()?;
+    let request = match &args.bundle {
+        Some(dir) => of_bundle(dir, args, &command, store)?,
+        None => Request::from_options(&args.options, &command, store.root())?,
+    };
+    let plan: Plan = request.validate()?;
     match (args.json, args.format) {
         (true, _) | (_, Format::Json) => drydock_cli::print_json(&plan.to_json())?,
         (_, Format::Steps) => {

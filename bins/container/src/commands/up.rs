@@ -114,6 +114,8 @@ fn without_file(name: Option<&str>) -> Result<Project> {
         memory: Some("100M".into()),
         swap: Some("50M".into()),
         pids: Some("100".into()),
+        // Only root may add links to the host's network.
+        net: nix::unistd::geteuid().is_root().then(|| "bridge".to_string()),
         // The shell waits for input as long as somebody could give some.
         interactive: true,
         ..Options::default()

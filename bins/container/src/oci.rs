@@ -1,0 +1,296 @@
+//! An OCI bundle as a container's request: every stage gets its part of config.json.
+
+use crate::request::{Namespaces, Network, Request};
+use crate::rootfs::Source;
+use drydock_bundle::Bundle;
+use drydock_cgroups::{CpuMax, IfExists, Limits, convert};
+use drydock_core::{ContainerId, Error, Result};
+use drydock_init::inside;
+use drydock_mounts::{Device, DeviceKind, Mount, Root};
+use drydock_namespaces::join::Source as NamespaceSource;
+use drydock_namespaces::{IdMap, Kind};
+use drydock_security::{CapSet, Capabilities, Rlimit, Seccomp, User};
+use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn bad(pointer: &str, problem: impl Into<String>) -> Error {
+    Error::bad_input(format!("config.json: {pointer}"), problem)
+}
+
+/// The request that a bundle makes.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] with the JSON pointer of what is wrong, or of what is not supported.
+pub fn request(bundle: &Bundle, id: &ContainerId, state_root: &Path) -> Result<Request> {
+    let spec = &bundle.spec;
+    let linux = spec.linux().clone().unwrap_or_default();
+    if spec.hooks().is_some() && bundle.json.pointer("/hooks").and_then(|h| h.as_object()).is_some_and(|h| !h.is_empty()) {
+        return Err(bad("/hooks", "not supported yet"));
+    }
+    let (namespaces, network) = namespaces(&linux)?;
+    let root = root(bundle)?;
+    let process = spec.process().as_ref().ok_or_else(|| bad("/process", "required"))?;
+    let inside = inside_request(bundle, &linux, process, root.clone(), &namespaces, id)?;
+    Ok(Request {
+        cgroup: Some(drydock_cgroups::Request {
+            name: cgroup_name(&linux, id)?,
+            limits: limits(&linux)?,
+            if_exists: IfExists::Fail,
+            lenient: false,
+            make_leaf: false,
+            lean: true,
+        }),
+        id: id.clone(),
+        rootfs: Source::Directory(root.path),
+        mapped: None,
+        namespaces,
+        network,
+        files: drydock_network::etc::Request { dir: state_root.join(id), hostname: None, hosts: vec![], dns: vec![], host_network: false },
+        inside,
+        detach: false,
+        interactive: true,
+        remove: true,
+        stop: (nix::libc::SIGTERM, 10),
+        labels: annotations(spec),
+    })
+}
+
+fn annotations(spec: &Spec) -> BTreeMap<String, String> {
+    spec.annotations().clone().unwrap_or_default().into_iter().collect()
+}
+
+fn root(bundle: &Bundle) -> Result<Root> {
+    let root = bundle.spec.root().as_ref().ok_or_else(|| bad("/root", "required"))?;
+    let path = bundle.dir.join(root.path());
+    let real = std::fs::canonicalize(&path).map_err(|e| bad("/root/path", format!("{}: {e}", path.display())))?;
+    if !real.is_dir() {
+        return Err(bad("/root/path", format!("{} is not a directory", real.display())));
+    }
+    if real == Path::new("/") {
+        return Err(bad("/root/path", "is the host's own root (allowed: a directory of its own)"));
+    }
+    Ok(Root { readonly: root.readonly().unwrap_or(false), ..Root::directory(real) })
+}
+
+fn namespaces(linux: &Linux) -> Result<(Namespaces, Network)> {
+    let mut result = Namespaces::default();
+    let mut network = Network::Host;
+    for namespace in linux.namespaces().clone().unwrap_or_default() {
+        let kind = Kind::from_flag(namespace.typ() as u32).ok_or_else(|| bad("/linux/namespaces", "unknown type"))?;
+        let twice = result.new.contains(kind) || result.join.iter().any(|(k, _)| *k == kind);
+        if twice {
+            return Err(bad("/linux/namespaces", format!("{kind} given twice")));
+        }
+        match namespace.path() {
+            Some(path) => {
+                drydock_namespaces::NamespaceId::of_path(path, Some(kind))?;
+                result.join.push((kind, NamespaceSource::Path(path.clone())));
+                if kind == Kind::Network {
+                    network = Network::Namespace(path.clone());
+                }
+            }
+            None => {
+                result.new.insert(kind);
+                if kind == Kind::Network {
+                    network = Network::None;
+                }
+            }
+        }
+    }
+    if !result.new.contains(Kind::Mount) {
+        return Err(bad("/linux/namespaces", "a mount namespace is required"));
+    }
+    result.uid_map = maps(linux.uid_mappings().as_deref());
+    result.gid_map = maps(linux.gid_mappings().as_deref());
+    if !result.new.contains(Kind::User) && !(result.uid_map.is_empty() && result.gid_map.is_empty()) {
+        return Err(bad("/linux/uidMappings", "needs a user namespace"));
+    }
+    drydock_namespaces::idmap::validate("config.json: /linux/uidMappings", &result.uid_map)?;
+    drydock_namespaces::idmap::validate("config.json: /linux/gidMappings", &result.gid_map)?;
+    Ok((result, network))
+}
+
+fn maps(lines: Option<&[oci_spec::runtime::LinuxIdMapping]>) -> Vec<IdMap> {
+    lines.unwrap_or_default().iter().map(|l| IdMap::new(l.container_id(), l.host_id(), l.size())).collect()
+}
+
+/// `cgroupsPath`, made relative: an absolute one starts at the hierarchy's root, too.
+fn cgroup_name(linux: &Linux, id: &ContainerId) -> Result<String> {
+    match linux.cgroups_path() {
+        None => Ok(format!("{}/{id}", drydock_cgroups::SHARED_PARENT)),
+        Some(path) => {
+            let name = path.to_string_lossy().trim_start_matches('/').to_string();
+            drydock_cgroups::check_name(&name).map_err(|e| bad("/linux/cgroupsPath", e.sentence()))?;
+            Ok(name)
+        }
+    }
+}
+
+/// Negative numbers mean "no limit", as the specification says.
+fn positive(value: Option<i64>) -> Option<u64> {
+    value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0)
+}
+
+fn limits(linux: &Linux) -> Result<Limits> {
+    let Some(resources) = linux.resources() else { return Ok(Limits::default()) };
+    let mut limits = Limits::default();
+    if let Some(memory) = resources.memory() {
+        limits.memory_max = positive(memory.limit());
+        limits.memory_low = positive(memory.reservation());
+        // The specification counts memory and swap together; v2 and we count swap alone.
+        limits.swap_max = match (positive(memory.swap()), limits.memory_max) {
+            (Some(both), Some(memory)) if both >= memory => Some(both - memory),
+            (Some(_), Some(_)) => return Err(bad("/linux/resources/memory/swap", "is less than the memory limit")),
+            _ => None,
+        };
+    }
+    if let Some(cpu) = resources.cpu() {
+        if let Some(quota_us) = positive(cpu.quota()) {
+            limits.cpu = Some(CpuMax { quota_us, period_us: cpu.period().unwrap_or(100_000) });
+        }
+        limits.cpu_weight = cpu.shares().filter(|shares| *shares > 0).map(convert::weight_from_shares);
+        limits.cpuset_cpus = cpu.cpus().clone().filter(|c| !c.is_empty());
+        limits.cpuset_mems = cpu.mems().clone().filter(|m| !m.is_empty());
+    }
+    if let Some(pids) = resources.pids() {
+        limits.pids_max = positive(Some(pids.limit()));
+    }
+    Ok(limits)
+}
+
+fn inside_request(
+    bundle: &Bundle,
+    linux: &Linux,
+    process: &Process,
+    root: Root,
+    namespaces: &Namespaces,
+    id: &ContainerId,
+) -> Result<inside::Request> {
+    let spec = &bundle.spec;
+    let args = process.args().clone().unwrap_or_default();
+    if args.is_empty() {
+        return Err(bad("/process/args", "empty (allowed: a program and its arguments)"));
+    }
+    let cwd = process.cwd().to_string_lossy().into_owned();
+    if !cwd.starts_with('/') {
+        return Err(bad("/process/cwd", "must be absolute"));
+    }
+    let user = process.user();
+    Ok(inside::Request {
+        hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
+        domainname: spec.domainname().clone().filter(|d| !d.is_empty()),
+        cgroup_namespace: namespaces.new.contains(Kind::Cgroup),
+        loopback: namespaces.new.contains(Kind::Network),
+        session: true,
+        terminal: process.terminal().unwrap_or(false),
+        sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
+        mounts: Some(mounts(spec, linux, root, namespaces)),
+        security: security(bundle, process, id)?,
+        user: Some(format!("{}:{}", user.uid(), user.gid())),
+        workdir: Some(cwd),
+        args,
+        env: process.env().clone().unwrap_or_default(),
+        reaper: false,
+    })
+}
+
+fn mounts(spec: &Spec, linux: &Linux, root: Root, namespaces: &Namespaces) -> drydock_mounts::Request {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let mounts = spec.mounts().clone().unwrap_or_default();
+    drydock_mounts::Request {
+        mounts: mounts
+            .iter()
+            .map(|m| Mount {
+                destination: text(m.destination()),
+                fstype: m.typ().clone(),
+                source: m.source().as_ref().map(text),
+                options: m.options().clone().unwrap_or_default(),
+            })
+            .collect(),
+        devices: devices(linux),
+        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+        readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        user_namespace: namespaces.new.contains(Kind::User),
+        symlinks: drydock_mounts::Request::container_defaults(root.clone()).symlinks,
+        root,
+        ..drydock_mounts::Request::default()
+    }
+}
+
+/// The devices that the specification supplies, and the configuration's own.
+fn devices(linux: &Linux) -> Vec<Device> {
+    let mut devices = drydock_mounts::Request::container_defaults(Root::default()).devices;
+    for device in linux.devices().clone().unwrap_or_default() {
+        let path = device.path().to_string_lossy().into_owned();
+        devices.retain(|d| d.path != path);
+        devices.push(Device {
+            path,
+            kind: match device.typ() {
+                LinuxDeviceType::B => DeviceKind::Block,
+                LinuxDeviceType::P => DeviceKind::Fifo,
+                _ => DeviceKind::Char,
+            },
+            major: u32::try_from(device.major()).unwrap_or(0),
+            minor: u32::try_from(device.minor()).unwrap_or(0),
+            mode: device.file_mode().unwrap_or(0o666),
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        });
+    }
+    devices
+}
+
+fn security(bundle: &Bundle, process: &Process, id: &ContainerId) -> Result<drydock_security::Request> {
+    let seccomp = match bundle.json.pointer("/linux/seccomp") {
+        None | Some(serde_json::Value::Null) => Seccomp::None,
+        Some(value) => {
+            let profile = serde_json::from_value(value.clone()).map_err(|e| bad("/linux/seccomp", e.to_string()))?;
+            Seccomp::Inline(Box::new(profile))
+        }
+    };
+    let user = process.user();
+    Ok(drydock_security::Request {
+        capabilities: capabilities(bundle)?,
+        no_new_privs: process.no_new_privileges().unwrap_or(false),
+        seccomp,
+        rlimits: process
+            .rlimits()
+            .iter()
+            .flatten()
+            .map(|r| Rlimit { name: r.typ().to_string(), soft: r.soft(), hard: r.hard(), best_effort: false })
+            .collect(),
+        user: Some(User {
+            uid: user.uid(),
+            gid: user.gid(),
+            additional_gids: user.additional_gids().clone().unwrap_or_default(),
+            umask: user.umask().or(Some(0o022)),
+        }),
+        keyring: Some(format!("_ses.{id}")),
+        apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
+        selinux: process.selinux_label().clone().filter(|l| !l.is_empty()),
+        oom_score_adj: process.oom_score_adj(),
+        ..drydock_security::Request::default()
+    })
+}
+
+fn capabilities(bundle: &Bundle) -> Result<Option<Capabilities>> {
+    let Some(sets) = bundle.json.pointer("/process/capabilities").filter(|v| !v.is_null()) else {
+        // None given: none kept.
+        return Ok(Some(Capabilities::uniform(CapSet::EMPTY)));
+    };
+    let set = |name: &str| -> Result<CapSet> {
+        let names = sets.get(name).and_then(|v| v.as_array()).cloned().unwrap_or_default();
+        names.iter().filter_map(|v| v.as_str()).try_fold(CapSet::EMPTY, |all, name| {
+            let one = CapSet::parse(name).map_err(|e| bad("/process/capabilities", e.sentence()))?;
+            Ok(all | one)
+        })
+    };
+    Ok(Some(Capabilities {
+        bounding: set("bounding")?,
+        effective: set("effective")?,
+        permitted: set("permitted")?,
+        inheritable: set("inheritable")?,
+        ambient: set("ambient")?,
+    }))
+}
