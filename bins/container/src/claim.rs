@@ -2,12 +2,9 @@
 //! each data directory names the state directory that it belongs to.
 
 use crate::cleanup;
-use drydock_core::error::CallExt;
 use drydock_core::{Error, Result, paths};
+use drydock_mounts::layers::owner;
 use std::path::{Path, PathBuf};
-
-/// The file in the data directory.
-const FILE: &str = "owner";
 
 /// Makes sure that a data directory is free for the container with this state directory: what a dead container left
 /// there goes.
@@ -26,21 +23,6 @@ pub fn clear(dir: &Path, state_dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Writes down whose it is.
-///
-/// # Errors
-/// write(2)'s.
-pub fn mark(dir: &Path, state_dir: &Path) -> Result<()> {
-    let file = dir.join(FILE);
-    std::fs::write(&file, state_dir.as_os_str().as_encoded_bytes()).call(|| format!("write({file:?})"))
-}
-
-fn owner(dir: &Path) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = drydock_bundle::state::read_bounded(&dir.join(FILE), 4096).ok()?;
-    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
 /// Data directories whose container is no more: its state directory is gone.

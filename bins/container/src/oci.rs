@@ -286,11 +286,13 @@ fn capabilities(bundle: &Bundle) -> Result<Option<Capabilities>> {
             Ok(all | one)
         })
     };
+    let (permitted, inheritable) = (set("permitted")?, set("inheritable")?);
     Ok(Some(Capabilities {
         bounding: set("bounding")?,
         effective: set("effective")?,
-        permitted: set("permitted")?,
-        inheritable: set("inheritable")?,
-        ambient: set("ambient")?,
+        permitted,
+        inheritable,
+        // The kernel keeps ambient what is also permitted and inheritable; configurations ask for more (runc spec does).
+        ambient: set("ambient")? & permitted & inheritable,
     }))
 }

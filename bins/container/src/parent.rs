@@ -104,7 +104,7 @@ impl Maker<'_> {
             if let Some(overlay) = &plan.request.rootfs.root(false, None).overlay {
                 drydock_mounts::layers::make(overlay, target).map_err(|e| e.in_stage("rootfs"))?;
             }
-            crate::claim::mark(layers, &self.dir)?;
+            drydock_mounts::layers::mark(layers, &self.dir)?;
             crate::idmap::own_layers(layers, &plan.request.namespaces)?;
         }
         crate::idmap::make_place(&plan.request, ctx)
