@@ -48,8 +48,8 @@ grep -q '"/bin/true"' "$bundle/config.json" || die "runc spec has another form t
 starts=(
     "crun run|crun run --bundle $bundle bench-crun"
     "runc run|runc run --bundle $bundle bench-runc"
-    "container run --net none|$bin/container run --net none -- true"
-    "container run|$bin/container run -- true"
+    "container run|$bin/container run --rm -- true"
+    "container run --net bridge|$bin/container run --rm --net bridge -- true"
 )
 lists=(
     "lsns|lsns"
