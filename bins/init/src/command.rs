@@ -3,6 +3,7 @@
 use crate::options::Options;
 use drydock_cli::Outcome;
 use drydock_cli::args::Parsed;
+use drydock_core::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Become the command instead of staying as PID 1
-    #[arg(long, conflicts_with = "reaper")]
+    #[arg(long, conflicts_with_all = ["reaper", "group", "subreaper", "grace"])]
     pub exec: bool,
     /// Apply the container's default capabilities, seccomp profile and no_new_privs even without --root
     #[arg(long)]
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(short = 'g', long)]
     pub group: bool,
     /// Milliseconds that other processes may take after the command has ended: SIGTERM, then SIGKILL
-    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
     pub grace: u64,
     /// Be born in this cgroup, which must exist (cgroupctl create; cgroups(7))
     #[arg(long, value_name = "NAME")]
@@ -66,6 +67,9 @@ pub struct Args {
 /// # Errors
 /// See [`crate::spawn::run`].
 pub fn run() -> Outcome {
+    if std::env::args_os().skip(1).eq(["--"]) {
+        return Err(Error::bad_input("command", "missing (allowed: init [OPTIONS] -- COMMAND…)").into());
+    }
     match drydock_cli::parse::<Args>()? {
         Parsed::Done(code) => Ok(code),
         Parsed::Args(args) => Ok(crate::spawn::run(&args)?),

@@ -8,6 +8,7 @@ use drydock_security::user;
 use drydock_supervise::exec::{Command, FileId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -52,6 +53,7 @@ pub struct Plan {
     security: drydock_security::Plan,
     command: Command,
     own_program: Option<FileId>,
+    reaper_options: Vec<CString>,
 }
 
 /// Closes to a container what it could otherwise reach of us through /proc: descriptors, memory, the program itself
@@ -113,7 +115,7 @@ impl Request {
         let command = Command::new(&self.args, &self.env)?;
         let mounts = self.mounts.clone().map(drydock_mounts::Request::validate).transpose()?;
         let security = self.security.clone().validate()?;
-        Ok(Plan { request: self, mounts, security, command, own_program: None })
+        Ok(Plan { request: self, mounts, security, command, own_program: None, reaper_options: Vec::new() })
     }
 }
 
@@ -131,6 +133,13 @@ fn check_hostname(option: &str, name: &str) -> Result<()> {
 }
 
 impl Plan {
+    /// Gives the reaper options of its own: `-g`, `--grace`.
+    #[must_use]
+    pub fn reap_with(mut self, options: Vec<CString>) -> Self {
+        self.reaper_options = options;
+        self
+    }
+
     /// What was asked.
     pub fn request(&self) -> &Request {
         &self.request
@@ -226,7 +235,7 @@ impl Plan {
         let exec = InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper };
         ctx.perform(&exec, |_| {
             Err(match &reaper {
-                Some(program) => crate::reaper::exec(program.as_fd(), &self.command),
+                Some(program) => crate::reaper::exec(program.as_fd(), &self.reaper_options, &self.command),
                 None => self.command.clone().never(self.own_program).exec(),
             })
         })

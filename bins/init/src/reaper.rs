@@ -5,6 +5,7 @@ use drydock_core::sys::mount::{ATTR_NODEV, ATTR_NOSUID, ATTR_RDONLY, Attributes,
 use drydock_core::{Error, Result};
 use drydock_supervise::exec::Command;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -38,7 +39,9 @@ fn program() -> Result<PathBuf> {
         .hint("install all seven programs into one directory"))
 }
 
-/// Executes the reaper with the command behind `--`.
-pub fn exec(program: BorrowedFd<'_>, command: &Command) -> Error {
-    command.exec_fd(program, &[c"init".into(), c"--".into()])
+/// Executes the reaper with its own `options` and the command behind `--`.
+pub fn exec(program: BorrowedFd<'_>, options: &[CString], command: &Command) -> Error {
+    let words: Vec<CString> =
+        [c"init".into()].into_iter().chain(options.iter().cloned()).chain([c"--".into()]).collect();
+    command.exec_fd(program, &words)
 }

@@ -14,6 +14,8 @@ use drydock_namespaces::{Kind, Set};
 use drydock_supervise::exec::{Command, utf8_words};
 use drydock_supervise::reap::{self, Policy};
 use drydock_supervise::{Blocked, Supervised};
+use nix::unistd::Pid;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Nobody else takes part: ready at once, and the console is this process's own business.
@@ -52,10 +54,11 @@ pub fn run(args: &Args) -> Result<u8> {
     if let Some(id) = &args.id {
         ContainerId::parse(id)?;
     }
+    check_fit(args)?;
     if args.root.is_none() && !args.confine && new.is_empty() && args.cgroup.is_none() && !sets_up(args) {
         return in_place(args, &command);
     }
-    let plan = plan(args, new, &command)?;
+    let plan = plan(args, new, &command)?.reap_with(reaper_options(args));
     let birth = Birth::of(args)?;
     if args.exec && new.is_empty() && args.cgroup.is_none() {
         return Err(birth.settle().err().unwrap_or_else(|| enter(plan, args.explain)));
@@ -67,6 +70,42 @@ pub fn run(args: &Args) -> Result<u8> {
         .map_err(|e| drydock_namespaces::create::explain_clone(e, new, "clone3"))?;
     let ended = Supervised::new(&child, new.contains(Kind::Pid)).wait(&signals)?;
     Ok(ended.code())
+}
+
+/// Options that would have no effect are mistakes, not requests.
+fn check_fit(args: &Args) -> Result<()> {
+    let o = &args.inside;
+    if o.tty {
+        return Err(Error::bad_input(
+            "--tty",
+            "needs somebody to show the terminal (allowed: container run -t)",
+        ));
+    }
+    let rooted = [
+        ("--volume", !o.volume.is_empty()),
+        ("--tmpfs", !o.tmpfs.is_empty()),
+        ("--read-only", o.read_only),
+        ("--shm-size", o.shm_size.is_some()),
+        ("--file", !o.file.is_empty()),
+    ];
+    match rooted.into_iter().find(|(_, given)| *given && args.root.is_none()) {
+        Some((option, _)) => Err(Error::bad_input(
+            option,
+            "needs a root file system (allowed: with --unshare mount --root DIR)",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the reaper inside is told: the options that are its own.
+fn reaper_options(args: &Args) -> Vec<CString> {
+    let flags = [(c"-g", args.group), (c"-s", args.subreaper)];
+    let mut words: Vec<CString> =
+        flags.iter().filter(|(_, on)| *on).map(|(word, _)| CString::from(*word)).collect();
+    if args.grace > 0 {
+        words.extend(CString::new(format!("--grace={}", args.grace)));
+    }
+    words
 }
 
 /// Does any option ask for more than a plain init?
@@ -183,6 +222,16 @@ fn enter(mut plan: Plan, explain: bool) -> Error {
     plan.enter(&Alone { explainer: Explainer { on: explain } })
 }
 
+/// A process group of its own, which a terminal on standard input then belongs to: a background group could not read
+/// it. SIGTTOU is still blocked.
+fn lead_group() {
+    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    let stdin = std::io::stdin();
+    if nix::unistd::isatty(&stdin).unwrap_or(false) {
+        let _ = nix::unistd::tcsetpgrp(&stdin, nix::unistd::getpgrp());
+    }
+}
+
 /// The plain init: fork, exec, reap.
 fn in_place(args: &Args, command: &[String]) -> Result<u8> {
     let env: Vec<String> = std::env::vars_os()
@@ -199,17 +248,30 @@ fn in_place(args: &Args, command: &[String]) -> Result<u8> {
             reap::become_subreaper()?;
         }
     }
+    let birth = Birth::of(args)?;
     let signals = Blocked::all()?;
     let group = args.group;
     let child = process::clone_child(0, None, || {
         signal::reset_dispositions();
-        let _ = signal::unblock_all();
         if group {
-            let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));
+            lead_group();
         }
-        drydock_cli::report("init", &command.exec().into())
+        let _ = signal::unblock_all();
+        let error = birth.settle().err().unwrap_or_else(|| command.exec());
+        drydock_cli::report("init", &error.into())
     })
-    .call(|| "clone3(CLONE_PIDFD)")?;
+    .call(|| "clone3(CLONE_PIDFD)")
+    .map_err(|e| match e.errno() {
+        Some(nix::libc::EAGAIN) => e
+            .because("cannot make a process")
+            .hint("RLIMIT_NPROC (ulimit -u) or a cgroup's pids.max is reached"),
+        _ => e,
+    })?;
+    if group {
+        // Both sides do it: a signal may come before the child gets there.
+        let child = Pid::from_raw(child.pid);
+        let _ = nix::unistd::setpgid(child, child);
+    }
     let policy = Policy { group, grace_ms: args.grace };
     Ok(reap::run(&child, &signals, policy)?.code())
 }

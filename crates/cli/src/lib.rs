@@ -14,12 +14,14 @@ pub use watch::Explainer;
 /// How a tool ends well: the exit code to pass on.
 pub type Outcome = anyhow::Result<u8>;
 
-/// Runs a tool: restores SIGPIPE, runs `body`, prints its error once, returns the exit code.
+/// Runs a tool: restores SIGPIPE and SIGCHLD, runs `body`, prints its error once, returns the exit code.
 ///
 /// Errors are [`drydock_core::Error`] inside anyhow; any other error exits 125.
 pub fn main(tool: &str, body: impl FnOnce() -> Outcome) -> ExitCode {
     // Rust ignores SIGPIPE; a tool in a pipeline should end quietly when its reader has gone.
     drydock_core::sys::signal::set_default(nix::libc::SIGPIPE);
+    // A caller that ignored SIGCHLD has passed that on: the kernel would reap our children before we see how they ended.
+    drydock_core::sys::signal::set_default(nix::libc::SIGCHLD);
     match body() {
         Ok(code) => ExitCode::from(code),
         Err(error) => ExitCode::from(report(tool, &error)),
