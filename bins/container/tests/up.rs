@@ -212,11 +212,18 @@ networks:
     // `refused` comes from the other container's kernel: the name resolves, the packets arrive, nothing listens.
     until("an answer from the other", || place.run(&["logs", "pair-early-1"]).out.contains("refused"));
     let hosts = place.run(&["logs", "pair-early-1"]).out;
-    for line in ["10.211.0.9\tlate", "10.211.0.9\tother", "10.211.0.2\tearly", "192.0.2.7\tfar", "10.211.0.1\tgw"] {
+    for line in
+        ["10.211.0.9\tlate", "10.211.0.9\tother", "10.211.0.2\tearly", "192.0.2.7\tfar", "10.211.0.1\tgw"]
+    {
         assert!(hosts.contains(line), "{line}: {hosts}");
     }
     let routes = place.run(&["exec", "pair-late-1", "ip", "route"]);
-    assert!(routes.out.contains("10.211.0.0/24") && !routes.out.contains("default"), "{}{}", routes.out, routes.err);
+    assert!(
+        routes.out.contains("10.211.0.0/24") && !routes.out.contains("default"),
+        "{}{}",
+        routes.out,
+        routes.err
+    );
     let hosts = place.run(&["exec", "pair-late-1", "cat", "/etc/hosts"]).out;
     assert!(hosts.contains("10.211.0.2\tearly"), "{hosts}");
     let again = place.run(&["up", "-d"]);
@@ -306,10 +313,13 @@ fn limits_are_the_kernels() {
     if !root() {
         return;
     }
-    let place = Place::new("services: {lim: {command: sleep 100, network_mode: none, cpus: 0.25, mem_limit: 64m, memswap_limit: 96m, pids_limit: 33}}");
+    let place = Place::new(
+        "services: {lim: {command: sleep 100, network_mode: none, cpus: 0.25, mem_limit: 64m, memswap_limit: 96m, pids_limit: 33}}",
+    );
     assert_eq!(place.run(&["up", "-d", "-p", "limits"]).code, Some(0));
     let found = cgroups().into_iter().filter(|path| path.ends_with("/limits-lim-1"));
-    let read = |dir: &String, file: &str| std::fs::read_to_string(Path::new(dir).join(file)).unwrap_or_default();
+    let read =
+        |dir: &String, file: &str| std::fs::read_to_string(Path::new(dir).join(file)).unwrap_or_default();
     let all: Vec<String> = found.collect();
     let value = |files: &[&str]| {
         let values = files.iter().flat_map(|f| all.iter().map(move |dir| read(dir, f)));
@@ -333,7 +343,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("services: {web: {depends_on: [db]}}", "/services/web/depends_on/db: no such service"),
     ("services: {web: {depends_on: [web]}}", "/services/web/depends_on/web: "),
     ("services: {a: {depends_on: [b]}, b: {depends_on: [a]}}", "/services/a/depends_on: "),
-    ("services: {a: {depends_on: {b: {condition: service_healthy}}}, b: {}}", "/services/a/depends_on/b/condition: 'service_healthy'"),
+    (
+        "services: {a: {depends_on: {b: {condition: service_healthy}}}, b: {}}",
+        "/services/a/depends_on/b/condition: 'service_healthy'",
+    ),
     ("services: {web: {ports: ['80:80', '80:81']}}", "/services/web/ports: "),
     ("services: {a: {ports: ['80:80']}, b: {ports: ['80:81']}}", "/services/b/ports: "),
     ("services: {web: {ports: [80]}}", "/services/web/ports/0: "),
@@ -343,15 +356,27 @@ const REFUSED: &[(&str, &str)] = &[
     ("services: {web: {networks: [nope]}}", "/services/web/networks/nope: no such network"),
     ("services: {web: {networks: [a, b]}}\nnetworks: {a: , b: }", "/services/web/networks/b: "),
     ("services: {web: {}}\nnetworks: {a: {driver: overlay}}", "/networks/a/driver: not supported"),
-    ("services: {web: {}}\nnetworks: {a: {ipam: {config: [{subnet: x}]}}}", "/networks/a/ipam/config/0/subnet: "),
-    ("services: {web: {networks: {a: {ipv4_address: 10.1.2.3}}}}\nnetworks: {a: {ipam: {config: [{subnet: 10.212.0.0/24}]}}}", "/ipv4_address: "),
-    ("services: {web: {networks: {a: {mac_address: x}}}}\nnetworks: {a: }", "/services/web/networks/a/mac_address: not supported"),
+    (
+        "services: {web: {}}\nnetworks: {a: {ipam: {config: [{subnet: x}]}}}",
+        "/networks/a/ipam/config/0/subnet: ",
+    ),
+    (
+        "services: {web: {networks: {a: {ipv4_address: 10.1.2.3}}}}\nnetworks: {a: {ipam: {config: [{subnet: 10.212.0.0/24}]}}}",
+        "/ipv4_address: ",
+    ),
+    (
+        "services: {web: {networks: {a: {mac_address: x}}}}\nnetworks: {a: }",
+        "/services/web/networks/a/mac_address: not supported",
+    ),
     ("services: {web: {network_mode: 'service:db'}}", "/services/web/network_mode: "),
     ("services: {web: {network_mode: none, ports: ['80:80']}}", "/services/web/ports: "),
     ("services: {web: {volumes: ['data:/x']}}", "/services/web/volumes/0: named volumes"),
     ("services: {web: {volumes: ['./nope:/x']}}", "/services/web/volumes/0: the source"),
     ("services: {web: {volumes: ['.:/x:zz']}}", "/services/web/volumes: "),
-    ("services: {web: {volumes: [{type: volume, target: /x}]}}", "/services/web/volumes/0: type: not supported"),
+    (
+        "services: {web: {volumes: [{type: volume, target: /x}]}}",
+        "/services/web/volumes/0: type: not supported",
+    ),
     ("services: {web: {environment: [A=1, A=2]}}", "/services/web/environment/1: 'A' is given twice"),
     ("services: {web: {environment: 5}}", "/services/web/environment: a number"),
     ("services: {web: {command: 'a \"b'}}", "/services/web/command: a double quote"),
@@ -362,7 +387,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("services: {web: {memswap_limit: 50m}}", "/services/web/memswap_limit: needs mem_limit"),
     ("services: {web: {stop_grace_period: 10}}", "/services/web/stop_grace_period: "),
     ("services: {web: {stop_signal: SIGNOPE}}", "/services/web/stop_signal: "),
-    ("services: {web: {user: ''}}", "/services/web"),
+    ("services: {web: {user: [a]}}", "/services/web/user: a list"),
     ("services: {web: {cap_add: [NOPE]}}", "/services/web"),
     ("services: {web: {ulimits: {nofile: {soft: 1}}}}", "/services/web/ulimits/nofile: needs soft and hard"),
     ("services: {web: {env_file: nope.env}}", "/services/web/env_file: "),
@@ -378,7 +403,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("services: {web: {labels: {drydock.project: x}}}", "/services/web/labels: "),
     ("a: [", "compose.yaml: "),
     ("", "no Compose file"),
-    ("a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]", "compose.yaml: "),
+    (
+        "a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]",
+        "compose.yaml: ",
+    ),
 ];
 
 #[test]
@@ -398,7 +426,13 @@ fn what_is_wrong_is_refused_by_name() {
     assert!(!place.state().exists(), "no side effect");
     place.file("compose.yaml", &"#".repeat((1 << 20) + 1));
     assert!(place.run(&["up"]).err.contains("larger than 1 MiB"));
-    for args in [&["up", "-f", "/no/such"][..], &["up", "-f", "/dev/zero"], &["up", "-f", "."], &["up", "-p", "A B"], &["down", "-p", ".."]] {
+    for args in [
+        &["up", "-f", "/no/such"][..],
+        &["up", "-f", "/dev/zero"],
+        &["up", "-f", "."],
+        &["up", "-p", "A B"],
+        &["down", "-p", ".."],
+    ] {
         let ran = place.run(args);
         assert_eq!((ran.code, ran.err.lines().count()), (Some(2), 1), "{args:?}: {}", ran.err);
     }
@@ -440,7 +474,9 @@ fn a_failure_rolls_everything_back() {
     if !root() {
         return;
     }
-    let place = Place::new("services:\n  one: {command: sleep 100}\n  two: {command: no-such-command, depends_on: [one]}\n");
+    let place = Place::new(
+        "services:\n  one: {command: sleep 100}\n  two: {command: no-such-command, depends_on: [one]}\n",
+    );
     for args in [&["up"][..], &["up", "-d"]] {
         let ran = place.run(args);
         assert_eq!(ran.code, Some(127), "{}{}", ran.out, ran.err);
@@ -476,7 +512,11 @@ fn signals_and_enter_bring_everything_down() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal).unwrap();
         let ran = finish(child);
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-        assert!(ran.out.contains("one | up\n") && ran.out.contains("one | bye\n"), "last words are shown: {}", ran.out);
+        assert!(
+            ran.out.contains("one | up\n") && ran.out.contains("one | bye\n"),
+            "last words are shown: {}",
+            ran.out
+        );
         place.clean();
     }
     let mut child = running(&place, Stdio::piped(), &["up"], 2);
@@ -522,9 +562,15 @@ fn two_projects_have_networks_of_their_own() {
     }
     let place = Place::new("services: {web: {command: sleep 100, ports: ['${PORT:-18080}:80']}}");
     assert_eq!(place.run(&["up", "-d", "-p", "aa"]).code, Some(0));
-    let second = finish(place.command(CONTAINER, &["up", "-d", "-p", "bb", "--json"]).env("PORT", "18081").spawn().unwrap());
+    let second = finish(
+        place.command(CONTAINER, &["up", "-d", "-p", "bb", "--json"]).env("PORT", "18081").spawn().unwrap(),
+    );
     assert_eq!(second.code, Some(0), "{}", second.err);
-    assert!(second.out.contains("10.90.0.2/16") && second.out.contains("127.0.0.1:18081:80/tcp"), "{}", second.out);
+    assert!(
+        second.out.contains("10.90.0.2/16") && second.out.contains("127.0.0.1:18081:80/tcp"),
+        "{}",
+        second.out
+    );
     assert_eq!(place.network("ip", &["-o", "link", "show", "type", "bridge"]).lines().count(), 2);
     assert_eq!(place.run(&["down", "-p", "aa"]).out, "aa-web-1\n");
     assert_eq!(place.containers(), ["bb-web-1"]);

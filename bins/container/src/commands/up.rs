@@ -85,7 +85,9 @@ pub fn up(args: &UpArgs, store: &Store) -> Outcome {
     }
     let over = session.run();
     match over {
-        Ok(Over::Started) => started(args, &project, store).map_err(|error| abandon(&mut session, error).into()),
+        Ok(Over::Started) => {
+            started(args, &project, store).map_err(|error| abandon(&mut session, error).into())
+        }
         Ok(Over::Ended(code)) => session.down().map(|()| code).map_err(Into::into),
         Ok(Over::Asked) => session.down().map(|()| 0).map_err(Into::into),
         Err(error) => Err(abandon(&mut session, error).into()),
@@ -101,8 +103,13 @@ fn abandon(session: &mut Session<'_>, error: drydock_core::Error) -> drydock_cor
 fn from_file(file: &File, name: Option<&str>, store: &Store) -> Result<Project> {
     let mut project = Project::read(file, name)?;
     for name in file.vars.unset() {
-        drydock_cli::output::warn("container", &format!("{}: the variable '{name}' is not set; nothing stands for it", file.name));
+        drydock_cli::output::warn(
+            "container",
+            &format!("{}: the variable '{name}' is not set; nothing stands for it", file.name),
+        );
     }
+    // Before the addresses are chosen: they are taken if the project runs.
+    session::check_free(&project, store)?;
     network::assign(&mut project, &crate::network::lease_dir(store.root()))?;
     Ok(project)
 }

@@ -19,7 +19,11 @@ fn short(node: &Node<'_>, file: &File, inside: &mut Inside) -> Result<()> {
     let text = node.text()?;
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
-        [_] => return Err(node.bad("anonymous volumes are not supported (allowed: ./DIR:DST, /DIR:DST, or tmpfs)")),
+        [_] => {
+            return Err(
+                node.bad("anonymous volumes are not supported (allowed: ./DIR:DST, /DIR:DST, or tmpfs)")
+            );
+        }
         [source, target] => (*source, *target, ""),
         [source, target, options] => (*source, *target, *options),
         _ => return Err(node.bad("not a volume (allowed: SRC:DST[:OPTIONS])")),
@@ -30,7 +34,14 @@ fn short(node: &Node<'_>, file: &File, inside: &mut Inside) -> Result<()> {
     bind(node, file, inside, source, target, options)
 }
 
-fn bind(node: &Node<'_>, file: &File, inside: &mut Inside, source: &str, target: &str, options: &str) -> Result<()> {
+fn bind(
+    node: &Node<'_>,
+    file: &File,
+    inside: &mut Inside,
+    source: &str,
+    target: &str,
+    options: &str,
+) -> Result<()> {
     let path = file.path(source);
     let path = path.to_str().ok_or_else(|| node.bad("the path is not UTF-8"))?;
     if path.contains(':') || target.contains(':') {
@@ -41,7 +52,9 @@ fn bind(node: &Node<'_>, file: &File, inside: &mut Inside, source: &str, target:
     }
     if let Err(e) = std::fs::metadata(path) {
         let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
-        return Err(node.bad(format!("the source '{}' cannot be used: {why}", drydock_core::text::escape(path))));
+        return Err(
+            node.bad(format!("the source '{}' cannot be used: {why}", drydock_core::text::escape(path)))
+        );
     }
     let options = if options.is_empty() { String::new() } else { format!(":{options}") };
     inside.volume.push(format!("{path}:{target}{options}"));
@@ -49,7 +62,8 @@ fn bind(node: &Node<'_>, file: &File, inside: &mut Inside, source: &str, target:
 }
 
 fn long(node: &Node<'_>, file: &File, inside: &mut Inside) -> Result<()> {
-    let (mut kind, mut source, mut target, mut options, mut size) = (None, None, None, Vec::new(), Vec::new());
+    let (mut kind, mut source, mut target, mut options, mut size) =
+        (None, None, None, Vec::new(), Vec::new());
     let (mut has_bind, mut has_tmpfs) = (false, false);
     for (key, value) in node.entries()? {
         match key {
@@ -84,11 +98,17 @@ fn long(node: &Node<'_>, file: &File, inside: &mut Inside) -> Result<()> {
     }
     let target = target.ok_or_else(|| node.bad("has no target"))?;
     match (kind, source) {
-        (Some("bind"), Some(source)) if !has_tmpfs => bind(node, file, inside, source, target, &options.join(",")),
+        (Some("bind"), Some(source)) if !has_tmpfs => {
+            bind(node, file, inside, source, target, &options.join(","))
+        }
         (Some("bind"), None) => Err(node.bad("has no source")),
         (Some("tmpfs"), None) if !has_bind => {
             size.extend(options);
-            tmpfs(node, inside, &format!("{target}{}{}", if size.is_empty() { "" } else { ":" }, size.join(",")))
+            tmpfs(
+                node,
+                inside,
+                &format!("{target}{}{}", if size.is_empty() { "" } else { ":" }, size.join(",")),
+            )
         }
         (Some("bind" | "tmpfs"), _) => Err(node.bad("has fields of another type of volume")),
         (Some(_), _) => Err(node.bad("type: not supported (allowed: bind, tmpfs)")),

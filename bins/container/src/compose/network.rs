@@ -32,7 +32,13 @@ const POOL: std::ops::RangeInclusive<u8> = 89..=127;
 impl Network {
     /// The one that services are on when they name none.
     pub fn default_of(project: &str, at: &str) -> Self {
-        Self { key: "default".into(), name: format!("{project}_default"), internal: false, subnet: None, at: at.into() }
+        Self {
+            key: "default".into(),
+            name: format!("{project}_default"),
+            internal: false,
+            subnet: None,
+            at: at.into(),
+        }
     }
 
     /// Reads one.
@@ -48,7 +54,8 @@ impl Network {
             at: node.at.clone(),
         };
         if !service::is_name(key) {
-            return Err(node.bad("not a network name (allowed: 1 to 63 of A-Z a-z 0-9 . _ -, a letter or digit first)"));
+            return Err(node
+                .bad("not a network name (allowed: 1 to 63 of A-Z a-z 0-9 . _ -, a letter or digit first)"));
         }
         for (key, value) in node.entries()? {
             match key {
@@ -81,7 +88,10 @@ fn ipam(node: &Node<'_>) -> Result<Option<Subnet>> {
         for item in value.items()? {
             for (key, value) in item.entries()? {
                 match key {
-                    "subnet" => subnets.push((Subnet::parse(value.text()?).map_err(|e| value.bad(e.sentence()))?, value.clone())),
+                    "subnet" => subnets.push((
+                        Subnet::parse(value.text()?).map_err(|e| value.bad(e.sentence()))?,
+                        value.clone(),
+                    )),
                     _ => return Err(value.unsupported(&["subnet"])),
                 }
             }
@@ -103,9 +113,13 @@ struct Taken {
 impl Taken {
     fn look(lease_dir: &Path) -> Result<Self> {
         let view = show::view(None)?;
-        let link = |index: Option<u32>| view.links.iter().find(|l| Some(l.index) == index).map(|l| l.name.clone());
+        let link =
+            |index: Option<u32>| view.links.iter().find(|l| Some(l.index) == index).map(|l| l.name.clone());
         let routes = view.routes.iter().filter_map(|r| Some((r.destination?, link(r.output))));
-        Ok(Self { networks: lease::list(lease_dir)?, routes: routes.filter(|(to, _)| to.prefix() > 0).collect() })
+        Ok(Self {
+            networks: lease::list(lease_dir)?,
+            routes: routes.filter(|(to, _)| to.prefix() > 0).collect(),
+        })
     }
 
     /// What a subnet for this bridge overlaps.
@@ -114,7 +128,8 @@ impl Taken {
         if let Some(network) = network {
             return Some(format!("network '{}' ({})", network.network, network.subnet));
         }
-        let route = self.routes.iter().find(|(to, link)| to.overlaps(subnet) && link.as_deref() != Some(bridge));
+        let route =
+            self.routes.iter().find(|(to, link)| to.overlaps(subnet) && link.as_deref() != Some(bridge));
         route.map(|(to, _)| format!("the host's route to {to}"))
     }
 }
@@ -124,7 +139,8 @@ impl Taken {
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] for subnets and addresses that cannot be; [`drydock_core::Kind::Failed`] when none is free.
 pub fn assign(project: &mut Project, lease_dir: &Path) -> Result<()> {
-    let used: BTreeSet<String> = project.services.iter().filter_map(|s| Some(s.network.as_ref()?.key.clone())).collect();
+    let used: BTreeSet<String> =
+        project.services.iter().filter_map(|s| Some(s.network.as_ref()?.key.clone())).collect();
     if used.is_empty() {
         return Ok(());
     }
@@ -138,7 +154,8 @@ pub fn assign(project: &mut Project, lease_dir: &Path) -> Result<()> {
         let subnet = subnet(network, known, &taken, &chosen)?;
         chosen.push(subnet);
         let gateway = known.and_then(|n| n.gateway).or_else(|| subnet.host(0));
-        let mut busy: BTreeSet<IpAddr> = known.iter().flat_map(|n| n.leases.iter().map(|l| l.address)).collect();
+        let mut busy: BTreeSet<IpAddr> =
+            known.iter().flat_map(|n| n.leases.iter().map(|l| l.address)).collect();
         busy.extend(gateway);
         addresses(&mut project.services, network, subnet, gateway, busy)?;
     }
@@ -154,14 +171,18 @@ fn subnet(
     let bridge = network.bridge();
     if let Some(known) = known {
         return match network.subnet {
-            Some(asked) if asked != known.subnet => {
-                Err(Error::bad_input(&network.at, format!("has the subnet {} already, not {asked}", known.subnet)))
-            }
+            Some(asked) if asked != known.subnet => Err(Error::bad_input(
+                &network.at,
+                format!("has the subnet {} already, not {asked}", known.subnet),
+            )),
             _ => Ok(known.subnet),
         };
     }
     let overlap = |subnet: Subnet| {
-        let mine = chosen.iter().find(|other| other.overlaps(subnet)).map(|other| format!("another network's {other}"));
+        let mine = chosen
+            .iter()
+            .find(|other| other.overlaps(subnet))
+            .map(|other| format!("another network's {other}"));
         mine.or_else(|| taken.overlap(subnet, &bridge))
     };
     if let Some(asked) = network.subnet {
@@ -172,7 +193,8 @@ fn subnet(
     }
     let mut pool = POOL.map(|second| Subnet::of(IpAddr::from([10, second, 0, 0]), 16));
     pool.find(|subnet| overlap(*subnet).is_none()).ok_or_else(|| {
-        Error::failed(&network.at, "10.89.0.0/16 to 10.127.0.0/16 all overlap routes of this host").hint("give a subnet")
+        Error::failed(&network.at, "10.89.0.0/16 to 10.127.0.0/16 all overlap routes of this host")
+            .hint("give a subnet")
     })
 }
 
@@ -189,7 +211,10 @@ fn addresses(
         let Some(address) = asked(service) else { continue };
         let at = format!("{}/networks/{}/ipv4_address", service.at, network.key);
         if subnet.host_number(address).is_none() {
-            return Err(Error::bad_input(at, format!("{address} is not a host's address in the subnet {subnet}")));
+            return Err(Error::bad_input(
+                at,
+                format!("{address} is not a host's address in the subnet {subnet}"),
+            ));
         }
         if !busy.insert(address) {
             return Err(Error::bad_input(at, format!("{address} is taken")));
@@ -201,7 +226,8 @@ fn addresses(
         let address = match asked(service) {
             Some(address) => address,
             None => loop {
-                let full = || Error::failed(&network.at, format!("the subnet {subnet} has too few addresses"));
+                let full =
+                    || Error::failed(&network.at, format!("the subnet {subnet} has too few addresses"));
                 let address = subnet.host(next).filter(|_| next < subnet.hosts()).ok_or_else(full)?;
                 next += 1;
                 if busy.insert(address) {
@@ -227,7 +253,8 @@ fn addresses(
         service.options.net = Some("bridge".into());
         // A container's own host name is written by the network stage.
         let own = service.options.inside.hostname.clone();
-        let others = names.iter().filter(|(name, _)| Some(name) != own.as_ref() && *name != *service.id.as_str());
+        let others =
+            names.iter().filter(|(name, _)| Some(name) != own.as_ref() && *name != *service.id.as_str());
         service.options.add_host.extend(others.map(|(name, address)| format!("{name}:{address}")));
         let gateways = service.gateway_names.iter().zip(gateway.into_iter().cycle());
         let lines: Vec<String> = gateways.map(|(name, address)| format!("{name}:{address}")).collect();

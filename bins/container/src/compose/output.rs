@@ -1,7 +1,7 @@
 //! The output of several containers on one terminal: each line behind its service's name.
 
-use drydock_core::{Result, text};
 use drydock_core::error::CallExt;
+use drydock_core::{Result, text};
 use drydock_supervise::log::{Line, Stream, read_lines};
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom, Write};
@@ -36,7 +36,9 @@ impl Printer {
     /// When the caller's stream cannot be written.
     pub fn print(&mut self, service: usize, line: &Line) -> Result<()> {
         let number = usize::from(line.stream == Stream::Stderr);
-        let (Some(open), Some(colour)) = (self.open.get_mut(number), self.colour.get(number)) else { return Ok(()) };
+        let (Some(open), Some(colour)) = (self.open.get_mut(number), self.colour.get(number)) else {
+            return Ok(());
+        };
         let mut bytes = Vec::new();
         if *open != Some(service) {
             if open.is_some() {

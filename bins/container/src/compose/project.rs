@@ -44,7 +44,8 @@ pub fn name(asked: Option<&str>, file: Option<&File>, dir: &Path) -> Result<Stri
         }
     }
     let base = dir.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let kept: String = base.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(*c)).collect();
+    let kept: String =
+        base.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(*c)).collect();
     let kept: String = kept.trim_start_matches(['_', '-']).chars().take(40).collect();
     Ok(if kept.is_empty() { "default".into() } else { kept })
 }
@@ -55,7 +56,10 @@ fn checked(name: &str, at: &str) -> Result<String> {
         return Ok(name.to_string());
     }
     let shown = text::shorten(&text::escape(name), 60);
-    Err(Error::bad_input(at, format!("'{shown}' is not a project name (allowed: 1 to 40 of a-z 0-9 _ -, a letter or digit first)")))
+    Err(Error::bad_input(
+        at,
+        format!("'{shown}' is not a project name (allowed: 1 to 40 of a-z 0-9 _ -, a letter or digit first)"),
+    ))
 }
 
 impl Project {
@@ -102,7 +106,8 @@ impl Project {
     /// Writes down whose the containers are.
     pub fn label(&mut self) {
         for (i, service) in self.services.iter_mut().enumerate() {
-            let labels = [(PROJECT, self.name.clone()), (SERVICE, service.name.clone()), (ORDER, i.to_string())];
+            let labels =
+                [(PROJECT, self.name.clone()), (SERVICE, service.name.clone()), (ORDER, i.to_string())];
             service.options.labels.extend(labels.map(|(key, value)| (key.to_string(), value)));
             service.options.name = Some(service.id.to_string());
             service.options.detach = true;
@@ -126,7 +131,10 @@ impl Project {
         for (i, network) in self.networks.iter().enumerate() {
             let mut earlier = self.networks.iter().take(i);
             if let Some(other) = earlier.find(|n| n.name == network.name || n.bridge() == network.bridge()) {
-                return Err(Error::bad_input(&network.at, format!("has the name of network '{}'", other.key)));
+                return Err(Error::bad_input(
+                    &network.at,
+                    format!("has the name of network '{}'", other.key),
+                ));
             }
         }
         self.check_ports()
@@ -171,7 +179,10 @@ fn ordered(mut waiting: Vec<Service>) -> Result<Vec<Service>> {
         let Some(next) = waiting.iter().position(ready) else {
             let names: Vec<&str> = waiting.iter().map(|s| s.name.as_str()).take(10).collect();
             let at = waiting.first().map(|s| format!("{}/depends_on", s.at)).unwrap_or_default();
-            return Err(Error::bad_input(at, format!("services wait for each other in a circle, among: {}", names.join(", "))));
+            return Err(Error::bad_input(
+                at,
+                format!("services wait for each other in a circle, among: {}", names.join(", ")),
+            ));
         };
         order.push(waiting.remove(next));
     }
@@ -183,14 +194,19 @@ impl Service {
     ///
     /// # Errors
     /// A dependency that ended otherwise than it should.
-    pub fn may_start(&self, started: impl Fn(&str) -> bool, ended: impl Fn(&str) -> Option<u8>) -> Result<bool> {
+    pub fn may_start(
+        &self,
+        started: impl Fn(&str) -> bool,
+        ended: impl Fn(&str) -> Option<u8>,
+    ) -> Result<bool> {
         for (name, condition) in &self.depends_on {
             match condition {
                 Condition::Started if started(name) => {}
                 Condition::Completed => match ended(name) {
                     Some(0) => {}
                     Some(code) => {
-                        let problem = format!("not started: '{name}' ended with code {code}, which should have been 0");
+                        let problem =
+                            format!("not started: '{name}' ended with code {code}, which should have been 0");
                         return Err(Error::failed(format!("service '{}'", self.name), problem));
                     }
                     None => return Ok(false),

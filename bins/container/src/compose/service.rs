@@ -50,10 +50,40 @@ pub struct Service {
 
 /// The fields of a service.
 pub const FIELDS: [&str; 34] = [
-    "cap_add", "cap_drop", "command", "container_name", "cpus", "depends_on", "dns", "entrypoint", "env_file",
-    "environment", "extra_hosts", "hostname", "init", "labels", "mem_limit", "memswap_limit", "network_mode", "networks",
-    "pids_limit", "ports", "read_only", "security_opt", "stdin_open", "stop_grace_period", "stop_signal", "sysctls",
-    "tmpfs", "tty", "ulimits", "user", "volumes", "working_dir", "x-rootfs", "x-*",
+    "cap_add",
+    "cap_drop",
+    "command",
+    "container_name",
+    "cpus",
+    "depends_on",
+    "dns",
+    "entrypoint",
+    "env_file",
+    "environment",
+    "extra_hosts",
+    "hostname",
+    "init",
+    "labels",
+    "mem_limit",
+    "memswap_limit",
+    "network_mode",
+    "networks",
+    "pids_limit",
+    "ports",
+    "read_only",
+    "security_opt",
+    "stdin_open",
+    "stop_grace_period",
+    "stop_signal",
+    "sysctls",
+    "tmpfs",
+    "tty",
+    "ulimits",
+    "user",
+    "volumes",
+    "working_dir",
+    "x-rootfs",
+    "x-*",
 ];
 
 /// The options of `container run` and the fields that they come from.
@@ -93,7 +123,8 @@ impl Service {
     /// [`drydock_core::Kind::BadInput`] naming the field that is unknown, or wrong.
     pub fn read(name: &str, node: &Node<'_>, project: &str, file: &File) -> Result<Self> {
         if !is_name(name) {
-            return Err(node.bad("not a service name (allowed: 1 to 63 of A-Z a-z 0-9 . _ -, a letter or digit first)"));
+            return Err(node
+                .bad("not a service name (allowed: 1 to 63 of A-Z a-z 0-9 . _ -, a letter or digit first)"));
         }
         let mut reader = Reader {
             file,
@@ -128,7 +159,9 @@ impl Service {
         });
         let at = field.map_or_else(|| self.at.clone(), |(_, field)| format!("{}/{field}", self.at));
         let problem = match field {
-            Some((option, _)) => sentence.strip_prefix(option).unwrap_or(&sentence).trim_start_matches([':', ' ']),
+            Some((option, _)) => {
+                sentence.strip_prefix(option).unwrap_or(&sentence).trim_start_matches([':', ' '])
+            }
             None => &sentence,
         };
         Error::bad_input(at, problem).with_kind(error.kind())
@@ -143,7 +176,9 @@ pub fn is_name(name: &str) -> bool {
 
 /// May this stand in /etc/hosts?
 fn is_host_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 253 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    !name.is_empty()
+        && name.len() <= 253
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 struct Reader<'a> {
@@ -195,12 +230,15 @@ impl<'a> Reader<'a> {
             "cap_drop" => inside.cap_drop = unique(node)?,
             // Compose writes `no-new-privileges:true`.
             "security_opt" => {
-                inside.security_opt =
-                    unique(node)?.into_iter().map(|word| if word.contains('=') { word } else { word.replacen(':', "=", 1) }).collect();
+                inside.security_opt = unique(node)?
+                    .into_iter()
+                    .map(|word| if word.contains('=') { word } else { word.replacen(':', "=", 1) })
+                    .collect();
             }
             "sysctls" => {
                 for (key, value) in node.pairs()? {
-                    let value = value.ok_or_else(|| node.bad(format!("'{}' has no value", text::escape(&key))))?;
+                    let value =
+                        value.ok_or_else(|| node.bad(format!("'{}' has no value", text::escape(&key))))?;
                     inside.sysctl.push(format!("{key}={value}"));
                 }
             }
@@ -214,7 +252,9 @@ impl<'a> Reader<'a> {
             "memswap_limit" => self.memory_and_swap = Some(node.clone()),
             "pids_limit" => options.pids = Some(node.integer()?.to_string()),
             "stop_signal" => options.stop_signal = Some(node.scalar()?),
-            "stop_grace_period" => options.stop_timeout = Some(words::seconds(node.text()?).map_err(|why| node.bad(why))?),
+            "stop_grace_period" => {
+                options.stop_timeout = Some(words::seconds(node.text()?).map_err(|why| node.bad(why))?)
+            }
             "labels" => {
                 for (key, value) in node.pairs()? {
                     if [super::PROJECT, super::SERVICE, super::ORDER].contains(&key.as_str()) {
@@ -234,7 +274,10 @@ impl<'a> Reader<'a> {
             "network_mode" => {
                 let mode = node.text()?;
                 if !["none", "host", "bridge"].contains(&mode) {
-                    return Err(node.bad(format!("'{}' is not supported (allowed: none, host, bridge)", text::shorten(&text::escape(mode), 60))));
+                    return Err(node.bad(format!(
+                        "'{}' is not supported (allowed: none, host, bridge)",
+                        text::shorten(&text::escape(mode), 60)
+                    )));
                 }
                 options.net = Some(mode.to_string());
             }
@@ -330,7 +373,9 @@ impl<'a> Reader<'a> {
             ));
         }
         match (&options.net, joined) {
-            (Some(_), Some(_)) => return Err(node.bad("has both network_mode and networks (allowed: one of them)")),
+            (Some(_), Some(_)) => {
+                return Err(node.bad("has both network_mode and networks (allowed: one of them)"));
+            }
             (Some(_), None) => {}
             (None, joined) => {
                 let default = || Joined { key: "default".into(), address: None, aliases: Vec::new() };
@@ -338,14 +383,21 @@ impl<'a> Reader<'a> {
             }
         }
         if self.service.network.is_none() && !self.service.gateway_names.is_empty() {
-            return Err(Error::bad_input(format!("{}/extra_hosts", node.at), "host-gateway needs a network of the project's"));
+            return Err(Error::bad_input(
+                format!("{}/extra_hosts", node.at),
+                "host-gateway needs a network of the project's",
+            ));
         }
         Ok(self.service)
     }
 }
 
 fn command_line(node: &Node<'_>) -> Result<Vec<String>> {
-    if node.is_list() { node.list_of_texts() } else { words::split(node.text()?).map_err(|why| node.bad(why)) }
+    if node.is_list() {
+        node.list_of_texts()
+    } else {
+        words::split(node.text()?).map_err(|why| node.bad(why))
+    }
 }
 
 fn unique(node: &Node<'_>) -> Result<Vec<String>> {
@@ -386,10 +438,13 @@ fn swap(node: &Node<'_>, memory: Option<&str>) -> Result<Option<String>> {
     if text == "-1" {
         return Ok(Some("max".to_string()));
     }
-    let both = size::parse("memswap_limit", &text).map_err(|_| node.bad("not a size (allowed: such as 150M, or -1)"))?;
+    let both = size::parse("memswap_limit", &text)
+        .map_err(|_| node.bad("not a size (allowed: such as 150M, or -1)"))?;
     // A mem_limit that is no size is refused where it stands.
     let Ok(memory) = size::parse("mem_limit", memory) else { return Ok(None) };
-    let swap = both.checked_sub(memory).ok_or_else(|| node.bad("is less than mem_limit (it is memory and swap together)"))?;
+    let swap = both
+        .checked_sub(memory)
+        .ok_or_else(|| node.bad("is less than mem_limit (it is memory and swap together)"))?;
     Ok(Some(swap.to_string()))
 }
 
@@ -398,7 +453,9 @@ fn port(node: &Node<'_>) -> Result<String> {
     if !node.is_map() {
         let text = node.scalar()?;
         if !text.trim_start_matches('[').contains(':') {
-            return Err(node.bad("a port without the host's is not supported (allowed: HOST:CONTAINER, such as 8080:80)"));
+            return Err(node.bad(
+                "a port without the host's is not supported (allowed: HOST:CONTAINER, such as 8080:80)",
+            ));
         }
         drydock_network::Publish::parse(&text).map_err(|e| node.bad(e.sentence()))?;
         return Ok(text);
@@ -415,7 +472,8 @@ fn port(node: &Node<'_>) -> Result<String> {
         }
     }
     let target = target.ok_or_else(|| node.bad("has no target"))?;
-    let published = published.ok_or_else(|| node.bad("has no published port (allowed: such as published: 8080)"))?;
+    let published =
+        published.ok_or_else(|| node.bad("has no published port (allowed: such as published: 8080)"))?;
     let host = match host {
         Some(host) if host.contains(':') => format!("[{}]:", host.trim_matches(['[', ']'])),
         Some(host) => format!("{host}:"),
@@ -443,7 +501,8 @@ fn networks(node: &Node<'_>) -> Result<Vec<Joined>> {
                 "aliases" => {
                     joined.aliases = unique(&value)?;
                     if let Some(bad) = joined.aliases.iter().find(|name| !is_host_name(name)) {
-                        return Err(value.bad(format!("'{}' is not a host name", text::shorten(&text::escape(bad), 60))));
+                        return Err(value
+                            .bad(format!("'{}' is not a host name", text::shorten(&text::escape(bad), 60))));
                     }
                 }
                 key if key.starts_with("x-") => {}

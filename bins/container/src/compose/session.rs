@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
     /// Checks every service, touching nothing; from here on signals are read, not suffered.
     ///
     /// # Errors
-    /// Bad input, containers that exist already, what this machine cannot do.
+    /// Bad input, what this machine cannot do.
     pub fn new(project: &'a Project, store: &'a Store, show: bool) -> Result<Self> {
         for service in &project.services {
             let request = Request::from_options(&service.options, &service.command, store.root());
@@ -82,9 +82,9 @@ impl<'a> Session<'a> {
                 if e.kind() == drydock_core::Kind::BadInput { service.explain(&e) } else { e }
             })?;
         }
-        check_free(project, store)?;
         let names: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
-        let followed = |s: &Service| Followed { started: false, ended: None, log: Follower::new(&store.dir(&s.id)) };
+        let followed =
+            |s: &Service| Followed { started: false, ended: None, log: Follower::new(&store.dir(&s.id)) };
         Ok(Self {
             project,
             store,
@@ -173,7 +173,8 @@ impl<'a> Session<'a> {
                 drydock_cli::output::warn("container", lack);
             }
         }
-        supervisor::start(plan, self.store, watch).map_err(|e| e.on(format!("service '{}'", service.name)))?;
+        supervisor::start(plan, self.store, watch)
+            .map_err(|e| e.on(format!("service '{}'", service.name)))?;
         if let Some(followed) = self.services.get_mut(number) {
             followed.started = true;
         }
@@ -244,14 +245,20 @@ impl<'a> Session<'a> {
         let mut first = Ok(());
         let started: Vec<usize> = (0..self.services.len()).rev().collect();
         for number in started {
-            let (Some(service), Some(followed)) = (self.project.services.get(number), self.services.get_mut(number)) else {
+            let (Some(service), Some(followed)) =
+                (self.project.services.get(number), self.services.get_mut(number))
+            else {
                 continue;
             };
             if !followed.started {
                 continue;
             }
             // Asked twice means at once.
-            let hurry = self.signals.take().iter().any(|(signal, _)| [nix::libc::SIGINT, nix::libc::SIGTERM].contains(signal));
+            let hurry = self
+                .signals
+                .take()
+                .iter()
+                .any(|(signal, _)| [nix::libc::SIGINT, nix::libc::SIGTERM].contains(signal));
             let Ok(entry) = self.store.find(service.id.as_str()) else { continue };
             if entry.id != service.id {
                 continue;
@@ -287,7 +294,10 @@ impl<'a> Session<'a> {
 }
 
 /// No container of these names runs, or belongs to anybody else.
-fn check_free(project: &Project, store: &Store) -> Result<()> {
+///
+/// # Errors
+/// [`drydock_core::Kind::Failed`] naming the first that does.
+pub fn check_free(project: &Project, store: &Store) -> Result<()> {
     for service in &project.services {
         let Ok(entry) = store.find(service.id.as_str()) else { continue };
         if entry.id != service.id {
@@ -302,8 +312,11 @@ fn check_free(project: &Project, store: &Store) -> Result<()> {
                     .hint(format!("container down -p {}", project.name)));
             }
             _ => {
-                return Err(Error::failed(object, format!("exists and is not of project '{}'", project.name))
-                    .hint(format!("container delete {}", entry.id)));
+                return Err(Error::failed(
+                    object,
+                    format!("exists and is not of project '{}'", project.name),
+                )
+                .hint(format!("container delete {}", entry.id)));
             }
         }
     }
@@ -314,10 +327,14 @@ fn check_free(project: &Project, store: &Store) -> Result<()> {
 fn ended(store: &Store, service: &Service) -> Option<u8> {
     let dir = store.dir(&service.id);
     match State::read(&dir) {
-        Ok(state) if state.status == Life::Stopped => Some(state.ended.map_or(125, drydock_core::exit::Ended::code)),
+        Ok(state) if state.status == Life::Stopped => {
+            Some(state.ended.map_or(125, drydock_core::exit::Ended::code))
+        }
         // Its supervisor was killed, and the container with it.
         Ok(state) if state.life() == Life::Stopped => match store.try_own(&service.id) {
-            Ok(Some(_)) => Some(State::read(&dir).ok().and_then(|s| s.ended).map_or(137, drydock_core::exit::Ended::code)),
+            Ok(Some(_)) => Some(
+                State::read(&dir).ok().and_then(|s| s.ended).map_or(137, drydock_core::exit::Ended::code),
+            ),
             _ => None,
         },
         Ok(_) => None,
@@ -349,7 +366,8 @@ pub fn members(store: &Store, project: &str) -> Result<Vec<Entry>> {
     let label = |entry: &Entry, key: &str| entry.state.as_ref().ok().and_then(|s| s.labels.get(key).cloned());
     let mut entries = store.entries()?;
     entries.retain(|entry| label(entry, PROJECT).as_deref() == Some(project));
-    let order = |entry: &Entry| label(entry, ORDER).and_then(|n| n.parse::<usize>().ok()).unwrap_or(usize::MAX);
+    let order =
+        |entry: &Entry| label(entry, ORDER).and_then(|n| n.parse::<usize>().ok()).unwrap_or(usize::MAX);
     entries.sort_by_key(|entry| std::cmp::Reverse(order(entry)));
     Ok(entries)
 }
@@ -357,8 +375,6 @@ pub fn members(store: &Store, project: &str) -> Result<Vec<Entry>> {
 /// What `--json` says of the containers of a project.
 pub fn describe(entries: &[Entry]) -> Vec<serde_json::Value> {
     let states = entries.iter().rev().filter_map(|entry| entry.state.as_ref().ok());
-    let line = |s: &State| {
-        serde_json::json!({ "service": s.labels.get(SERVICE), "id": s.id, "pid": s.pid, "addresses": s.addresses, "ports": s.ports })
-    };
+    let line = |s: &State| serde_json::json!({ "service": s.labels.get(SERVICE), "id": s.id, "pid": s.pid, "addresses": s.addresses, "ports": s.ports });
     states.map(line).collect()
 }

@@ -100,7 +100,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> std::result::Result<Tree, E> {
         self.spend(value.len())?;
-        if value.contains('\0') { Err(E::custom("text with a NUL byte")) } else { Ok(Tree::Text(value.to_string())) }
+        if value.contains('\0') {
+            Err(E::custom("text with a NUL byte"))
+        } else {
+            Ok(Tree::Text(value.to_string()))
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Tree, A::Error> {
@@ -211,7 +215,9 @@ impl<'a> Node<'a> {
     pub fn entries(&self) -> Result<Vec<(&'a str, Node<'a>)>> {
         match self.tree {
             Tree::Null => Ok(Vec::new()),
-            Tree::Map(map) => Ok(map.iter().map(|(key, tree)| (key.as_str(), self.below(key, tree))).collect()),
+            Tree::Map(map) => {
+                Ok(map.iter().map(|(key, tree)| (key.as_str(), self.below(key, tree))).collect())
+            }
             _ => Err(self.wrong("a map")),
         }
     }
@@ -223,7 +229,9 @@ impl<'a> Node<'a> {
     pub fn items(&self) -> Result<Vec<Node<'a>>> {
         match self.tree {
             Tree::Null => Ok(Vec::new()),
-            Tree::List(list) => Ok(list.iter().enumerate().map(|(i, tree)| self.below(&i.to_string(), tree)).collect()),
+            Tree::List(list) => {
+                Ok(list.iter().enumerate().map(|(i, tree)| self.below(&i.to_string(), tree)).collect())
+            }
             _ => Err(self.wrong("a list")),
         }
     }
@@ -357,7 +365,16 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        for bad in ["a: 1\na: 2", "a: !!binary aGk=\n: x", "? [a]\n: 1", "a: {<<: 1}", "a: [", "\ta: 1", "--- 1\n--- 2", "a: \"x\\0\""] {
+        for bad in [
+            "a: 1\na: 2",
+            "a: !!binary aGk=\n: x",
+            "? [a]\n: 1",
+            "a: {<<: 1}",
+            "a: [",
+            "\ta: 1",
+            "--- 1\n--- 2",
+            "a: \"x\\0\"",
+        ] {
             let error = Tree::parse(bad).unwrap_err();
             assert!(!error.contains('\n') && !error.is_empty(), "{bad}");
         }

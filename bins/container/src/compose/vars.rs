@@ -57,7 +57,10 @@ impl Vars {
                 let length = name_length(after);
                 let (name, after) = after.split_at(length);
                 if name.is_empty() {
-                    return Err(format!("'{}': a '$' that begins no name (allowed: $$ for one '$')", shown()));
+                    return Err(format!(
+                        "'{}': a '$' that begins no name (allowed: $$ for one '$')",
+                        shown()
+                    ));
                 }
                 out.push_str(&self.plain(name));
                 rest = after;
@@ -78,7 +81,10 @@ impl Vars {
         let shown = || text::shorten(&text::escape(inside), 60);
         let (name, rest) = inside.split_at(name_length(inside));
         if name.is_empty() {
-            return Err(format!("'${{{}}}' is no variable (allowed: NAME, NAME:-default, NAME:?error, NAME:+other)", shown()));
+            return Err(format!(
+                "'${{{}}}' is no variable (allowed: NAME, NAME:-default, NAME:?error, NAME:+other)",
+                shown()
+            ));
         }
         if rest.is_empty() {
             return Ok(self.plain(name));
@@ -88,7 +94,12 @@ impl Vars {
         let mut operator = rest.chars();
         let word = match operator.next() {
             Some('-' | '?' | '+') => operator.as_str(),
-            _ => return Err(format!("'${{{}}}' is no variable (allowed: NAME, NAME:-default, NAME:?error, NAME:+other)", shown())),
+            _ => {
+                return Err(format!(
+                    "'${{{}}}' is no variable (allowed: NAME, NAME:-default, NAME:?error, NAME:+other)",
+                    shown()
+                ));
+            }
         };
         let expanded = || self.expand_at(word, depth + 1);
         match (rest.chars().next(), value) {
@@ -98,7 +109,11 @@ impl Vars {
             (Some('-'), None) => expanded(),
             (_, None) => {
                 let why = expanded()?;
-                let why = if why.is_empty() { "a value is required".to_string() } else { text::shorten(&text::escape(&why), 200) };
+                let why = if why.is_empty() {
+                    "a value is required".to_string()
+                } else {
+                    text::shorten(&text::escape(&why), 200)
+                };
                 Err(format!("the variable '{name}' is not set: {why}"))
             }
         }
@@ -119,7 +134,9 @@ impl Vars {
                 }
             }
             Tree::Map(entries) => {
-                for (key, value) in entries.iter_mut().filter(|(key, _)| !key.starts_with("x-") || key == "x-rootfs") {
+                for (key, value) in
+                    entries.iter_mut().filter(|(key, _)| !key.starts_with("x-") || key == "x-rootfs")
+                {
                     self.expand_tree(value, &format!("{at}/{}", text::shorten(&text::escape(key), 100)))?;
                 }
             }
@@ -193,7 +210,11 @@ pub fn parse_env(source: &str, outer: &Vars) -> std::result::Result<Vec<(String,
                     return Err(bad("text after the closing quote"));
                 }
                 let inside = whole.get(1..end).unwrap_or_default();
-                if quote == '\'' { inside.to_string() } else { own.expand(&unescape(inside)).map_err(|why| bad(&why))? }
+                if quote == '\'' {
+                    inside.to_string()
+                } else {
+                    own.expand(&unescape(inside)).map_err(|why| bad(&why))?
+                }
             }
             None => {
                 let plain = whole.split(" #").next().unwrap_or_default().trim_end();
@@ -246,7 +267,11 @@ mod tests {
     use super::*;
 
     fn vars() -> Vars {
-        Vars::new([("A", "1"), ("EMPTY", ""), ("B", "two words")].map(|(k, v)| (k.to_string(), v.to_string())).into())
+        Vars::new(
+            [("A", "1"), ("EMPTY", ""), ("B", "two words")]
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .into(),
+        )
     }
 
     #[test]
@@ -279,7 +304,8 @@ mod tests {
 
     #[test]
     fn environment_files() {
-        let text = "# c\nexport A=1\nB = two # c\nC='$A #x'\nD=\"a\\n$A\\\"\"\n\nE\nF=\nG=\"l1\nl2\" # c\nH=a#b\n";
+        let text =
+            "# c\nexport A=1\nB = two # c\nC='$A #x'\nD=\"a\\n$A\\\"\"\n\nE\nF=\nG=\"l1\nl2\" # c\nH=a#b\n";
         let pairs = parse_env(text, &Vars::default()).unwrap();
         let expected = [
             ("A", Some("1")),

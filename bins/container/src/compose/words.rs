@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, value) in [("10s", 10), ("1m30s", 90), ("1h", 3600), ("500ms", 1), ("0s", 0), ("1.5s", 2), ("0", 0)] {
+        for (text, value) in
+            [("10s", 10), ("1m30s", 90), ("1h", 3600), ("500ms", 1), ("0s", 0), ("1.5s", 2), ("0", 0)]
+        {
             assert_eq!(seconds(text).unwrap(), value, "{text}");
         }
         for bad in ["", "10", "s", "-1s", "1d", "1s1", "1..5s", ".s", "99999999999h", "1 s"] {
