@@ -185,8 +185,7 @@ pub fn judge(store: &Store, entry: &drydock_bundle::Entry) -> Result<(Verdict, O
     // A lock file that is missing was never taken, or is gone with the rest; asking must not make one.
     let made = entry.dir.join("lock").exists();
     let Some(held) = (if made { store.try_own(&entry.id)? } else { None }) else {
-        let by_hand = !made && entry.dir.join(drydock_core::journal::FILE).exists() && entry.state.is_err();
-        let verdict = match (made, by_hand) {
+        let verdict = match (made, entry.is_by_hand()) {
             (true, _) => Verdict::Fine,
             (false, true) => Verdict::ByHand,
             (false, false) => Verdict::Leaked,

@@ -45,7 +45,7 @@ Exit codes: the command's own; 128+n if signal n ended it; 125 container failed;
 #[derive(clap::Parser, Debug)]
 #[command(name = "container", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 struct Cli {
-    /// Where containers' state is kept [default: /run/drydock, or $XDG_RUNTIME_DIR/drydock]
+    /// Where containers' state is kept [default: $DRYDOCK_ROOT, else /run/drydock, or $XDG_RUNTIME_DIR/drydock]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global")]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -82,7 +82,7 @@ enum Verb {
     /// Delete containers
     #[command(visible_alias = "rm")]
     Delete(commands::delete::DeleteArgs),
-    /// Remove what containers left behind whose owner was killed
+    /// Remove what is left of containers whose owner was killed
     Gc(commands::delete::GcArgs),
     /// Start the services of a Compose file, with their networks
     Up(Box<commands::up::UpArgs>),

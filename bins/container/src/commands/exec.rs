@@ -13,7 +13,7 @@ use drydock_core::error::CallExt;
 use drydock_core::sys::process::clone_child;
 use drydock_core::{Ctx, Error, Result};
 use drydock_init::inside;
-use drydock_namespaces::{Kind, join};
+use drydock_namespaces::{Kind, Set, join};
 use drydock_supervise::exec::utf8_words;
 use drydock_supervise::{Blocked, Supervised};
 use std::ffi::OsString;
@@ -79,7 +79,13 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
         .call(|| "pidfd_send_signal(0)")
         .map_err(|e| e.on("container"))?;
-    let (before, after) = join.split([Kind::Pid, Kind::Time].into_iter().collect());
+    // The pid and time namespaces are those of the caller's children. Who is not root may join them only as root of the
+    // container's user namespace.
+    let mut first: Set = [Kind::Pid, Kind::Time].into_iter().collect();
+    if !nix::unistd::geteuid().is_root() {
+        first.insert(Kind::User);
+    }
+    let (before, after) = join.split(first);
     let group = Cgroup::at(state.cgroup.iter().cloned())?;
     let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
     let signals = Blocked::all()?;

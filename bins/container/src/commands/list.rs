@@ -39,9 +39,10 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     Ok(0)
 }
 
-/// `running`, `stopped (3)`, `corrupt`.
+/// `running`, `stopped (3)`, `by hand`, `corrupt`.
 pub fn status(entry: &Entry) -> String {
     match &entry.state {
+        Err(_) if entry.is_by_hand() => "by hand".to_string(),
         Err(_) => "corrupt".to_string(),
         Ok(state) => match (state.life(), state.ended) {
             (Life::Stopped, Some(ended)) => format!("stopped ({})", ended.code()),
@@ -78,6 +79,7 @@ fn age(since: u64) -> String {
 /// A container as JSON: its state file, with the status as it is now.
 pub fn to_json(entry: &Entry) -> Value {
     match &entry.state {
+        Err(_) if entry.is_by_hand() => json!({ "id": entry.id, "status": "by-hand" }),
         Err(error) => json!({ "id": entry.id, "status": "corrupt", "error": error.to_string() }),
         Ok(state) => {
             let mut value = json!(state);

@@ -82,6 +82,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
         self.spend(0).map(|()| Tree::Null)
     }
 
+    /// An empty document.
+    fn visit_none<E: serde::de::Error>(self) -> std::result::Result<Tree, E> {
+        self.visit_unit()
+    }
+
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> std::result::Result<Tree, E> {
         self.spend(0).map(|()| Tree::Bool(value))
     }

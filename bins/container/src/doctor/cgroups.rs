@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const MOUNT: &str = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
 const MEMORY: u64 = 64 << 20;
 const DELEGATE: &str =
     "run as root, or in a delegated cgroup: systemd-run --user --scope -p Delegate=yes container doctor";
@@ -38,7 +39,7 @@ pub(super) const PROBES: &[Probe] = &[
         "cgroup-mode",
         "cgroup hierarchies",
         "limits, statistics, freezing and killing of containers",
-        "mount -t cgroup2 none /sys/fs/cgroup",
+        MOUNT,
         &["CONFIG_CGROUPS"],
         mode
     ),
@@ -103,7 +104,10 @@ impl Throwaway {
     fn new(facts: &Facts, limits: Limits) -> Result<Self> {
         let layout = facts.layout.clone()?;
         if layout.hierarchies().iter().all(|h| h.base.is_none()) {
-            return Err(Error::failed("this user", "may make no cgroup").hint(DELEGATE));
+            return Err(match layout.mode() {
+                Mode::None => Error::failed("cgroup", "no cgroup file system is mounted").hint(MOUNT),
+                _ => Error::failed("cgroup", "none can be made by this user").hint(DELEGATE),
+            });
         }
         sweep(&layout);
         let switches = Switches::remember(&layout);

@@ -3,6 +3,7 @@
 use super::place::Facts;
 use super::{Finding, Need, Probe};
 use drydock_core::Result;
+use std::os::fd::AsFd;
 
 pub(super) const PROBES: &[Probe] = &[
     Probe {
@@ -25,7 +26,22 @@ pub(super) const PROBES: &[Probe] = &[
         need: Need::None,
         test: architecture,
     },
+    Probe {
+        id: "procfs",
+        group: "kernel",
+        what: "/proc is there, and is a procfs",
+        lost: "every command: the kernel is asked, and set up, through /proc; probes below that read it fail too",
+        fix: "mount -t proc proc /proc",
+        options: &["CONFIG_PROC_FS"],
+        need: Need::All,
+        test: procfs,
+    },
 ];
+
+fn procfs(_: &Facts) -> Result<Finding> {
+    let root = drydock_mounts::inside::open_host(std::path::Path::new("/proc"), rustix::fs::OFlags::DIRECTORY)?;
+    if drydock_mounts::inside::is_proc(root.as_fd()) { Finding::ok("") } else { Finding::missing("/proc is not a procfs") }
+}
 
 fn version(_: &Facts) -> Result<Finding> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();

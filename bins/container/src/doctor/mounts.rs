@@ -1,6 +1,6 @@
 //! Mounts, in a mount namespace of the probe's own.
 
-use super::place::{Facts, Scratch};
+use super::place::{self, Facts, Scratch};
 use super::{Finding, Need, Probe};
 use drydock_core::error::CallExt;
 use drydock_core::sys::mount::{ATTR_IDMAP, ATTR_RDONLY, Attributes, EMPTY_PATH, mount_setattr};
@@ -80,7 +80,9 @@ pub(super) const PROBES: &[Probe] = &[
         |f| { kernel_fs(f, Kind::Network, "sysfs", "") }
     ),
     probe!("devpts", "devpts", "container run (/dev/pts), -t", ROOT_FIX, &["CONFIG_UNIX98_PTYS"], All, |f| {
-        kernel_fs(f, Kind::Mount, "devpts", "newinstance,ptmxmode=0666,mode=0620")
+        // Terminals are group tty's; a user namespace with one id has none.
+            let tty = if f.root { ",gid=5" } else { "" };
+            kernel_fs(f, Kind::Mount, "devpts", &format!("newinstance,ptmxmode=0666,mode=0620{tty}"))
     }),
     probe!("mqueue", "mqueue", "container run (/dev/mqueue)", ROOT_FIX, &["CONFIG_POSIX_MQUEUE"], All, |f| {
         kernel_fs(f, Kind::Ipc, "mqueue", "")
@@ -281,7 +283,7 @@ fn map_mount(dir: &Path) -> Result<Finding> {
         let _ = nix::poll::poll(&mut fds, 1000u16);
         0
     })
-    .call(|| "clone3(CLONE_NEWUSER)")?;
+    .map_err(|e| place::refused(Set::EMPTY.with(Kind::User), e.raw_os_error().unwrap_or(libc::EIO)))?;
     let mapped = map_with(&tree, holder.pid);
     let _ = std::io::Write::write_all(&mut &go, b"x");
     let _ = drydock_supervise::wait_exit(&holder);

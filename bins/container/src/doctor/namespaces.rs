@@ -75,6 +75,10 @@ pub(super) const PROBES: &[Probe] = &[
 ];
 
 fn new(facts: &Facts, kind: Kind) -> Result<Finding> {
+    if !std::path::Path::new("/proc/self/ns").is_dir() {
+        let error = Error::failed("/proc/self/ns", "is not there, so nothing can be told");
+        return Err(error.hint("mount -t proc proc /proc"));
+    }
     kind.require()?;
     let path = format!("/proc/self/ns/{}", kind.proc_name());
     let before = std::fs::read_link(&path).ok();

@@ -87,7 +87,7 @@ impl Facts {
 }
 
 /// Why namespaces were refused: the user namespace's cause, which is behind all of an ordinary user's.
-fn refused(kinds: Set, errno: i32) -> drydock_core::Error {
+pub(super) fn refused(kinds: Set, errno: i32) -> drydock_core::Error {
     let io = std::io::Error::from_raw_os_error(errno);
     match causes::user_namespace(Some(errno)).filter(|_| kinds.contains(Kind::User)) {
         Some((cause, fix)) => {

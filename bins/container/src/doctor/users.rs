@@ -90,14 +90,18 @@ fn nobody(facts: &Facts) -> Result<Finding> {
         return own(facts);
     }
     Kind::User.require()?;
-    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    setgroups(&[]).call(|| "setgroups(0, [])")?;
-    setresgid(gid, gid, gid).call(|| format!("setresgid({NOBODY}, {NOBODY}, {NOBODY})"))?;
-    setresuid(uid, uid, uid).call(|| format!("setresuid({NOBODY}, {NOBODY}, {NOBODY})"))?;
+    become_nobody().map_err(|e| e.hint("this needs CAP_SETUID and CAP_SETGID, and a user namespace that maps uid 65534"))?;
     // Changing ids made /proc/self root's; the maps are written through it.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .call(|| "prctl(PR_SET_DUMPABLE, 1)")?;
     new()
+}
+
+fn become_nobody() -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    setgroups(&[]).call(|| "setgroups(0, [])")?;
+    setresgid(gid, gid, gid).call(|| format!("setresgid({NOBODY}, {NOBODY}, {NOBODY})"))?;
+    setresuid(uid, uid, uid).call(|| format!("setresuid({NOBODY}, {NOBODY}, {NOBODY})"))
 }
 
 fn ranges(facts: &Facts) -> Result<Finding> {
