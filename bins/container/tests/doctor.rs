@@ -1,17 +1,20 @@
 //! `container doctor` by what it says and what it leaves: on this machine, and where something is refused.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that cannot go on should stop
 
-use drydock_core::sys::seccomp::{Instruction, install};
+use drydock_core::sys::fd::keep_over_exec;
+use drydock_core::sys::seccomp::{FLAG_NEW_LISTENER, Instruction, install};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const CONTAINER: &str = env!("CARGO_BIN_EXE_container");
-/// `NUMBER=ERRNO,…`: what [`exec_under_filter`] refuses.
+/// `NUMBER=ERRNO,…`: what [`exec_under_filter`] refuses; with [`HANG`] for an errno, what never returns.
+const HANG: i32 = -1;
 const DENY: &str = "DOCTOR_TEST_DENY";
 
 fn skip(name: &str, reason: &str) {
@@ -115,14 +118,22 @@ fn needed_and_missing(report: &Value) -> Vec<String> {
 fn exec_under_filter() {
     let Ok(deny) = std::env::var(DENY) else { return };
     let at = |code: u16, jt: u8, jf: u8, k: u32| Instruction { code, jt, jf, k };
+    let mut hang = false;
     let mut program = vec![at(0x20, 0, 0, 0)]; // the call's number
     for word in deny.split(',') {
         let (call, errno) = word.split_once('=').unwrap();
         program.push(at(0x15, 0, 1, call.parse().unwrap()));
-        program.push(at(0x06, 0, 0, 0x0005_0000 | errno.parse::<u32>().unwrap()));
+        let errno: i32 = errno.parse().unwrap();
+        hang |= errno == HANG;
+        let action = if errno == HANG { 0x7fc0_0000 } else { 0x0005_0000 | errno.cast_unsigned() };
+        program.push(at(0x06, 0, 0, action));
     }
     program.push(at(0x06, 0, 0, 0x7fff_0000));
-    install(&program, 0).unwrap();
+    let listener = install(&program, if hang { FLAG_NEW_LISTENER } else { 0 }).unwrap();
+    if let Some(fd) = &listener {
+        // Open, and never read from.
+        keep_over_exec(fd.as_raw_fd()).unwrap();
+    }
     let args = std::env::var("DOCTOR_TEST_ARGS").unwrap();
     panic!("{}", Command::new(CONTAINER).args(args.split(' ')).env_remove(DENY).exec());
 }
@@ -265,6 +276,47 @@ fn a_refused_call_that_run_needs_is_named_and_exits_1() {
             assert!(p["fix"].as_str().unwrap().contains("seccomp"), "{name}: {p}");
         }
     }
+}
+
+#[test]
+fn a_call_that_never_returns_is_bounded() {
+    need_root!("a_call_that_never_returns_is_bounded");
+    let started = std::time::Instant::now();
+    let (report, code) = Place::new().doctor_without(&[(nix::libc::SYS_pivot_root, HANG)]);
+    let hung = probe(&report, "pivot_root");
+    assert_eq!((code, &hung["status"]), (1, &Value::from("missing")), "{hung}");
+    assert!(hung["detail"].as_str().unwrap().contains("no answer"), "{hung}");
+    let limit = if std::env::var_os("DRYDOCK_VM").is_some() { 100 } else { 15 };
+    assert!(started.elapsed().as_secs() < limit, "{:?}", started.elapsed());
+}
+
+#[test]
+fn the_sysctl_behind_a_refused_user_namespace_is_named() {
+    let place = Place::new().open();
+    // The limit belongs to the user namespace, so this one is thrown away.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let before = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"];
+    if !Command::new("unshare").args(["--user", "--map-root-user", "true"]).status().unwrap().success() {
+        return skip("the_sysctl_behind_a_refused_user_namespace_is_named", "no user namespaces");
+    }
+    let (report, _) = place.doctor(&before);
+    let own = probe(&report, "user namespace");
+    assert_eq!(own["status"], "missing", "{own}");
+    assert!(own["detail"].as_str().unwrap().contains("max_user_namespaces is 0"), "{own}");
+    assert!(own["fix"].as_str().unwrap().starts_with("sysctl -w user.max_user_namespaces"), "{own}");
+}
+
+#[test]
+fn without_proc_or_cgroups_that_is_named() {
+    need_root!("without_proc_or_cgroups_that_is_named");
+    let place = Place::new();
+    let hidden = |script: &str| place.doctor(&["unshare", "--mount", "sh", "-c", script, "sh"]);
+    let (report, code) = hidden("mount -t tmpfs none /proc && exec \"$@\"");
+    assert_eq!((code, &probe(&report, "procfs")["status"]), (1, &Value::from("missing")));
+    let (report, code) = hidden("umount -R -l /sys/fs/cgroup && exec \"$@\"");
+    let limits = probe(&report, "cgroup-limits");
+    assert_eq!((code, &limits["status"]), (0, &Value::from("missing")), "{limits}");
+    assert!(limits["detail"].as_str().unwrap().contains("no cgroup file system"), "{limits}");
 }
 
 #[test]

@@ -39,8 +39,13 @@ pub(super) const PROBES: &[Probe] = &[
 ];
 
 fn procfs(_: &Facts) -> Result<Finding> {
-    let root = drydock_mounts::inside::open_host(std::path::Path::new("/proc"), rustix::fs::OFlags::DIRECTORY)?;
-    if drydock_mounts::inside::is_proc(root.as_fd()) { Finding::ok("") } else { Finding::missing("/proc is not a procfs") }
+    let root =
+        drydock_mounts::inside::open_host(std::path::Path::new("/proc"), rustix::fs::OFlags::DIRECTORY)?;
+    if drydock_mounts::inside::is_proc(root.as_fd()) {
+        Finding::ok("")
+    } else {
+        Finding::missing("/proc is not a procfs")
+    }
 }
 
 fn version(_: &Facts) -> Result<Finding> {

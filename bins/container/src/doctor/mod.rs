@@ -84,7 +84,7 @@ impl Finding {
 enum Need {
     /// Everybody.
     All,
-    /// Root, whose containers are on a bridge by default.
+    /// Root, whose containers have no user namespace by default.
     Root,
     /// Everybody else, whose containers are in a user namespace.
     User,

@@ -81,8 +81,8 @@ pub(super) const PROBES: &[Probe] = &[
     ),
     probe!("devpts", "devpts", "container run (/dev/pts), -t", ROOT_FIX, &["CONFIG_UNIX98_PTYS"], All, |f| {
         // Terminals are group tty's; a user namespace with one id has none.
-            let tty = if f.root { ",gid=5" } else { "" };
-            kernel_fs(f, Kind::Mount, "devpts", &format!("newinstance,ptmxmode=0666,mode=0620{tty}"))
+        let tty = if f.root { ",gid=5" } else { "" };
+        kernel_fs(f, Kind::Mount, "devpts", &format!("newinstance,ptmxmode=0666,mode=0620{tty}"))
     }),
     probe!("mqueue", "mqueue", "container run (/dev/mqueue)", ROOT_FIX, &["CONFIG_POSIX_MQUEUE"], All, |f| {
         kernel_fs(f, Kind::Ipc, "mqueue", "")

@@ -11,7 +11,7 @@ use drydock_network::{Subnet, sysctl};
 use std::os::fd::AsFd;
 
 const TAG: &str = "drydock:doctor";
-const LINKS: &str = "load the module (modprobe veth bridge), or run with --net none or host";
+const LINKS: &str = "load the module (modprobe veth bridge), or use --net none or host";
 const NFT: &str = "modprobe nf_tables nft_chain_nat nft_masq, or run with --net none or host";
 
 macro_rules! probe {
@@ -42,28 +42,28 @@ pub(super) const PROBES: &[Probe] = &[
     probe!(
         "veth",
         "veth pair",
-        "container run --net bridge (root's default), netsetup link, attach",
+        "container run --net bridge, netsetup link, attach",
         LINKS,
         &["CONFIG_VETH"],
-        Root,
+        None,
         veth
     ),
     probe!(
         "bridge",
         "bridge",
-        "container run --net bridge (root's default), netsetup bridge",
+        "container run --net bridge, netsetup bridge",
         LINKS,
         &["CONFIG_BRIDGE"],
-        Root,
+        None,
         bridge
     ),
     probe!(
         "nftables",
         "nf_tables with masquerade",
-        "container run --net bridge (root's default), -p, netsetup nat, publish",
+        "container run --net bridge, -p, netsetup nat, publish",
         NFT,
         &["CONFIG_NF_TABLES", "CONFIG_NFT_MASQ", "CONFIG_NFT_NAT"],
-        Root,
+        None,
         nft
     ),
     probe!(
@@ -72,7 +72,7 @@ pub(super) const PROBES: &[Probe] = &[
         "the way out of a bridge: container run --net bridge, netsetup nat",
         "mount /proc/sys writable, or sysctl -w net.ipv4.ip_forward=1 on the host",
         &[],
-        Root,
+        None,
         forward
     ),
     probe!("tbf", "tbf", "rate limits of networks", "modprobe sch_tbf", &["CONFIG_NET_SCH_TBF"], None, tbf),

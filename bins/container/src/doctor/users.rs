@@ -90,7 +90,9 @@ fn nobody(facts: &Facts) -> Result<Finding> {
         return own(facts);
     }
     Kind::User.require()?;
-    become_nobody().map_err(|e| e.hint("this needs CAP_SETUID and CAP_SETGID, and a user namespace that maps uid 65534"))?;
+    become_nobody().map_err(|e| {
+        e.hint("this needs CAP_SETUID and CAP_SETGID, and a user namespace that maps uid 65534")
+    })?;
     // Changing ids made /proc/self root's; the maps are written through it.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .call(|| "prctl(PR_SET_DUMPABLE, 1)")?;
