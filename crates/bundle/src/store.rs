@@ -199,6 +199,11 @@ impl Entry {
     pub fn life(&self) -> Option<Life> {
         self.state.as_ref().ok().map(State::life)
     }
+
+    /// Made with the stage tools' `--owner`: there is a journal, but nobody ever owned a container here.
+    pub fn is_by_hand(&self) -> bool {
+        self.state.is_err() && !self.dir.join("lock").exists() && self.dir.join(drydock_core::journal::FILE).exists()
+    }
 }
 
 fn lock_file(path: &Path, how: FlockOperation) -> Result<Held> {
@@ -253,6 +258,20 @@ mod tests {
         assert!(store.try_own(&ContainerId::parse("y").unwrap()).unwrap().is_none());
         drop(held);
         assert!(store.try_own(&ContainerId::parse("y").unwrap()).unwrap().is_some());
+        std::fs::remove_dir_all(store.root()).unwrap();
+    }
+
+    #[test]
+    fn made_by_hand_is_not_corrupt() {
+        let store = store("hand");
+        let (made, hand) = (ContainerId::parse("made").unwrap(), ContainerId::parse("hand").unwrap());
+        drop(store.create(&made).unwrap());
+        drydock_core::Journal::create(&store.dir(&made)).unwrap();
+        std::fs::create_dir(store.dir(&hand)).unwrap();
+        assert!(!store.find("hand").unwrap().is_by_hand(), "nothing is journalled there");
+        drydock_core::Journal::create(&store.dir(&hand)).unwrap();
+        assert!(store.find("hand").unwrap().is_by_hand());
+        assert!(!store.find("made").unwrap().is_by_hand(), "somebody has owned it");
         std::fs::remove_dir_all(store.root()).unwrap();
     }
 

@@ -82,7 +82,9 @@ fn container(id: String, state: &drydock_bundle::State) -> Container {
 /// # Errors
 /// When the state root cannot be read.
 pub fn containers(root: Option<&Path>) -> Result<(Vec<Container>, usize)> {
-    let entries = Store::at(drydock_core::paths::state_root(root)?).entries()?;
+    let mut entries = Store::at(drydock_core::paths::state_root(root)?).entries()?;
+    // What was made by hand has no state to read.
+    entries.retain(|entry| !entry.is_by_hand());
     let total = entries.len();
     let read =
         |e: drydock_bundle::Entry| e.state.ok().map(|state| container(e.id.as_str().to_string(), &state));

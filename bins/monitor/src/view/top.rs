@@ -78,7 +78,8 @@ fn find(session: &Session) -> Result<BTreeMap<String, Found>> {
         other => other?,
     };
     if unreadable > 0 {
-        super::notes(&[format!("the state of {unreadable} containers could not be read")]);
+        let containers = if unreadable == 1 { "container" } else { "containers" };
+        super::notes(&[format!("the state of {unreadable} {containers} could not be read")]);
     }
     let mut places: BTreeMap<String, (u32, usize)> = BTreeMap::new();
     for pid in session.proc.pids()? {
