@@ -75,19 +75,17 @@ pub struct UmountArgs {
 
 /// Mounts.
 pub fn run(args: Args) -> Outcome {
-    let mut journal = None;
-    if !args.make {
-        request(&args)?.validate()?;
-    }
-    let explainer = Explainer { on: args.explain };
     let layers = args.make.then(|| overlay(&args)).transpose()?;
-    layers.as_ref().map_or(Ok(()), Overlay::check)?;
-    if let Some(id) = &args.owner {
-        journal = Some(self::journal(id, args.root.as_deref())?);
+    match &layers {
+        Some(layers) => layers.check()?,
+        None => drop(request(&args)?.validate()?),
     }
+    let own = own_layers(&args, layers.as_ref())?;
+    let journal = args.owner.as_ref().map(|id| journal(id, args.root.as_deref())).transpose()?;
+    let explainer = Explainer { on: args.explain };
     let ctx = Ctx::new(&explainer, journal.as_ref());
     let made = match &layers {
-        Some(layers) => make(&args, layers, &ctx)?,
+        Some(layers) => make(layers, &absolute(&args.target)?, own.as_ref(), &ctx)?,
         None => Vec::new(),
     };
     let report = request(&args).and_then(Request::validate).and_then(|plan| plan.apply(&ctx));
@@ -98,15 +96,42 @@ pub fn run(args: Args) -> Outcome {
     Ok(0)
 }
 
-/// `--make`. The owner's directory among the layers of containers is written down first: it goes with the container.
-fn make(args: &Args, layers: &Overlay, ctx: &Ctx<'_>) -> Result<Vec<PathBuf>> {
-    if let Some(id) = &args.owner {
-        let own = drydock_core::paths::data_root()?.join("containers").join(id);
-        if layers.upper.starts_with(&own) || layers.work.starts_with(&own) {
-            ctx.record(&Object::Directory { path: own })?;
-        }
+/// The directory among the layers of containers that is the owner's own, and the owner's state directory.
+struct Own {
+    layers: PathBuf,
+    state: PathBuf,
+}
+
+fn own_layers(args: &Args, layers: Option<&Overlay>) -> Result<Option<Own>> {
+    let (Some(id), Some(overlay)) = (&args.owner, layers) else { return Ok(None) };
+    let layers = drydock_core::paths::data_root()?.join("containers").join(id);
+    if !overlay.upper.starts_with(&layers) {
+        return Ok(None);
     }
-    drydock_mounts::layers::make(layers, &absolute(&args.target)?)
+    let state = drydock_core::paths::state_root(args.root.as_deref())?.join(id);
+    let shown = layers.display().to_string();
+    match drydock_mounts::layers::owner(&layers) {
+        Some(other) if !other.exists() => {
+            Err(Error::failed(shown, "has what a dead container left").hint("container gc removes it"))
+        }
+        Some(other) if other != state => {
+            Err(Error::failed(shown, format!("belongs to the container of {}", other.display()))
+                .hint("choose another --owner"))
+        }
+        _ => Ok(Some(Own { layers, state })),
+    }
+}
+
+/// `--make`. The owner's layers are written down first, and say whose they are: they go with the container.
+fn make(overlay: &Overlay, target: &Path, own: Option<&Own>, ctx: &Ctx<'_>) -> Result<Vec<PathBuf>> {
+    if let Some(own) = own {
+        ctx.record(&Object::Directory { path: own.layers.clone() })?;
+    }
+    let made = drydock_mounts::layers::make(overlay, target)?;
+    if let Some(own) = own {
+        drydock_mounts::layers::mark(&own.layers, &own.state)?;
+    }
+    Ok(made)
 }
 
 fn request(args: &Args) -> Result<Request> {

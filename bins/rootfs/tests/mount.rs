@@ -177,6 +177,40 @@ fn an_owned_mount_is_in_the_journal() {
     assert_eq!(fs::read_dir(state).unwrap().count(), 1);
 }
 
+#[test]
+fn make_makes_what_is_missing_and_says_whose_it_is() {
+    require!(is_root(), "needs root");
+    let case = Case::new();
+    let own = case.0.data().join("containers/c1");
+    let [upper, work] = ["upper", "work"].map(|name| own.join(name).display().to_string());
+    let state = case.0.state().join("c1");
+    let target = state.join("rootfs").display().to_string();
+    let words =
+        ["mount", "--make", "--lower", "l1", "--upper", &upper, "--work", &work, "--owner", "c1", &target];
+    let tool = |words: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 077; exec \"$@\"", "sh", TOOL]).args(words).current_dir(case.0.path());
+        run(command.env("DRYDOCK_ROOT", case.0.state()).env("DRYDOCK_DATA", case.0.data()))
+    };
+    tool(&words).success();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!([mode(&own), mode(Path::new(&upper)), mode(Path::new(&target))], [0o700, 0o755, 0o755]);
+    assert_eq!(fs::read_to_string(Path::new(&target).join("both")).unwrap(), "one");
+    let journal = fs::read_to_string(state.join("journal")).unwrap();
+    let (directory, mount) = (journal.find("\"directory\""), journal.find("\"mount\""));
+    assert!(directory.is_some() && directory < mount, "{journal}");
+    tool(&["umount", &target]).success();
+    // What a dead container left is not taken over.
+    fs::remove_dir_all(&state).unwrap();
+    let refused = tool(&words).exits(125).says("dead container");
+    assert_eq!(refused.stdout, "");
+    assert!(!state.exists());
+    // Nor is anything left when the mount fails, or made on bad input.
+    tool(&["mount", "--make", "--lower", "no-such", "--upper", "x/u", "--work", "x/w", "x/m"]).fails_with(2);
+    tool(&["mount", "--make", "--lower", "default", "--upper", "x/u", "--work", "x/w", "x/m"]).fails_with(2);
+    assert!(!case.at("x").exists());
+}
+
 /// Who sees whose mounts, as mount_namespaces(7) has it. Inside: another mount namespace with a copy of the mounts.
 #[test]
 fn propagation_as_documented() {

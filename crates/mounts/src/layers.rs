@@ -62,6 +62,31 @@ pub fn take_back(made: &[PathBuf]) {
     }
 }
 
+/// The file beside the layers that says whose they are.
+const OWNER: &str = "owner";
+
+/// Writes down, in the directory of a container's layers, the state directory that they belong to. The state is gone
+/// after a reboot, the layers stay: so they are known as left behind.
+///
+/// # Errors
+/// write(2)'s.
+pub fn mark(dir: &Path, state_dir: &Path) -> Result<()> {
+    let file = dir.join(OWNER);
+    std::fs::write(&file, state_dir.as_os_str().as_encoded_bytes()).call(|| format!("write({file:?})"))
+}
+
+/// The state directory that layers belong to; `None` if they do not say.
+pub fn owner(dir: &Path) -> Option<PathBuf> {
+    use std::io::Read;
+    use std::os::unix::ffi::OsStringExt;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(dir.join(OWNER)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(4096).read_to_end(&mut bytes).ok()?;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +104,10 @@ mod tests {
             [0o711, 0o700, 0o755, 0o755, 0o755]
         );
         assert_eq!(make(&overlay, &target).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(owner(&top), None);
+        mark(&top, Path::new("/run/x")).unwrap();
+        assert_eq!(owner(&top).as_deref(), Some(Path::new("/run/x")));
+        std::fs::remove_file(top.join(OWNER)).unwrap();
         take_back(&made);
         assert!(!top.exists());
     }

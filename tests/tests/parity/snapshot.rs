@@ -150,6 +150,10 @@ fn cgroup(facts: &mut Facts, pid: i32) {
     for line in text.lines() {
         let parts: Vec<&str> = line.splitn(3, ':').collect();
         let [_, controllers, path] = parts.as_slice() else { continue };
+        if !path.contains("/drydock/") {
+            // The caller's own, which others use and change too.
+            continue;
+        }
         let wanted = |mount: &&str| {
             let (_, behind) = mount.split_once(" - ").unwrap_or_default();
             let fields: Vec<&str> = behind.split(' ').collect();
@@ -201,11 +205,8 @@ fn settings(facts: &mut Facts, controllers: &str, dir: &Path) {
             facts.insert(format!("{controllers} {file}"), read(entry.path()));
         }
     }
-    // What it does not use is the caller's cgroup, which others use too.
-    if dir.parent().is_some_and(|parent| parent.ends_with("drydock")) {
-        let inside = read(dir.join("cgroup.procs")).lines().count();
-        facts.insert(format!("{controllers} processes in the cgroup"), inside.to_string());
-    }
+    let inside = read(dir.join("cgroup.procs")).lines().count();
+    facts.insert(format!("{controllers} processes in the cgroup"), inside.to_string());
 }
 
 fn files(facts: &mut Facts, pid: i32) {
