@@ -1,6 +1,6 @@
 //! The network stage of a container: from its options to [`drydock_network`]'s requests.
 
-use crate::options::Options;
+use crate::options::{Attach, Options};
 use drydock_core::{ContainerId, Ctx, Object, Result};
 use drydock_network::attach;
 use drydock_network::{DEFAULT_NETWORK, InterfaceAddress, Publish, Subnet};
@@ -23,6 +23,11 @@ pub struct Attachment {
     pub publish: Vec<Publish>,
     /// No default route and no NAT.
     pub internal: bool,
+    /// Interface within the container.
+    pub interface: String,
+    /// More networks; the default route goes over the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Attachment>,
 }
 
 impl Attachment {
@@ -48,12 +53,28 @@ impl Attachment {
         };
         let parsed = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
         let publish = parsed.into_iter().flatten().collect();
-        let attachment = Self { network, bridge, subnet, address, publish, internal };
+        let more = options.more_networks.iter().zip(1..).map(|((other, ip), n)| Self::another(other, ip, n));
+        let more = more.collect::<Result<Vec<_>>>()?;
+        let interface = "eth0".to_string();
+        let attachment = Self { network, bridge, subnet, address, publish, internal, interface, more };
         // Checks addresses against the subnet and ports against each other, before anything is touched.
-        attachment
-            .request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/"))
-            .validate()?;
+        for one in std::iter::once(&attachment).chain(&attachment.more) {
+            one.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/")).validate()?;
+        }
         Ok(attachment)
+    }
+
+    fn another(other: &Attach, ip: &str, number: usize) -> Result<Self> {
+        Ok(Self {
+            network: other.network.clone(),
+            bridge: other.bridge.clone(),
+            subnet: other.subnet.as_deref().map(Subnet::parse).transpose()?,
+            address: Some(InterfaceAddress::parse_as("--ip", ip)?),
+            publish: Vec::new(),
+            internal: other.internal,
+            interface: format!("eth{number}"),
+            more: Vec::new(),
+        })
     }
 
     /// The request for a namespace that exists now.
@@ -63,7 +84,8 @@ impl Attachment {
             bridge: self.bridge.clone(),
             subnet: self.subnet,
             address: self.address,
-            default_route: !self.internal,
+            interface: self.interface.clone(),
+            default_route: !self.internal && self.interface == "eth0",
             nat: !self.internal,
             publish: self.publish.clone(),
             ..attach::Request::new(id.to_string(), netns, lease_dir(state_root))

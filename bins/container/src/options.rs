@@ -82,6 +82,9 @@ pub struct Options {
     /// More /etc/hosts lines and networks than flags can say; `container up` sets them.
     #[arg(skip)]
     pub attach: Option<Attach>,
+    /// More networks, each with the address there; `container up` sets them. They become eth1, eth2, …
+    #[arg(skip)]
+    pub more_networks: Vec<(Attach, String)>,
     /// Labels set by `container up`.
     #[arg(skip)]
     pub labels: BTreeMap<String, String>,

@@ -209,12 +209,15 @@ impl Maker<'_> {
         let Network::Bridge(attachment) = &plan.request.network else { return Ok(()) };
         self.watch.announce("network", &format!("veth to bridge {}, address, route, NAT", attachment.bridge));
         let netns = PathBuf::from(format!("/proc/{}/ns/net", running.child.pid));
-        let report = attachment.request(&plan.request.id, netns, self.store.root()).validate()?.apply(ctx)?;
-        let addresses = crate::network::addresses(&report);
-        plan.request.files.write_hosts(&addresses)?;
-        running.state.addresses = vec![report.address.to_string()];
-        running.state.lacking.extend(report.warnings);
-        Ok(())
+        let mut addresses = Vec::new();
+        for one in std::iter::once(attachment).chain(&attachment.more) {
+            let request = one.request(&plan.request.id, netns.clone(), self.store.root());
+            let report = request.validate()?.apply(ctx)?;
+            addresses.extend(crate::network::addresses(&report));
+            running.state.addresses.push(report.address.to_string());
+            running.state.lacking.extend(report.warnings);
+        }
+        plan.request.files.write_hosts(&addresses)
     }
 }
 

@@ -354,7 +354,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("services: {a: {container_name: x}, b: {container_name: x}}", "/services/b/container_name: "),
     ("services: {a: {}, a: {}}", "'a' is given twice"),
     ("services: {web: {networks: [nope]}}", "/services/web/networks/nope: no such network"),
-    ("services: {web: {networks: [a, b]}}\nnetworks: {a: , b: }", "/services/web/networks/b: "),
     ("services: {web: {}}\nnetworks: {a: {driver: overlay}}", "/networks/a/driver: not supported"),
     (
         "services: {web: {}}\nnetworks: {a: {ipam: {config: [{subnet: x}]}}}",
@@ -575,5 +574,38 @@ fn two_projects_have_networks_of_their_own() {
     assert_eq!(place.run(&["down", "-p", "aa"]).out, "aa-web-1\n");
     assert_eq!(place.containers(), ["bb-web-1"]);
     assert_eq!(place.run(&["down", "-p", "bb"]).out, "bb-web-1\n");
+    place.clean();
+}
+
+#[test]
+fn a_service_between_two_networks() {
+    if !root() {
+        return;
+    }
+    let place = Place::new(
+        "name: mid
+services:
+  db: {networks: [back], command: sleep 100}
+  proxy: {networks: [back, front], command: sleep 100}
+  web: {networks: [front], command: sleep 100}
+networks:
+  back: {internal: true}
+  front:
+",
+    );
+    let started = place.run(&["up", "-d"]);
+    assert_eq!(started.code, Some(0), "{}", started.err);
+    let hosts = |id| place.run(&["exec", id, "cat", "/etc/hosts"]).out;
+    assert!(hosts("mid-proxy-1").contains("\tdb\n") && hosts("mid-proxy-1").contains("\tweb\n"));
+    assert!(!hosts("mid-web-1").contains("\tdb\n") && hosts("mid-web-1").contains("\tproxy\n"));
+    let routes = place.run(&["exec", "mid-proxy-1", "ip", "route"]).out;
+    assert!(
+        routes.contains("default via 10.89.0.1 dev eth0")
+            || routes.contains("default via 10.90.0.1 dev eth0")
+    );
+    assert_eq!(routes.lines().filter(|line| line.contains("dev eth1")).count(), 1, "{routes}");
+    let db = place.run(&["exec", "mid-db-1", "ip", "route"]).out;
+    assert!(!db.contains("default"), "{db}");
+    assert_eq!(place.run(&["down"]).code, Some(0));
     place.clean();
 }

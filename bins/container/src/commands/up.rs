@@ -133,7 +133,7 @@ fn without_file(name: Option<&str>) -> Result<Project> {
         options,
         command: vec!["/bin/sh".into()],
         depends_on: Vec::new(),
-        network: None,
+        networks: Vec::new(),
         gateway_names: Vec::new(),
         at: "the default container".into(),
     };

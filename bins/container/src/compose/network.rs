@@ -139,8 +139,8 @@ impl Taken {
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] for subnets and addresses that cannot be; [`drydock_core::Kind::Failed`] when none is free.
 pub fn assign(project: &mut Project, lease_dir: &Path) -> Result<()> {
-    let used: BTreeSet<String> =
-        project.services.iter().filter_map(|s| Some(s.network.as_ref()?.key.clone())).collect();
+    let keys = project.services.iter().flat_map(|s| s.networks.iter().map(|joined| joined.key.clone()));
+    let used: BTreeSet<String> = keys.collect();
     if used.is_empty() {
         return Ok(());
     }
@@ -159,7 +159,25 @@ pub fn assign(project: &mut Project, lease_dir: &Path) -> Result<()> {
         busy.extend(gateway);
         addresses(&mut project.services, network, subnet, gateway, busy)?;
     }
+    project.services.iter_mut().for_each(|service| choose_first(service, &project.networks));
     Ok(())
+}
+
+/// The service's networks in its own order; the first that leads out becomes eth0, which has the default route.
+fn choose_first(service: &mut Service, networks: &[Network]) {
+    let name = |key: &str| networks.iter().find(|n| n.key == key).map(|n| n.name.as_str());
+    let order = |(attach, _): &(Attach, String)| {
+        let position = service.networks.iter().position(|j| name(&j.key) == Some(attach.network.as_str()));
+        (attach.internal, position)
+    };
+    let mut all = std::mem::take(&mut service.options.more_networks);
+    all.sort_by_key(order);
+    let mut all = all.into_iter();
+    if let Some((attach, ip)) = all.next() {
+        service.options.attach = Some(attach);
+        service.options.ip = Some(ip);
+    }
+    service.options.more_networks = all.collect();
 }
 
 fn subnet(
@@ -205,8 +223,9 @@ fn addresses(
     gateway: Option<IpAddr>,
     mut busy: BTreeSet<IpAddr>,
 ) -> Result<()> {
-    let on = |s: &Service| s.network.as_ref().is_some_and(|joined| joined.key == network.key);
-    let asked = |s: &Service| s.network.as_ref().and_then(|joined| joined.address);
+    let joined = |s: &Service| s.networks.iter().find(|joined| joined.key == network.key).cloned();
+    let on = |s: &Service| joined(s).is_some();
+    let asked = |s: &Service| joined(s).and_then(|joined| joined.address);
     for service in services.iter().filter(|s| on(s)) {
         let Some(address) = asked(service) else { continue };
         let at = format!("{}/networks/{}/ipv4_address", service.at, network.key);
@@ -235,19 +254,20 @@ fn addresses(
                 }
             },
         };
-        let joined: Vec<String> = service.network.iter().flat_map(|joined| joined.aliases.clone()).collect();
-        for name in [service.name.clone(), service.id.to_string()].into_iter().chain(joined) {
+        let aliases = joined(service).map(|joined| joined.aliases).unwrap_or_default();
+        for name in [service.name.clone(), service.id.to_string()].into_iter().chain(aliases) {
             if !names.contains(&(name.clone(), address)) {
                 names.push((name, address));
             }
         }
-        service.options.ip = Some(InterfaceAddress::of(address, subnet.prefix()).to_string());
-        service.options.attach = Some(Attach {
+        let attach = Attach {
             network: network.name.clone(),
             bridge: network.bridge(),
             subnet: Some(subnet.to_string()),
             internal: network.internal,
-        });
+        };
+        let ip = InterfaceAddress::of(address, subnet.prefix()).to_string();
+        service.options.more_networks.push((attach, ip));
     }
     for service in services.iter_mut().filter(|s| on(s)) {
         service.options.net = Some("bridge".into());

@@ -121,11 +121,12 @@ impl Project {
                 let problem = format!("'{}' is the container of service '{}' too", service.id, other.name);
                 return Err(Error::bad_input(format!("{}/container_name", service.at), problem));
             }
-            if let Some(joined) = &service.network
-                && !self.networks.iter().any(|n| n.key == joined.key)
-            {
-                let at = format!("{}/networks/{}", service.at, text::shorten(&text::escape(&joined.key), 60));
-                return Err(Error::bad_input(at, "no such network (declare it under /networks)"));
+            for joined in &service.networks {
+                if !self.networks.iter().any(|n| n.key == joined.key) {
+                    let key = text::shorten(&text::escape(&joined.key), 60);
+                    let at = format!("{}/networks/{key}", service.at);
+                    return Err(Error::bad_input(at, "no such network (declare it under /networks)"));
+                }
             }
         }
         for (i, network) in self.networks.iter().enumerate() {

@@ -40,8 +40,8 @@ pub struct Service {
     pub command: Vec<String>,
     /// What is started before it.
     pub depends_on: Vec<(String, Condition)>,
-    /// Its network; `None` with `network_mode`.
-    pub network: Option<Joined>,
+    /// Its networks; none with `network_mode`.
+    pub networks: Vec<Joined>,
     /// `extra_hosts` that mean the host itself.
     pub gateway_names: Vec<String>,
     /// Its place in the file.
@@ -134,7 +134,7 @@ impl Service {
                 options: Options::default(),
                 command: Vec::new(),
                 depends_on: Vec::new(),
-                network: None,
+                networks: Vec::new(),
                 gateway_names: Vec::new(),
                 at: node.at.clone(),
             },
@@ -164,7 +164,12 @@ impl Service {
             }
             None => &sentence,
         };
-        Error::bad_input(at, problem).with_kind(error.kind())
+        let explained = Error::bad_input(at, problem).with_kind(error.kind());
+        // A remedy by option is none here.
+        match error.remedy().filter(|remedy| !remedy.contains("--")) {
+            Some(remedy) => explained.hint(remedy),
+            None => explained,
+        }
     }
 }
 
@@ -364,29 +369,20 @@ impl<'a> Reader<'a> {
             options.swap = swap(&limit, options.memory.as_deref())?;
         }
         self.service.command = self.entrypoint.into_iter().chain(self.command).collect();
-        let mut networks = self.networks.into_iter();
-        let joined = networks.next();
-        if let (Some(first), Some(second)) = (&joined, networks.next()) {
-            return Err(Error::bad_input(
-                format!("{}/networks/{}", node.at, second.key),
-                format!("a second network is not supported (allowed: one; '{}' is the first)", first.key),
-            ));
-        }
-        match (&options.net, joined) {
-            (Some(_), Some(_)) => {
+        self.service.networks = self.networks;
+        match (&options.net, self.service.networks.is_empty()) {
+            (Some(_), false) => {
                 return Err(node.bad("has both network_mode and networks (allowed: one of them)"));
             }
-            (Some(_), None) => {}
-            (None, joined) => {
-                let default = || Joined { key: "default".into(), address: None, aliases: Vec::new() };
-                self.service.network = Some(joined.unwrap_or_else(default));
+            (None, true) => {
+                let default = Joined { key: "default".into(), address: None, aliases: Vec::new() };
+                self.service.networks.push(default);
             }
+            _ => {}
         }
-        if self.service.network.is_none() && !self.service.gateway_names.is_empty() {
-            return Err(Error::bad_input(
-                format!("{}/extra_hosts", node.at),
-                "host-gateway needs a network of the project's",
-            ));
+        if self.service.networks.is_empty() && !self.service.gateway_names.is_empty() {
+            let at = format!("{}/extra_hosts", node.at);
+            return Err(Error::bad_input(at, "host-gateway needs a network of the project's"));
         }
         Ok(self.service)
     }
