@@ -334,3 +334,43 @@ fn without_privilege_it_says_so_and_leaves_nothing() {
         host.ok("leases");
     });
 }
+
+#[test]
+fn etc_files_name_the_namespace() {
+    on_fresh_host("etc_files_name_the_namespace", |host| {
+        host.ok("ns add web");
+        host.ok("attach web --bridge br0 --addr 10.1.0.7/24");
+        let dir = host.root.join("made/etc");
+        let shown = dir.display().to_string();
+        host.ok(&format!("etc {shown} --hostname web --address-of web --dns 9.9.9.9 --add-host db:10.1.0.9"));
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+        assert!(
+            read("hosts").contains("10.1.0.7\tweb\n") && read("hosts").contains("10.1.0.9\tdb\n"),
+            "{}",
+            read("hosts")
+        );
+        assert_eq!(read("hostname"), "web\n");
+        assert!(read("resolv.conf").starts_with("nameserver 9.9.9.9\n"));
+        let mode = |path: &std::path::Path| {
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777
+        };
+        assert_eq!((mode(&dir), mode(&dir.join("hosts"))), (0o700, 0o644));
+        // Without a name there is no hostname; nothing is written on bad input.
+        host.ok(&format!("etc {shown}/second"));
+        assert!(dir.join("second/hosts").exists() && !dir.join("second/hostname").exists());
+        for line in ["--hostname a/b", "--dns x", "--add-host x", "--address x", "--address-of missing"] {
+            assert_eq!(
+                host.run(
+                    &[&["etc", &format!("{shown}/third")], &line.split(' ').collect::<Vec<_>>()[..]].concat()
+                )
+                .code,
+                2,
+                "{line}"
+            );
+        }
+        assert!(!dir.join("third").exists());
+        std::fs::remove_dir_all(host.root.join("made")).unwrap();
+        host.ok("undo --owner web");
+        host.ok("bridge del br0");
+    });
+}
