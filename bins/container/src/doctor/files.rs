@@ -62,11 +62,10 @@ fn writable(_: &Facts, place: &Result<std::path::PathBuf>) -> Result<Finding> {
 }
 
 fn not_overlay(facts: &Facts) -> Result<Finding> {
-    const OVERLAY: i64 = 0x794c_7630;
+    const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
     let dir = facts.data.clone()?;
     let near = nearest(&dir);
     let stat = rustix::fs::statfs(near).call(|| format!("statfs({near:?})"))?;
-    let magic = i64::try_from(stat.f_type).unwrap_or(0);
-    let said = format!("{}: file system type {magic:#x}", near.display());
-    if magic == OVERLAY { Finding::degraded(format!("{said}, overlay")) } else { Finding::ok(said) }
+    let said = format!("{}: file system type {:#x}", near.display(), stat.f_type);
+    if stat.f_type == OVERLAY { Finding::degraded(format!("{said}, overlay")) } else { Finding::ok(said) }
 }
