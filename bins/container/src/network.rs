@@ -59,7 +59,8 @@ impl Attachment {
         let attachment = Self { network, bridge, subnet, address, publish, internal, interface, more };
         // Checks addresses against the subnet and ports against each other, before anything is touched.
         for one in std::iter::once(&attachment).chain(&attachment.more) {
-            one.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/")).validate()?;
+            one.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/"))
+                .validate()?;
         }
         Ok(attachment)
     }

@@ -77,6 +77,10 @@ pub fn up(args: &UpArgs, store: &Store) -> Outcome {
         None => without_file(args.project_name.as_deref())?,
     };
     let mut session = Session::new(&project, store, !args.detach)?;
+    for name in read.iter().flat_map(|file| file.vars.unset()) {
+        let text = format!("the variable '{name}' is not set; nothing stands for it");
+        drydock_cli::output::warn("container", &text);
+    }
     if read.is_none() && !args.detach {
         let id = project.services.first().map(|service| service.id.to_string());
         session.announce(id, invitation(&project, session.input()));
@@ -102,12 +106,6 @@ fn abandon(session: &mut Session<'_>, error: drydock_core::Error) -> drydock_cor
 
 fn from_file(file: &File, name: Option<&str>, store: &Store) -> Result<Project> {
     let mut project = Project::read(file, name)?;
-    for name in file.vars.unset() {
-        drydock_cli::output::warn(
-            "container",
-            &format!("{}: the variable '{name}' is not set; nothing stands for it", file.name),
-        );
-    }
     // Before the addresses are chosen: they are taken if the project runs.
     session::check_free(&project, store)?;
     network::assign(&mut project, &crate::network::lease_dir(store.root()))?;
