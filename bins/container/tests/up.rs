@@ -5,8 +5,8 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CONTAINER: &str = env!("CARGO_BIN_EXE_container");
@@ -15,23 +15,38 @@ fn skip(name: &str, reason: &str) {
     let _ = std::io::stderr().write_all(format!("SKIP {name}: {reason}\n").as_bytes());
 }
 
+/// Can these tests run here?
 fn root() -> bool {
-    let is = nix::unistd::geteuid().is_root();
-    if !is {
-        skip(std::thread::current().name().unwrap_or("?"), "needs root");
+    let name = std::thread::current().name().unwrap_or("?").to_string();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |tool: &&str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
+    if !nix::unistd::geteuid().is_root() {
+        skip(&name, "needs root");
+        return false;
     }
-    is
+    if let Some(tool) = ["unshare", "nsenter", "ip", "nft"].iter().find(|tool| !has(tool)) {
+        skip(&name, &format!("needs {tool}"));
+        return false;
+    }
+    true
 }
 
 fn limit(seconds: u64) -> Duration {
     Duration::from_secs(if std::env::var_os("DRYDOCK_VM").is_some() { seconds * 10 } else { seconds })
 }
 
-/// The default root file system is built once for all tests.
-fn data() -> &'static Path {
-    static DATA: OnceLock<PathBuf> = OnceLock::new();
-    DATA.get_or_init(|| {
-        let dir = std::env::temp_dir().join(format!("drydock-up-data-{}", std::process::id()));
+/// How many places use the shared default root file system.
+static USERS: Mutex<usize> = Mutex::new(0);
+
+fn data() -> PathBuf {
+    std::env::temp_dir().join(format!("drydock-up-data-{}", std::process::id()))
+}
+
+/// The default root file system is built by the first that needs it, and removed by the last.
+fn use_data() {
+    let mut users = USERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if *users == 0 {
+        let dir = data();
         std::fs::create_dir_all(&dir).unwrap();
         let built = Command::new(CONTAINER)
             .args(["run", "--net", "none", "--rm", "--", "true"])
@@ -40,8 +55,16 @@ fn data() -> &'static Path {
             .output()
             .unwrap();
         assert!(built.status.success(), "{built:?}");
-        dir
-    })
+    }
+    *users += 1;
+}
+
+fn leave_data() {
+    let mut users = USERS.lock().unwrap_or_else(PoisonError::into_inner);
+    *users -= 1;
+    if *users == 0 {
+        let _ = std::fs::remove_dir_all(data());
+    }
 }
 
 /// A directory with a Compose file, a state root, and a throw-away network namespace for everything that runs here.
@@ -59,6 +82,7 @@ struct Ran {
 impl Place {
     fn new(compose: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        use_data();
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("ddup{}x{n}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -136,6 +160,7 @@ impl Drop for Place {
         let _ = self.host.kill();
         let _ = self.host.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
+        leave_data();
     }
 }
 
