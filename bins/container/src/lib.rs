@@ -116,6 +116,11 @@ fn run() -> Outcome {
         return commands::doctor::run(args, cli.root.as_deref());
     }
     let store = commands::run::store(cli.root.as_deref())?;
+    if !matches!(cli.verb, Verb::Unshare(_)) {
+        // What containers are made of has the modes that it needs, not those that the caller's umask leaves; a container's
+        // command starts with this one, too. The command of `unshare` keeps the caller's.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    }
     match cli.verb {
         Verb::Run(args) => commands::run::run(&args, &store),
         Verb::Plan(args) => commands::plan::run(&args, &store),

@@ -79,6 +79,7 @@ fn find(store: &Store, name: &str, force: bool) -> Result<Entry> {
 /// # Errors
 /// What could not be killed or removed.
 pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
+    let mut ran_in = Vec::new();
     if let Ok(state) = &entry.state
         && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry {
             id: entry.id.clone(),
@@ -87,6 +88,7 @@ pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
         })
     {
         signals::kill_all(&state, &pidfd)?;
+        ran_in = state.cgroup;
     }
     // Whatever the state says (it may be corrupt): what the journal names is killed, so that an owner comes to its end.
     for object in Journal::read(&entry.dir).unwrap_or_default() {
@@ -99,6 +101,11 @@ pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
     }
     if entry.dir.join("lock").exists() {
         store.wait_unowned(&entry.id)?;
+    }
+    // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
+    // may be another's, of another state root.
+    if !ran_in.is_empty() {
+        drydock_cgroups::Cgroup::at(ran_in)?.remove(std::time::Duration::from_secs(10))?;
     }
     reclaim(entry, store)
 }
