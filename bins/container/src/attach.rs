@@ -252,13 +252,27 @@ pub fn next_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     Some((kind, bytes))
 }
 
+/// The supervisor makes its socket when the command runs already: a caller may be there first, for a moment.
+fn connect(dir: &Path) -> Result<UnixStream> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    for _ in 0..100 {
+        match at_socket(dir, |path| UnixStream::connect(path)) {
+            Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            other => return other.call(|| "connect(attach)"),
+        }
+    }
+    at_socket(dir, |path| UnixStream::connect(path)).call(|| "connect(attach)")
+}
+
 /// `container attach`: shows the container's output on the caller's streams and passes its input on, until the
 /// container ends or the input does.
 ///
 /// # Errors
 /// When nobody serves the container.
 pub fn client(dir: &Path, signals: &Blocked, keys_detach: bool) -> Result<()> {
-    let stream = at_socket(dir, |path| UnixStream::connect(path)).call(|| "connect(attach)")?;
+    let stream = connect(dir)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let raw = if keys_detach && terminal::is_terminal(stdin.as_fd()) {
         terminal::RawMode::enter(stdin.as_fd()).ok()

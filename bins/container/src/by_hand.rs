@@ -110,15 +110,16 @@ impl Script {
     fn rootfs(&mut self, request: &Request) -> Result<String> {
         match &request.rootfs {
             Source::Directory(path) => Ok(path.display().to_string()),
-            Source::Layered { lower, default, layers, target } => {
+            Source::Layered { lower, default, layers, target, size } => {
                 let mut lower = escape_layer(&lower.display().to_string());
                 if *default {
                     self.comment("the default root file system, made of the host's own programs");
                     self.line(&words(&["rootfs", "default"]))?;
                     lower = "default".into();
                 }
-                self.comment("a writable layer over it");
-                let mut line = words(&["rootfs", "mount", "--make", "--volatile", "--lower", &lower]);
+                self.comment("a writable layer over it, in memory");
+                let mut line =
+                    words(&["rootfs", "mount", "--make", "--scratch", &size.to_string(), "--lower", &lower]);
                 option(&mut line, "--upper", Some(layers.join("upper").display()));
                 option(&mut line, "--work", Some(layers.join("work").display()));
                 line.extend(self.owner.clone());

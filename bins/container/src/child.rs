@@ -43,7 +43,8 @@ impl Child {
             // If the parent is dead already, the conversation below ends at its first message.
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         }
-        let Child { mut inside, join, cgroup, mapped, wait_to_begin, channel, streams, show, stderr, .. } = self;
+        let Child { mut inside, join, cgroup, mapped, wait_to_begin, channel, streams, show, stderr, .. } =
+            self;
         let peer = Parent { channel, show, stderr };
         let prepared = peer.prepare(join.as_ref(), &cgroup, wait_to_begin.then_some(mapped), streams);
         drop((cgroup, join));

@@ -16,8 +16,11 @@ pub fn clear(dir: &Path, state_dir: &Path) -> Result<()> {
         match owner(dir) {
             Some(other) if other != state_dir && other.exists() => {
                 let of = other.parent().unwrap_or(&other).display().to_string();
-                return Err(Error::failed(dir.display().to_string(), format!("belongs to a container of the state root {of}"))
-                    .hint("choose another --name"));
+                return Err(Error::failed(
+                    dir.display().to_string(),
+                    format!("belongs to a container of the state root {of}"),
+                )
+                .hint("choose another --name"));
             }
             _ => cleanup::remove_directory(dir)?,
         }

@@ -48,7 +48,11 @@ impl Leftovers {
             .0
             .iter()
             .map(|(kind, names)| {
-                let what = if names.is_empty() { "nothing".into() } else { names.iter().cloned().collect::<Vec<_>>().join(", ") };
+                let what = if names.is_empty() {
+                    "nothing".into()
+                } else {
+                    names.iter().cloned().collect::<Vec<_>>().join(", ")
+                };
                 vec![(*kind).to_string(), what]
             })
             .collect();

@@ -25,7 +25,9 @@ fn bad(pointer: &str, problem: impl Into<String>) -> Error {
 pub fn request(bundle: &Bundle, id: &ContainerId, state_root: &Path) -> Result<Request> {
     let spec = &bundle.spec;
     let linux = spec.linux().clone().unwrap_or_default();
-    if spec.hooks().is_some() && bundle.json.pointer("/hooks").and_then(|h| h.as_object()).is_some_and(|h| !h.is_empty()) {
+    if spec.hooks().is_some()
+        && bundle.json.pointer("/hooks").and_then(|h| h.as_object()).is_some_and(|h| !h.is_empty())
+    {
         return Err(bad("/hooks", "not supported yet"));
     }
     let (namespaces, network) = namespaces(&linux)?;
@@ -46,7 +48,13 @@ pub fn request(bundle: &Bundle, id: &ContainerId, state_root: &Path) -> Result<R
         mapped: None,
         namespaces,
         network,
-        files: drydock_network::etc::Request { dir: state_root.join(id), hostname: None, hosts: vec![], dns: vec![], host_network: false },
+        files: drydock_network::etc::Request {
+            dir: state_root.join(id),
+            hostname: None,
+            hosts: vec![],
+            dns: vec![],
+            host_network: false,
+        },
         inside,
         detach: false,
         interactive: true,
@@ -63,7 +71,8 @@ fn annotations(spec: &Spec) -> BTreeMap<String, String> {
 fn root(bundle: &Bundle) -> Result<Root> {
     let root = bundle.spec.root().as_ref().ok_or_else(|| bad("/root", "required"))?;
     let path = bundle.dir.join(root.path());
-    let real = std::fs::canonicalize(&path).map_err(|e| bad("/root/path", format!("{}: {e}", path.display())))?;
+    let real =
+        std::fs::canonicalize(&path).map_err(|e| bad("/root/path", format!("{}: {e}", path.display())))?;
     if !real.is_dir() {
         return Err(bad("/root/path", format!("{} is not a directory", real.display())));
     }
@@ -77,7 +86,8 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Network)> {
     let mut result = Namespaces::default();
     let mut network = Network::Host;
     for namespace in linux.namespaces().clone().unwrap_or_default() {
-        let kind = Kind::from_flag(namespace.typ() as u32).ok_or_else(|| bad("/linux/namespaces", "unknown type"))?;
+        let kind = Kind::from_flag(namespace.typ() as u32)
+            .ok_or_else(|| bad("/linux/namespaces", "unknown type"))?;
         let twice = result.new.contains(kind) || result.join.iter().any(|(k, _)| *k == kind);
         if twice {
             return Err(bad("/linux/namespaces", format!("{kind} given twice")));
@@ -141,7 +151,9 @@ fn limits(linux: &Linux) -> Result<Limits> {
         // The specification counts memory and swap together; v2 and we count swap alone.
         limits.swap_max = match (positive(memory.swap()), limits.memory_max) {
             (Some(both), Some(memory)) if both >= memory => Some(both - memory),
-            (Some(_), Some(_)) => return Err(bad("/linux/resources/memory/swap", "is less than the memory limit")),
+            (Some(_), Some(_)) => {
+                return Err(bad("/linux/resources/memory/swap", "is less than the memory limit"));
+            }
             _ => None,
         };
     }
@@ -245,7 +257,8 @@ fn security(bundle: &Bundle, process: &Process, id: &ContainerId) -> Result<dryd
     let seccomp = match bundle.json.pointer("/linux/seccomp") {
         None | Some(serde_json::Value::Null) => Seccomp::None,
         Some(value) => {
-            let profile = serde_json::from_value(value.clone()).map_err(|e| bad("/linux/seccomp", e.to_string()))?;
+            let profile =
+                serde_json::from_value(value.clone()).map_err(|e| bad("/linux/seccomp", e.to_string()))?;
             Seccomp::Inline(Box::new(profile))
         }
     };

@@ -16,6 +16,9 @@ pub struct Options {
     /// Directory that becomes the root file system [default: one made of the host's own programs, under an overlay]
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+    /// size=SIZE: the most that may be written over the default root file system, in memory [default: 1g]
+    #[arg(long, value_name = "OPTION")]
+    pub storage_opt: Vec<String>,
     /// Run in the background; print the id
     #[arg(short = 'd', long)]
     pub detach: bool,

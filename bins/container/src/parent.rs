@@ -76,7 +76,8 @@ impl Maker<'_> {
         plan.request.files.write(&[])?;
         crate::commands::exec::remember(&self.dir, &plan.request.inside)?;
         let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
-        let (channel, child) = self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal, &mut held)?;
+        let (channel, child) =
+            self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal, &mut held)?;
         let mut running = Running {
             child,
             console: None,
@@ -89,25 +90,25 @@ impl Maker<'_> {
         let prepared = self.prepare(&mut running, &plan, &ctx);
         if prepared.is_err() {
             // The rollback below removes the cgroup; without one the child must be ended here.
-            let _ = drydock_core::sys::signal::pidfd_kill(std::os::fd::AsFd::as_fd(&running.child.pidfd), nix::libc::SIGKILL);
+            let _ = drydock_core::sys::signal::pidfd_kill(
+                std::os::fd::AsFd::as_fd(&running.child.pidfd),
+                nix::libc::SIGKILL,
+            );
             let _ = drydock_supervise::wait_exit(&running.child);
         }
         prepared.map(|()| running)
     }
 
-    /// The directories of the overlay; the overlay itself is mounted inside, where nothing can leak.
+    /// The mount points of the root; the mounts themselves are made inside, where nothing can leak.
     fn root(&self, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
-        if let crate::rootfs::Source::Layered { layers, target, .. } = &plan.request.rootfs {
+        crate::idmap::make_place(&plan.request, &self.dir, ctx)?;
+        if let crate::rootfs::Source::Layered { layers, .. } = &plan.request.rootfs {
             self.watch.announce("rootfs", &format!("overlay over {}", plan.request.rootfs.path().display()));
-            ctx.record(&Object::Directory { path: layers.clone() })?;
-            crate::claim::clear(layers, &self.dir)?;
-            if let Some(overlay) = &plan.request.rootfs.root(false, None).overlay {
-                drydock_mounts::layers::make(overlay, target).map_err(|e| e.in_stage("rootfs"))?;
-            }
-            drydock_mounts::layers::mark(layers, &self.dir)?;
-            crate::idmap::own_layers(layers, &plan.request.namespaces)?;
+            std::fs::create_dir(layers)
+                .call(|| format!("mkdir({layers:?})"))
+                .map_err(|e| e.in_stage("rootfs"))?;
         }
-        crate::idmap::make_place(&plan.request, ctx)
+        Ok(())
     }
 
     fn cgroup(&self, plan: &Outside, state: &mut State, ctx: &Ctx<'_>) -> Result<Option<Cgroup>> {
@@ -184,7 +185,12 @@ impl Maker<'_> {
     fn prepare(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
         let namespaces = &plan.request.namespaces;
         if namespaces.new.contains(Kind::User) {
-            drydock_namespaces::idmap::write_maps(running.child.pid, &namespaces.uid_map, &namespaces.gid_map, ctx)?;
+            drydock_namespaces::idmap::write_maps(
+                running.child.pid,
+                &namespaces.uid_map,
+                &namespaces.gid_map,
+                ctx,
+            )?;
         }
         let waits = namespaces.new.contains(Kind::User) || !self.watch.show().nothing();
         let explained = !self.watch.show().nothing();
@@ -281,7 +287,9 @@ impl Running {
                 Some((Message::Ready, _)) => return Ok(()),
                 Some((Message::Console, Some(master))) => self.console = Some(master),
                 Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
-                Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+                Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                    return Err(failed(sentence, hint, kind));
+                }
                 Some(_) => {}
                 None => return Err(self.died()),
             }
@@ -291,8 +299,11 @@ impl Running {
     fn died(&self) -> Error {
         let how = match drydock_supervise::wait_exit(&self.child) {
             Ok(Ended::Signaled(9)) if self.oom_killed() => {
-                return Error::failed("container", "its first process was killed for want of memory before it could start")
-                    .hint("give it more --memory");
+                return Error::failed(
+                    "container",
+                    "its first process was killed for want of memory before it could start",
+                )
+                .hint("give it more --memory");
             }
             Ok(Ended::Signaled(signal)) => format!("was ended by {}", crate::signal::name(i32::from(signal))),
             Ok(Ended::Exited(code)) => format!("ended with code {code}"),
@@ -313,7 +324,9 @@ impl Running {
             match self.channel.receive()? {
                 None => return Ok(()),
                 Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
-                Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+                Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                    return Err(failed(sentence, hint, kind));
+                }
                 Some(_) => {}
             }
         }

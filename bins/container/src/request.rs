@@ -125,8 +125,7 @@ impl Request {
         };
         let command = if command.is_empty() { source.default_command() } else { command.to_vec() };
         let mut inside = inside.request(&command, around)?;
-        let files =
-            crate::files::request(&id, place, inside.hostname.as_deref(), options, &network)?;
+        let files = crate::files::request(&id, place, inside.hostname.as_deref(), options, &network)?;
         if let Some(mounts) = &mut inside.mounts {
             mounts.files.extend(
                 crate::files::injected(&files, &source)
@@ -238,7 +237,11 @@ fn namespaces(options: &Options, root: bool) -> Result<Namespaces> {
 
 fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result<Network> {
     // Nothing on the host changes unless asked for; a published port asks for a bridge.
-    let fallback = if options.publish.is_empty() && options.ip.is_none() && options.attach.is_none() { "none" } else { "bridge" };
+    let fallback = if options.publish.is_empty() && options.ip.is_none() && options.attach.is_none() {
+        "none"
+    } else {
+        "bridge"
+    };
     let mode = options.net.as_deref().unwrap_or(fallback);
     let bridged = mode == "bridge";
     if !bridged && !options.publish.is_empty() {

@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use drydock_core::{ContainerId, Ctx, Error, Result, paths};
-use drydock_mounts::{Overlay, Root};
+use drydock_mounts::{Overlay, Root, Scratch};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,13 @@ pub enum Source {
         lower: PathBuf,
         /// It is the default root file system, to be built if it is not there.
         default: bool,
-        /// Where the overlay's upper and work directories are.
+        /// Where the tmpfs with the overlay's upper and work directories is mounted, in the container's own mount
+        /// namespace.
         layers: PathBuf,
-        /// Where the overlay is mounted, in the container's own mount namespace.
+        /// Where the overlay is mounted, within `layers`.
         target: PathBuf,
+        /// The most that the container may write, in bytes.
+        size: u64,
     },
 }
 
@@ -30,16 +33,18 @@ impl Source {
     ///
     /// # Errors
     /// [`drydock_core::Kind::BadInput`] when DIR cannot be a root file system.
-    pub fn from_options(options: &Options, id: &ContainerId, state_root: &Path) -> Result<Self> {
+    pub fn from_options(options: &Options, id: &ContainerId, place: &Path) -> Result<Self> {
         match &options.rootfs {
             Some(dir) => Ok(Source::Directory(checked(dir)?)),
             None => {
                 let data = paths::data_root()?;
+                let layers = place.join(id).join("layers");
                 Ok(Source::Layered {
                     lower: drydock_images::default_path(&data),
                     default: true,
-                    layers: data.join("containers").join(id),
-                    target: state_root.join(id).join("rootfs"),
+                    target: layers.join("root"),
+                    layers,
+                    size: storage_size(&options.storage_opt)?,
                 })
             }
         }
@@ -57,14 +62,15 @@ impl Source {
     pub fn root(&self, user_namespace: bool, mapped: Option<&Path>) -> Root {
         match self {
             Source::Directory(path) => Root::directory(mapped.unwrap_or(path)),
-            Source::Layered { lower, layers, target, .. } => Root {
+            Source::Layered { lower, layers, target, size, .. } => Root {
                 path: target.clone(),
                 overlay: Some(Overlay {
                     lower: vec![mapped.unwrap_or(lower).to_path_buf()],
                     upper: layers.join("upper"),
                     work: layers.join("work"),
-                    // What a container wrote does not outlive a crash of the machine: no sync at the end.
-                    volatile: true,
+                    // A tmpfs has nothing to sync.
+                    volatile: false,
+                    scratch: Some(Scratch { path: layers.clone(), size: *size }),
                     userxattr: user_namespace,
                 }),
                 ..Root::default()
@@ -96,6 +102,25 @@ impl Source {
             *lower = found;
         }
     }
+}
+
+/// `--storage-opt size=SIZE`.
+fn storage_size(words: &[String]) -> Result<u64> {
+    const DEFAULT: u64 = 1 << 30;
+    let mut size = DEFAULT;
+    for word in words {
+        size = match word.strip_prefix("size=") {
+            Some(text) => drydock_core::size::parse("--storage-opt", text)?,
+            None => {
+                let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
+                return Err(Error::bad_input("--storage-opt", format!("'{shown}' (allowed: size=SIZE)")));
+            }
+        };
+    }
+    if size < 1 << 16 {
+        return Err(Error::bad_input("--storage-opt", "size is less than 64k"));
+    }
+    Ok(size)
 }
 
 /// A directory that may become a root: there, a directory, not the host's own root.

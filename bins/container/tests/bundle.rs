@@ -52,7 +52,10 @@ fn every_stage_gets_its_part() {
     assert_eq!(stage("security")["user"]["additional_gids"], json!([7]));
     assert_eq!(stage("mounts")["masked_paths"], json!(["/proc/kcore"]));
     let limits = stage("cgroup")["limits"].clone();
-    assert_eq!((limits["memory_max"].clone(), limits["swap_max"].clone()), (json!(104_857_600), json!(52_428_800)));
+    assert_eq!(
+        (limits["memory_max"].clone(), limits["swap_max"].clone()),
+        (json!(104_857_600), json!(52_428_800))
+    );
     assert_eq!(stage("namespaces")["new"].as_array().unwrap().len(), 4);
     assert!(!sandbox.state().join("b1").exists(), "a plan touches nothing");
 }
@@ -83,7 +86,10 @@ fn bad_bundles_are_refused_in_one_sentence() {
         (with("/process/cwd", json!("tmp")), "/process/cwd"),
         (with("/root/path", json!("/")), "/root/path"),
         (with("/root/path", json!("nosuch")), "/root/path"),
-        (with("/linux/namespaces", json!([{ "type": "pid" }, { "type": "pid" }, { "type": "mount" }])), "twice"),
+        (
+            with("/linux/namespaces", json!([{ "type": "pid" }, { "type": "pid" }, { "type": "mount" }])),
+            "twice",
+        ),
         (with("/linux/namespaces", json!([])), "mount namespace"),
         (with("/linux/resources/memory/swap", json!(5)), "swap"),
         (with("/hostname", json!("x\u{1b}y")), "host name"),

@@ -373,6 +373,7 @@ const REFUSED: &[(&str, &str)] = &[
         "/services/a/depends_on/b/condition: 'service_healthy'",
     ),
     ("services: {web: {ports: ['80:80', '80:81']}}", "/services/web/ports: "),
+    ("services: {a: {ports: ['1-60000:1-60000']}}", "/services/a/ports: more than 1000"),
     ("services: {a: {ports: ['80:80']}, b: {ports: ['80:81']}}", "/services/b/ports: "),
     ("services: {web: {ports: [80]}}", "/services/web/ports/0: "),
     ("services: {web: {ports: ['99999:1']}}", "/services/web/ports/0: "),

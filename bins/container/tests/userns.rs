@@ -10,12 +10,17 @@ fn auto_maps_a_block_of_ids_and_the_files_with_it() {
     let sandbox = Sandbox::new();
     let script = "id -u; cat /proc/self/uid_map; stat -c %u /etc /bin/sh /root; touch /etc/new && stat -c %u /etc/new; \
                   chown 7:7 /etc/new && stat -c %u:%g /etc/new";
-    let out = sandbox.run("container", &["run", "--rm", "--userns", "auto", "--", "sh", "-c", script]).success();
+    let out =
+        sandbox.run("container", &["run", "--rm", "--userns", "auto", "--", "sh", "-c", script]).success();
     let lines: Vec<&str> = out.stdout.lines().collect();
     assert_eq!(lines.first(), Some(&"0"), "{out:?}");
     let map: Vec<u32> = lines[1].split_whitespace().map(|n| n.parse().unwrap()).collect();
     assert!(map[0] == 0 && map[1] >= 65_536 && map[2] == 65_536, "ids of its own: {map:?}");
-    assert_eq!(&lines[2..], ["0", "0", "0", "0", "7:7"], "the shared root is shifted, and what is written too");
+    assert_eq!(
+        &lines[2..],
+        ["0", "0", "0", "0", "7:7"],
+        "the shared root is shifted, and what is written too"
+    );
 }
 
 #[test]
@@ -24,10 +29,14 @@ fn a_directory_as_root_is_shifted_and_stays_as_it_is_outside() {
     let sandbox = Sandbox::new();
     let dir = sandbox.join("root").display().to_string();
     sandbox.run("rootfs", &["new", &dir]).success();
-    sandbox.run("rootfs", &["copy", &dir, "/bin/sh", "/usr/bin/id", "/usr/bin/stat", "/usr/bin/touch"]).success();
+    sandbox
+        .run("rootfs", &["copy", &dir, "/bin/sh", "/usr/bin/id", "/usr/bin/stat", "/usr/bin/touch"])
+        .success();
     let script = "id -u; stat -c %u /etc; touch /etc/made";
-    let out =
-        sandbox.run("container", &["run", "--rm", "--rootfs", &dir, "--userns", "0:70000:1000", "--", "sh", "-c", script]);
+    let out = sandbox.run(
+        "container",
+        &["run", "--rm", "--rootfs", &dir, "--userns", "0:70000:1000", "--", "sh", "-c", script],
+    );
     out.success().stdout_is("0\n0");
     let made = std::fs::metadata(format!("{dir}/etc/made")).unwrap();
     assert_eq!((made.uid(), made.gid()), (0, 0), "written through the map, owned as on the host");
@@ -50,8 +59,15 @@ fn an_unprivileged_user_runs_stops_and_deletes() {
     std::os::unix::fs::chown(&home, Some(54_321), Some(54_321)).unwrap();
     let as_user = |args: &[&str]| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--"]).arg(bin("container")).args(args);
-        command.env("XDG_RUNTIME_DIR", &home).env("HOME", &home).env_remove("DRYDOCK_ROOT").env_remove("DRYDOCK_DATA");
+        command
+            .args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--"])
+            .arg(bin("container"))
+            .args(args);
+        command
+            .env("XDG_RUNTIME_DIR", &home)
+            .env("HOME", &home)
+            .env_remove("DRYDOCK_ROOT")
+            .env_remove("DRYDOCK_DATA");
         run(command.env_remove("XDG_DATA_HOME").current_dir(&home))
     };
     let first = as_user(&["run", "--rm", "--", "sh", "-c", "id -u; touch /etc/x; cat /proc/self/uid_map"]);

@@ -30,6 +30,9 @@ pub struct Args {
     /// Make --upper, --work and MNT if they are missing, and what they lie in
     #[arg(long, requires = "upper")]
     make: bool,
+    /// First mount a tmpfs of this size on the directory of --upper, --work and MNT, which are made in it
+    #[arg(long, value_name = "SIZE", requires = "upper", requires = "make")]
+    scratch: Option<String>,
     /// Never sync the upper layer: faster, for trees that are thrown away
     #[arg(long, requires = "upper")]
     volatile: bool,
@@ -84,6 +87,9 @@ pub fn run(args: Args) -> Outcome {
     let journal = args.owner.as_ref().map(|id| journal(id, args.root.as_deref())).transpose()?;
     let explainer = Explainer { on: args.explain };
     let ctx = Ctx::new(&explainer, journal.as_ref());
+    if let (Some(size), Some(layers)) = (&args.scratch, &layers) {
+        scratch(size, layers, &ctx)?;
+    }
     let made = match &layers {
         Some(layers) => make(layers, &absolute(&args.target)?, own.as_ref(), &ctx)?,
         None => Vec::new(),
@@ -94,6 +100,21 @@ pub fn run(args: Args) -> Outcome {
     }
     tell(&report?, args.json)?;
     Ok(0)
+}
+
+/// Mounts the tmpfs for a writable layer, made if missing, closed to others.
+fn scratch(size: &str, layers: &Overlay, ctx: &Ctx<'_>) -> Result<()> {
+    let size = drydock_core::size::parse("--scratch", size)?;
+    let Some(path) = layers.upper.parent().map(Path::to_path_buf) else {
+        return Err(Error::bad_input("--upper", "has no directory above it"));
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(&path).call(|| format!("mkdir({path:?}, 0700)"))?;
+    let scratch = drydock_mounts::Scratch { path: path.clone(), size };
+    Request { kind: Kind::Tmpfs(scratch.options()), target: path, readonly: false }
+        .validate()?
+        .apply(ctx)
+        .map(drop)
 }
 
 /// The directory among the layers of containers that is the owner's own, and the owner's state directory.
@@ -167,6 +188,7 @@ fn overlay(args: &Args) -> Result<Overlay> {
         upper: optional(&args.upper)?,
         work: optional(&args.work)?,
         volatile: args.volatile,
+        scratch: None,
         userxattr: args.userxattr,
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::inside::Links;
 use crate::options::Options;
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Scratch};
 use crate::pivot::Pivot;
 use crate::propagation::Propagation;
 use crate::request::{Device, InjectedFile, Symlink};
@@ -22,6 +22,13 @@ pub enum Action {
     BindRoot {
         /// The root's path.
         path: PathBuf,
+    },
+    /// A tmpfs for the writable layer, with the directories that it needs.
+    Scratch {
+        /// The tmpfs.
+        scratch: Scratch,
+        /// Directories to be made in it.
+        dirs: Vec<PathBuf>,
     },
     /// Mount the layers.
     OverlayRoot {

@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::inside::{self, Inside, Links, Want};
 use crate::mask::{self, Masks};
 use crate::options::{Options, show};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Scratch};
 use crate::plan::Plan;
 use crate::propagation::{self, Propagation};
 use crate::request::InjectedFile;
@@ -17,7 +17,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::mount::OpenTreeFlags;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +79,7 @@ impl Work<'_> {
         match action {
             Action::Tree { propagation, root } => tree(*propagation, root),
             Action::BindRoot { path } => self.bind_root(path),
+            Action::Scratch { scratch, dirs } => make_scratch(scratch, dirs),
             Action::OverlayRoot { path, overlay } => self.overlay_root(path, overlay),
             Action::Filesystem { destination, fstype, source, options, links, instead } => {
                 self.filesystem(destination, fstype, source, options, *links, instead.as_deref())
@@ -302,6 +303,21 @@ fn tree(propagation: Propagation, root: &Path) -> Result<()> {
     }
     let parent = table::of_path(root)?;
     propagation::set(&parent.mount_point, Propagation::Private, false)
+}
+
+/// Mounts the tmpfs of a writable layer and makes its directories. The path is the host's, not the container's.
+fn make_scratch(scratch: &Scratch, dirs: &[PathBuf]) -> Result<()> {
+    let below = open_root(&scratch.path)?;
+    let (data, to) = (scratch.options().join(","), inside::fd_path(below.as_fd()));
+    nix::mount::mount(Some("tmpfs"), to.as_str(), Some("tmpfs"), MsFlags::empty(), Some(data.as_str()))
+        .call(|| format!("mount(\"tmpfs\", {:?}, \"tmpfs\", 0, {data:?})", scratch.path))?;
+    let top = open_root(&scratch.path)?;
+    for dir in dirs {
+        let name = dir.file_name().ok_or_else(|| Error::failed(dir.display().to_string(), "has no name"))?;
+        rustix::fs::mkdirat(&top, name, rustix::fs::Mode::from_raw_mode(0o755))
+            .call(|| format!("mkdir({dir:?}, 0755)"))?;
+    }
+    Ok(())
 }
 
 fn open_root(path: &Path) -> Result<OwnedFd> {

@@ -32,6 +32,15 @@ impl Action {
                 "the new root must be a mount of its own for pivot_root(2)".to_string(),
                 "open_tree(2)",
             ),
+            Self::Scratch { scratch, dirs } => (
+                format!(
+                    "mount(\"tmpfs\", {:?}, \"tmpfs\", 0, {:?}); mkdir({dirs:?})",
+                    scratch.path,
+                    scratch.options().join(",")
+                ),
+                "what the container writes stays in memory and vanishes with it".to_string(),
+                "tmpfs(5)",
+            ),
             Self::OverlayRoot { path, overlay } => (
                 format!("mount(\"overlay\", {path:?}, \"overlay\", 0, {:?})", overlay.data()),
                 "layers stay as they are; what is written goes to the upper one".to_string(),

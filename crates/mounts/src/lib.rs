@@ -31,7 +31,7 @@ pub mod table;
 
 pub use action::Action;
 pub use apply::Report;
-pub use overlay::Overlay;
+pub use overlay::{Overlay, Scratch};
 pub use pivot::Pivot;
 pub use plan::Plan;
 pub use propagation::Propagation;

@@ -26,8 +26,31 @@ pub struct Overlay {
     pub work: PathBuf,
     /// Never sync: faster, and the upper layer is not to be used again after a crash (Linux 5.10).
     pub volatile: bool,
+    /// A tmpfs to be mounted first, in the same mount namespace, for `upper`, `work` and the overlay's mount point, which
+    /// are made in it: it vanishes with the namespace, and nothing is written to a disk.
+    pub scratch: Option<Scratch>,
     /// Keep marks in `user.` instead of `trusted.` attributes: needed in a user namespace (Linux 5.11).
     pub userxattr: bool,
+}
+
+/// A tmpfs for a writable layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scratch {
+    /// Its mount point, an existing directory; `upper`, `work` and the overlay's mount point lie right in it.
+    pub path: PathBuf,
+    /// At most this many bytes.
+    pub size: u64,
+}
+
+impl Scratch {
+    /// Files that it may have: one for each 4 KiB would be half of the memory in inodes alone.
+    const INODES: u32 = 262_144;
+
+    /// The option words of its mount. Source: tmpfs(5).
+    pub fn options(&self) -> Vec<String> {
+        vec!["mode=700".into(), format!("size={}", self.size), format!("nr_inodes={}", Self::INODES)]
+    }
 }
 
 impl Overlay {
@@ -62,6 +85,12 @@ impl Overlay {
         for (what, path) in named.filter(|(_, p)| !p.as_os_str().is_empty()) {
             if !path.is_absolute() || path.as_os_str().as_encoded_bytes().contains(&0) {
                 return bad(what, format!("{path:?} is not an absolute path"));
+            }
+        }
+        if let Some(scratch) = &self.scratch {
+            let inside = [&self.upper, &self.work].iter().all(|dir| dir.parent() == Some(&scratch.path));
+            if !writable || !inside {
+                return bad("scratch", format!("upper and work must lie right in {:?}", scratch.path));
             }
         }
         if writable && (self.work.starts_with(&self.upper) || self.upper.starts_with(&self.work)) {

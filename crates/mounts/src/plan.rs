@@ -55,6 +55,15 @@ impl Request {
             None => actions.push(Action::BindRoot { path: root.clone() }),
             Some(overlay) => {
                 overlay.check()?;
+                if let Some(scratch) = &overlay.scratch {
+                    if root.parent() != Some(&scratch.path) {
+                        let problem =
+                            format!("{root:?} does not lie right in the scratch {:?}", scratch.path);
+                        return Err(Error::bad_input("overlay mount point", problem));
+                    }
+                    let dirs = vec![overlay.upper.clone(), overlay.work.clone(), root.clone()];
+                    actions.push(Action::Scratch { scratch: scratch.clone(), dirs });
+                }
                 actions.push(Action::OverlayRoot { path: root.clone(), overlay: overlay.clone() });
             }
         }

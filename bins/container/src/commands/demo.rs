@@ -58,9 +58,13 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     say("\nWhat is left of it:\n");
     say(&left.table());
     if !left.is_empty() {
-        return Err(Error::failed("demo", "something was left behind (the table above)").hint("container gc").into());
+        return Err(Error::failed("demo", "something was left behind (the table above)")
+            .hint("container gc")
+            .into());
     }
-    say("\nNext: container run -- sh      container run --explain -- ls      container plan -- ls      container doctor\n");
+    say(
+        "\nNext: container run -- sh      container run --explain -- ls      container plan -- ls      container doctor\n",
+    );
     Ok(state.ended.map_or(0, drydock_core::exit::Ended::code))
 }
 
@@ -71,7 +75,10 @@ fn with_network_if_possible(args: &Args, store: &Store) -> Result<(State, Watch)
     }
     match once(args, store, "bridge") {
         Err(error) if error.stage() == Some(drydock_network::STAGE) => {
-            drydock_cli::output::warn("container", &format!("this machine has no container network: {error}"));
+            drydock_cli::output::warn(
+                "container",
+                &format!("this machine has no container network: {error}"),
+            );
             say("\nOnce more, without a network:\n");
             once(args, store, "none")
         }

@@ -46,10 +46,16 @@ pub struct Args {
 /// A bundle says everything itself: the only thing that may be added is a name.
 fn of_bundle(dir: &Path, args: &Args, command: &[String], store: &Store) -> Result<Request> {
     if !command.is_empty() || args.options.rootfs.is_some() {
-        return Err(Error::bad_input("--bundle", "has its own root and command (allowed: no --rootfs, no COMMAND)"));
+        return Err(Error::bad_input(
+            "--bundle",
+            "has its own root and command (allowed: no --rootfs, no COMMAND)",
+        ));
     }
     if args.format == Format::Commands {
-        return Err(Error::bad_input("--format", "'commands' is for options (allowed with --bundle: steps, json)"));
+        return Err(Error::bad_input(
+            "--format",
+            "'commands' is for options (allowed with --bundle: steps, json)",
+        ));
     }
     let id = match &args.options.name {
         Some(name) => ContainerId::parse(name)?,

@@ -71,12 +71,21 @@ pub fn inspect(args: &OneArgs, store: &Store) -> Outcome {
             map.insert("processes".into(), json!(pids(&entry)?));
             map.insert("security".into(), security(pid));
             if let Ok(group) = Cgroup::at(state.cgroup.iter().cloned()) {
-                map.insert("limits".into(), json!(group.limits()));
+                map.insert("limits".into(), without_max(json!(group.limits())));
             }
         }
     }
     drydock_cli::print_json(&value)?;
     Ok(0)
+}
+
+/// No limit is null, as in `stats`; within the program it is the greatest number.
+fn without_max(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, without_max(value))).collect(),
+        Value::Number(number) if number.as_u64() == Some(u64::MAX) => Value::Null,
+        other => other,
+    }
 }
 
 fn namespaces(pid: i32) -> Value {
@@ -320,4 +329,16 @@ pub fn attach(args: &OneArgs, store: &Store) -> Outcome {
     store.wait_unowned(&entry.id).or_else(|e| if entry.dir.exists() { Err(e) } else { Ok(()) })?;
     let ended = drydock_bundle::State::read(&entry.dir).ok().and_then(|state| state.ended);
     Ok(ended.map_or(0, drydock_core::exit::Ended::code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_null() {
+        let limits = json!({ "cpu": { "quota_us": u64::MAX, "period_us": 100_000 }, "pids_max": 5 });
+        let shown = json!({ "cpu": { "quota_us": null, "period_us": 100_000 }, "pids_max": 5 });
+        assert_eq!(without_max(limits), shown);
+    }
 }

@@ -19,6 +19,9 @@ pub struct Project {
     pub networks: Vec<Network>,
 }
 
+/// How many services, networks, or published ports a project may have.
+const MAX: usize = 1000;
+
 const TOP: [&str; 6] = ["name", "version", "services", "networks", "volumes", "x-*"];
 
 /// The name of a project: what was asked for, `COMPOSE_PROJECT_NAME`, what the file says, or its directory's name.
@@ -91,6 +94,9 @@ impl Project {
                 _ => return Err(node.unsupported(&TOP)),
             }
         }
+        if services.len() > MAX || networks.len() > MAX {
+            return Err(Error::bad_input(&file.name, format!("more than {MAX} services or networks")));
+        }
         if services.is_empty() {
             return Err(Error::bad_input(&file.name, "has no services"));
         }
@@ -144,11 +150,14 @@ impl Project {
     fn check_ports(&self) -> Result<()> {
         let mut all: Vec<drydock_network::Publish> = Vec::new();
         for service in &self.services {
+            let bad = |why: String| Error::bad_input(format!("{}/ports", service.at), why);
             for spec in &service.options.publish {
                 all.extend(drydock_network::Publish::parse(spec)?);
-                drydock_network::publish::check(&all, None)
-                    .map_err(|e| Error::bad_input(format!("{}/ports", service.at), e.sentence()))?;
+                if all.len() > MAX {
+                    return Err(bad(format!("more than {MAX} ports")));
+                }
             }
+            drydock_network::publish::check(&all, None).map_err(|e| bad(e.sentence()))?;
         }
         Ok(())
     }

@@ -6,11 +6,14 @@
 use drydock_core::{Error, Result, text};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How much a document may hold with its aliases expanded: bytes of text, and [`NODE_COST`] for each value.
 const BUDGET: usize = 32 << 20;
 const NODE_COST: usize = 64;
+/// How many entries one list or map may have.
+const MAX_ENTRIES: usize = 5000;
 
 /// A YAML value.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +127,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Tree, A::Error> {
         self.spend(0)?;
         let mut entries: Vec<(String, Tree)> = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut merged = Vec::new();
         while let Some(key) = map.next_key_seed(Seed(self.0))? {
             let key = match key {
@@ -140,25 +143,29 @@ impl<'de> Visitor<'de> for Seed<'_> {
             if key == "<<" { merged.push(value) } else { entries.push((key, value)) }
         }
         for value in merged {
-            merge(&mut entries, value).map_err(A::Error::custom)?;
+            merge(&mut entries, &mut seen, value).map_err(A::Error::custom)?;
         }
         Ok(Tree::Map(entries))
     }
 }
 
 /// YAML's merge key: what is there already wins.
-fn merge(entries: &mut Vec<(String, Tree)>, value: Tree) -> std::result::Result<(), String> {
+fn merge(
+    entries: &mut Vec<(String, Tree)>,
+    seen: &mut BTreeSet<String>,
+    value: Tree,
+) -> std::result::Result<(), String> {
     match value {
         Tree::Map(more) => {
             for (key, value) in more {
-                if !entries.iter().any(|(k, _)| *k == key) {
+                if seen.insert(key.clone()) {
                     entries.push((key, value));
                 }
             }
             Ok(())
         }
         Tree::List(maps) => maps.into_iter().try_for_each(|map| match map {
-            Tree::Map(_) => merge(entries, map),
+            Tree::Map(_) => merge(entries, seen, map),
             other => Err(format!("'<<' takes maps, not {}", other.kind())),
         }),
         other => Err(format!("'<<' takes a map, not {}", other.kind())),
@@ -191,6 +198,10 @@ impl<'a> Node<'a> {
     /// An error about a value of another type.
     fn wrong(&self, allowed: &str) -> Error {
         self.bad(format!("{} is not allowed here (allowed: {allowed})", self.tree.kind()))
+    }
+
+    fn too_many(&self) -> Error {
+        self.bad(format!("more than {MAX_ENTRIES} entries"))
     }
 
     /// This field is none of those that are supported.
@@ -234,6 +245,7 @@ impl<'a> Node<'a> {
     pub fn items(&self) -> Result<Vec<Node<'a>>> {
         match self.tree {
             Tree::Null => Ok(Vec::new()),
+            Tree::List(list) if list.len() > MAX_ENTRIES => Err(self.too_many()),
             Tree::List(list) => {
                 Ok(list.iter().enumerate().map(|(i, tree)| self.below(&i.to_string(), tree)).collect())
             }

@@ -11,7 +11,6 @@ use drydock_core::sys::process::{Child, clone_child};
 use drydock_core::sys::signal::pidfd_kill;
 use drydock_core::{Ctx, Error, Result};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 const MOUNT: &str = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
@@ -93,11 +92,11 @@ pub(super) const PROBES: &[Probe] = &[
     ),
 ];
 
-/// A cgroup that goes away again.
+/// A cgroup that goes away again. Controllers that had to be enabled above it stay enabled, as after any container: turned
+/// off, they would be missing for a container that is being started at the same time.
 struct Throwaway {
     cgroup: Cgroup,
     report: Report,
-    _switches: Switches,
 }
 
 impl Throwaway {
@@ -110,7 +109,6 @@ impl Throwaway {
             });
         }
         sweep(&layout);
-        let switches = Switches::remember(&layout);
         let request = Request {
             name: format!("{SHARED_PARENT}/{PREFIX}{}", std::process::id()),
             limits,
@@ -123,7 +121,7 @@ impl Throwaway {
         if report.dirs.is_empty() {
             return Err(Error::failed("cgroup", report.lacking.join("; ")).hint(DELEGATE));
         }
-        Ok(Self { cgroup: Cgroup::at(report.dirs.iter().cloned())?, report, _switches: switches })
+        Ok(Self { cgroup: Cgroup::at(report.dirs.iter().cloned())?, report })
     }
 
     /// A process in it that does nothing for a second.
@@ -158,28 +156,6 @@ fn sweep(layout: &Layout) {
             if pid.is_some_and(|pid| !is_a_doctor(pid)) {
                 let _ = Cgroup::at([entry.path()]).and_then(|c| c.remove(Duration::from_millis(200)));
             }
-        }
-    }
-}
-
-/// The v2 controllers that were on before: those that a probe turned on are turned off again.
-struct Switches(Option<(PathBuf, String)>);
-
-impl Switches {
-    fn remember(layout: &Layout) -> Self {
-        let file = layout.v2().and_then(|h| h.base.as_ref()).map(|base| base.join("cgroup.subtree_control"));
-        Self(file.and_then(|file| std::fs::read_to_string(&file).ok().map(|text| (file, text))))
-    }
-}
-
-impl Drop for Switches {
-    fn drop(&mut self) {
-        let Some((file, before)) = &self.0 else { return };
-        let before: Vec<&str> = before.split_whitespace().collect();
-        let now = std::fs::read_to_string(file).unwrap_or_default();
-        for new in now.split_whitespace().filter(|c| !before.contains(c)) {
-            // EBUSY: a container that was started meanwhile uses it.
-            let _ = std::fs::write(file, format!("-{new}"));
         }
     }
 }

@@ -218,6 +218,7 @@ fn layered(facts: &Facts, kinds: Set, userxattr: bool) -> Result<Finding> {
         work: scratch.dir("work")?,
         volatile: true,
         userxattr,
+        ..Overlay::default()
     };
     let target = scratch.dir("merged")?;
     let below = scratch.0.join("lower/file");
