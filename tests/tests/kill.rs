@@ -170,7 +170,8 @@ impl Ground {
         if !left.is_empty() && !seen && !self.settled(Duration::from_secs(3)).is_empty() {
             wrong.push(format!("gc --check finds nothing, but there is:\n{left}"));
         }
-        let how: &[&str] = if tally.points % 2 == 0 { &["gc"] } else { &["delete", "--force", "ID"] };
+        let how: &[&str] =
+            if tally.points.is_multiple_of(2) { &["gc"] } else { &["delete", "--force", "ID"] };
         let cleaned = self.container(how);
         if cleaned.code != Some(0) {
             wrong.push(cleaned.describe());
