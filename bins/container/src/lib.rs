@@ -111,35 +111,33 @@ fn run() -> Outcome {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };
-    // Works where no store can be.
-    if let Verb::Doctor(args) = &cli.verb {
-        return commands::doctor::run(args, cli.root.as_deref());
-    }
-    let store = commands::run::store(cli.root.as_deref())?;
-    if !matches!(cli.verb, Verb::Unshare(_)) {
+    let root = cli.root.as_deref();
+    // `doctor` and `unshare` work where no store can be; the command of `unshare` keeps the caller's umask.
+    let store = || {
         // What containers are made of has the modes that it needs, not those that the caller's umask leaves; a container's
-        // command starts with this one, too. The command of `unshare` keeps the caller's.
+        // command starts with this one, too.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    }
+        commands::run::store(root)
+    };
     match cli.verb {
-        Verb::Run(args) => commands::run::run(&args, &store),
-        Verb::Plan(args) => commands::plan::run(&args, &store),
-        Verb::Exec(args) => commands::exec::run(&args, &store),
-        Verb::List(args) => commands::list::run(&args, &store),
-        Verb::Ps(args) => commands::show::ps(&args, &store),
-        Verb::Inspect(args) => commands::show::inspect(&args, &store),
-        Verb::Stats(args) => commands::show::stats(&args, &store),
-        Verb::Logs(args) => commands::show::logs(&args, &store),
-        Verb::Attach(args) => commands::show::attach(&args, &store),
-        Verb::Stop(args) => commands::signals::stop(&args, &store),
-        Verb::Kill(args) => commands::signals::kill(&args, &store),
-        Verb::Wait(args) => commands::signals::wait(&args, &store),
-        Verb::Delete(args) => commands::delete::delete(&args, &store),
-        Verb::Gc(args) => commands::delete::gc(&args, &store),
-        Verb::Up(args) => commands::up::up(&args, &store),
-        Verb::Down(args) => commands::up::down(&args, &store),
-        Verb::Doctor(args) => commands::doctor::run(&args, cli.root.as_deref()),
+        Verb::Run(args) => commands::run::run(&args, &store()?),
+        Verb::Plan(args) => commands::plan::run(&args, &store()?),
+        Verb::Exec(args) => commands::exec::run(&args, &store()?),
+        Verb::List(args) => commands::list::run(&args, &store()?),
+        Verb::Ps(args) => commands::show::ps(&args, &store()?),
+        Verb::Inspect(args) => commands::show::inspect(&args, &store()?),
+        Verb::Stats(args) => commands::show::stats(&args, &store()?),
+        Verb::Logs(args) => commands::show::logs(&args, &store()?),
+        Verb::Attach(args) => commands::show::attach(&args, &store()?),
+        Verb::Stop(args) => commands::signals::stop(&args, &store()?),
+        Verb::Kill(args) => commands::signals::kill(&args, &store()?),
+        Verb::Wait(args) => commands::signals::wait(&args, &store()?),
+        Verb::Delete(args) => commands::delete::delete(&args, &store()?),
+        Verb::Gc(args) => commands::delete::gc(&args, &store()?),
+        Verb::Up(args) => commands::up::up(&args, &store()?),
+        Verb::Down(args) => commands::up::down(&args, &store()?),
+        Verb::Doctor(args) => commands::doctor::run(&args, root),
         Verb::Unshare(args) => commands::unshare::run(*args),
-        Verb::Demo(args) => commands::demo::run(&args, &store),
+        Verb::Demo(args) => commands::demo::run(&args, &store()?),
     }
 }
