@@ -59,6 +59,8 @@ docs: deps ## write man pages and shell completions into dist/share
 	@. scripts/cargo.sh && cargo run --quiet --locked -p drydock-docs -- $(SHARE)
 
 install: build docs ## install tools, man pages and completions under PREFIX (default /usr/local); DESTDIR for packages
+	@init="$(DESTDIR)$(PREFIX)/bin/init"; if [ -e "$$init" ] && ! "$$init" --version 2>/dev/null </dev/null | grep -q '^init [0-9]'; then \
+		echo "install: $$init is another program, perhaps the system's own init: choose another PREFIX" >&2; exit 1; fi
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(DIST)/,$(TOOLS)) "$(DESTDIR)$(PREFIX)/bin/"
 	cd $(SHARE) && find . -type f -exec install -D -m 644 {} "$(abspath $(DESTDIR)$(PREFIX))/share/{}" \;

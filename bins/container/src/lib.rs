@@ -23,7 +23,6 @@ pub mod plan;
 pub mod request;
 pub mod rootfs;
 pub mod session;
-pub mod signal;
 pub mod supervisor;
 mod userns;
 pub mod watch;

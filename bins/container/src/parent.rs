@@ -305,7 +305,9 @@ impl Running {
                 )
                 .hint("give it more --memory");
             }
-            Ok(Ended::Signaled(signal)) => format!("was ended by {}", crate::signal::name(i32::from(signal))),
+            Ok(Ended::Signaled(signal)) => {
+                format!("was ended by {}", drydock_supervise::signals::signal_name(i32::from(signal)))
+            }
             Ok(Ended::Exited(code)) => format!("ended with code {code}"),
             Err(_) => "has gone".to_string(),
         };

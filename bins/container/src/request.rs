@@ -286,7 +286,7 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
 }
 
 fn stop(options: &Options) -> Result<(i32, u64)> {
-    let signal = options.stop_signal.as_deref().map(crate::signal::parse).transpose()?;
+    let signal = options.stop_signal.as_deref().map(drydock_supervise::signals::parse_signal).transpose()?;
     Ok((signal.unwrap_or(nix::libc::SIGTERM), options.stop_timeout.unwrap_or(10)))
 }
 

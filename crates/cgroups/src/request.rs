@@ -112,12 +112,8 @@ fn nowhere(layout: &Layout) -> Error {
         return Error::failed("cgroups", "no cgroup file system is mounted")
             .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup");
     }
-    let tried: Vec<String> = layout.hierarchies().iter().map(|h| h.own.display().to_string()).collect();
-    Error::failed(
-        "cgroups",
-        format!("we may not make cgroups (neither at the root nor in {})", tried.join(", ")),
-    )
-    .hint("run as root, or inside a delegated cgroup: systemd-run --user --scope -p Delegate=yes …")
+    Error::failed("cgroups", "this user may not make any: no limits, no statistics")
+        .hint("run as root, or inside a delegated cgroup: systemd-run --user --scope -p Delegate=yes …")
 }
 
 /// `0-99999` on a machine with two processors is refused before anything is made.

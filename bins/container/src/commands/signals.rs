@@ -44,7 +44,7 @@ pub struct WaitArgs {
 /// # Errors
 /// Unknown container, bad signal, or a container that does not run.
 pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
-    let signal = crate::signal::parse(&args.signal)?;
+    let signal = drydock_supervise::signals::parse_signal(&args.signal)?;
     let entry = store.find(&args.name)?;
     let (state, pidfd) = running(&entry)?;
     if args.all {
@@ -61,7 +61,7 @@ pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
 
 fn send(entry: &Entry, pidfd: &OwnedFd, signal: i32) -> Result<()> {
     drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), signal).map_err(|e| {
-        Error::call(format!("pidfd_send_signal({})", crate::signal::name(signal)), e)
+        Error::call(format!("pidfd_send_signal({})", drydock_supervise::signals::signal_name(signal)), e)
             .on(format!("'{}'", entry.id))
     })
 }
