@@ -51,6 +51,9 @@ impl Attachment {
             )?),
             None => None,
         };
+        if let (Some(address), None) = (address, subnet) {
+            check_in_pool(address)?;
+        }
         let parsed = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
         let publish = parsed.into_iter().flatten().collect();
         let more = options.more_networks.iter().zip(1..).map(|((other, ip), n)| Self::another(other, ip, n));
@@ -92,6 +95,20 @@ impl Attachment {
             ..attach::Request::new(id.to_string(), netns, lease_dir(state_root))
         }
     }
+}
+
+/// An address for a network whose subnet is chosen later must lie where those subnets are taken from: the bridge must
+/// not come to stand for a part of the world.
+fn check_in_pool(address: InterfaceAddress) -> Result<()> {
+    let pool = match address.address() {
+        IpAddr::V4(v4) => matches!(v4.octets(), [10, 88..=127, ..]),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    };
+    if pool {
+        return Ok(());
+    }
+    let problem = format!("{} is not the bridge's to give (allowed: such as 10.88.0.5)", address.address());
+    Err(drydock_core::Error::bad_input("--ip", problem))
 }
 
 /// Where leases are kept: beside the containers, under a name that no container can have.
