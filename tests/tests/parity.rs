@@ -180,6 +180,7 @@ impl<'a> Parity<'a> {
     /// Looks at a container and takes it away again.
     fn look(&self, host: &Holder, mut started: Started) -> Facts {
         let pid = started.command(self.sandbox, &self.words);
+        self.sandbox.wait_until("the command has been loaded, and sleeps", || is_asleep(pid));
         let facts = snapshot::take(self.sandbox, &self.name, pid, &host.namespace("net"), &self.others);
         run(self.container(host, &["delete", "--force", &self.name]).stdin(Stdio::null())).success();
         started.child.wait().expect("it can be waited for");
@@ -237,6 +238,13 @@ impl<'a> Parity<'a> {
         assert!(run.len() > 100, "only {} facts", run.len());
         run
     }
+}
+
+/// Whether a process is in sleep(3): before, the dynamic linker has files open.
+fn is_asleep(pid: i32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|word| word.parse().ok());
+    number.is_some_and(|n: i64| [nix::libc::SYS_clock_nanosleep, nix::libc::SYS_nanosleep].contains(&n))
 }
 
 /// What every test here needs, or why it cannot run.
