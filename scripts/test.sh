@@ -8,6 +8,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vm/lib.sh
 . scripts/cargo.sh
+. scripts/retry.sh
 
 tiers=${*:-host vm}
 logs=$target_dir/test-logs
@@ -19,6 +20,16 @@ tier() {
     shift
     "$@" 2>&1 | tee "$logs/$name.log"
     local code=${PIPESTATUS[0]}
+    if [ "$name" = host ] && [ "$code" = 101 ] && grep -q '^test result: FAILED' "$logs/host.log"; then
+        echo "     Once more: $(failed_tests "$logs/host.log" | tr '\n' ' ')"
+        # shellcheck disable=SC2046
+        if cargo test --workspace --locked --no-fail-fast -- --test-threads=1 --exact $(failed_tests "$logs/host.log") >"$logs/again.log" 2>&1; then
+            forgive "$logs/host.log"
+            code=0
+        else
+            cat "$logs/again.log"
+        fi
+    fi
     # A failed test is counted by its result line; what failed without one (a compile error, the VM) counts here.
     if [ "$code" != 0 ] && ! grep -q '^test result: FAILED' "$logs/$name.log"; then broken+=("$name"); fi
 }
