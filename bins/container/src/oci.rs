@@ -113,7 +113,8 @@ fn namespaces(linux: &Linux) -> Result<(Namespaces, Network)> {
     }
     result.uid_map = maps(linux.uid_mappings().as_deref());
     result.gid_map = maps(linux.gid_mappings().as_deref());
-    if !result.new.contains(Kind::User) && !(result.uid_map.is_empty() && result.gid_map.is_empty()) {
+    let mapped = !result.uid_map.is_empty() || !result.gid_map.is_empty();
+    if mapped && !result.new.contains(Kind::User) {
         return Err(bad("/linux/uidMappings", "needs a user namespace"));
     }
     drydock_namespaces::idmap::validate("config.json: /linux/uidMappings", &result.uid_map)?;

@@ -124,6 +124,7 @@ impl Maker<'_> {
     }
 
     /// The one clone: straight into the namespaces, and on v2 into the cgroup.
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that the child or the way back needs")]
     fn start(
         &self,
         inside: drydock_init::inside::Plan,

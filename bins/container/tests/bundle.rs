@@ -1,4 +1,5 @@
 //! `container plan --bundle`: an OCI bundle as stage requests, nothing touched.
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop
 
 use drydock_testkit::Sandbox;
 use serde_json::{Value, json};

@@ -215,6 +215,7 @@ fn overlay_root_and_the_ways_to_enter_it() {
         upper: case.at("u"),
         work: case.at("w"),
         volatile: true,
+        scratch: None,
         userxattr: false,
     };
     let root = Root { overlay: Some(overlay), ..Root::directory(case.at("m")) };

@@ -102,11 +102,11 @@ impl Request {
         for line in host.lines() {
             let mut words = line.split_whitespace();
             match (words.next(), words.next().and_then(|word| word.parse::<IpAddr>().ok())) {
-                (Some("nameserver"), Some(address)) if self.dns.is_empty() => {
-                    if self.host_network || !address.is_loopback() {
-                        let _ = writeln!(text, "nameserver {address}");
-                        servers += 1;
-                    }
+                (Some("nameserver"), Some(address))
+                    if self.dns.is_empty() && (self.host_network || !address.is_loopback()) =>
+                {
+                    let _ = writeln!(text, "nameserver {address}");
+                    servers += 1;
                 }
                 (Some("search" | "domain" | "options"), _) => {
                     let _ = writeln!(text, "{}", line.trim());

@@ -135,13 +135,14 @@ pub fn skip(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIP {test}: {reason}");
 }
 
-/// Waits until a condition holds, at most five seconds.
+/// Waits until a condition holds, at most five seconds; in the VM, which is emulated, fifty.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..500 {
+    let seconds = if std::env::var_os("DRYDOCK_VM").is_some() { 50 } else { 5 };
+    for _ in 0..seconds * 100 {
         if condition() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    panic!("not within 5 s: {what}");
+    panic!("not within {seconds} s: {what}");
 }
