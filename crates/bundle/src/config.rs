@@ -32,11 +32,14 @@ impl Bundle {
     pub fn read(dir: &Path) -> Result<Self> {
         let shown = drydock_core::text::escape(&dir.to_string_lossy());
         let bad = |why: String| Error::bad_input("--bundle", format!("'{shown}': {why}"));
-        let plain = |e: &std::io::Error| e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
+        let plain = |e: &std::io::Error| {
+            e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text)
+        };
         let dir = std::fs::canonicalize(dir).map_err(|e| bad(plain(&e)))?;
         let bytes = read(&dir.join(FILE)).map_err(|e| bad(e.sentence()))?;
         let problem = |why: String| Error::bad_input(FILE, why);
-        let text = std::str::from_utf8(&bytes).map_err(|e| problem(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|e| problem(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
         if text.starts_with('\u{feff}') {
             return Err(problem("starts with a byte-order mark (allowed: UTF-8 without one)".into()));
         }
@@ -52,7 +55,11 @@ impl Bundle {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).call(|| format!("open({path:?})"))?;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .call(|| format!("open({path:?})"))?;
     let meta = file.metadata().call(|| format!("fstat({path:?})"))?;
     if !meta.is_file() || meta.len() > MAX_BYTES {
         return Err(Error::failed(FILE, "not a regular file of at most 4 MiB"));

@@ -202,7 +202,9 @@ impl Entry {
 
     /// Made with the stage tools' `--owner`: there is a journal, but nobody ever owned a container here.
     pub fn is_by_hand(&self) -> bool {
-        self.state.is_err() && !self.dir.join("lock").exists() && self.dir.join(drydock_core::journal::FILE).exists()
+        self.state.is_err()
+            && !self.dir.join("lock").exists()
+            && self.dir.join(drydock_core::journal::FILE).exists()
     }
 }
 

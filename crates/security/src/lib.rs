@@ -20,8 +20,8 @@ pub mod plan;
 mod procfs;
 pub mod request;
 pub mod rlimit;
-pub mod seccomp;
 mod sealed;
+pub mod seccomp;
 mod security_opt;
 pub mod user;
 

@@ -29,7 +29,8 @@ pub fn run_sealed() -> Result<()> {
         Some(clone) => clone,
         None => sealed_copy(own)?,
     };
-    let words = |list: Vec<Vec<u8>>| list.into_iter().filter_map(|w| CString::new(w).ok()).collect::<Vec<_>>();
+    let words =
+        |list: Vec<Vec<u8>>| list.into_iter().filter_map(|w| CString::new(w).ok()).collect::<Vec<_>>();
     let args = words(std::env::args_os().map(OsStringExt::into_vec).collect());
     let env = words(
         std::env::vars_os().map(|(k, v)| [k.into_vec(), b"=".to_vec(), v.into_vec()].concat()).collect(),
@@ -57,7 +58,8 @@ fn read_only_clone() -> Option<OwnedFd> {
 
 fn sealed_copy(mut own: File) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let copy = memfd_create("drydock", flags).call(|| "memfd_create(\"drydock\", MFD_CLOEXEC|MFD_ALLOW_SEALING)")?;
+    let copy =
+        memfd_create("drydock", flags).call(|| "memfd_create(\"drydock\", MFD_CLOEXEC|MFD_ALLOW_SEALING)")?;
     let mut file = File::from(copy);
     std::io::copy(&mut own, &mut file).call(|| "sendfile(/proc/self/exe)")?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
