@@ -71,7 +71,7 @@ enum Verb {
     /// Print what a detached container wrote
     Logs(commands::show::LogsArgs),
     /// Show a detached container's output and pass input on
-    Attach(commands::show::OneArgs),
+    Attach(commands::show::AttachArgs),
     /// Stop containers: their stop signal, then SIGKILL
     Stop(commands::signals::StopArgs),
     /// Send a signal to a container

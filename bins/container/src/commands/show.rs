@@ -22,6 +22,13 @@ pub struct OneArgs {
     pub json: bool,
 }
 
+/// Arguments of `container attach`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AttachArgs {
+    /// The container
+    pub name: String,
+}
+
 /// Arguments of `container stats`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StatsArgs {
@@ -312,7 +319,7 @@ fn print_log_line(line: &drydock_supervise::log::Line, timestamps: bool) -> Resu
 ///
 /// # Errors
 /// Unknown container, one that does not run, or one that was run in the foreground.
-pub fn attach(args: &OneArgs, store: &Store) -> Outcome {
+pub fn attach(args: &AttachArgs, store: &Store) -> Outcome {
     let entry = store.find(&args.name)?;
     let (state, pidfd) = signals::running(&entry)?;
     if !state.detached {
