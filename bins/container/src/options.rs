@@ -1,4 +1,5 @@
 //! The options of `container run` and `container plan`.
+#![allow(rustdoc::broken_intra_doc_links)] // help texts: [:GID] is no link
 
 use drydock_init::options::Options as Inside;
 use serde::{Deserialize, Serialize};

@@ -63,7 +63,7 @@ pub struct Request {
     pub cgroup: Option<drydock_cgroups::Request>,
     /// Its namespaces.
     pub namespaces: Namespaces,
-    /// Its own view of the root's files, with ids mapped; see [`crate::idmap`].
+    /// Its own view of the root's files, with ids mapped; see the module `idmap`.
     pub mapped: Option<PathBuf>,
     /// Its network.
     pub network: Network,

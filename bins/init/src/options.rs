@@ -1,4 +1,5 @@
 //! The options of the inside, shared word for word by `init` and `container run`.
+#![allow(rustdoc::broken_intra_doc_links)] // help texts: [:GID] is no link
 
 use crate::inside::Request;
 use drydock_core::{Error, Result, size};

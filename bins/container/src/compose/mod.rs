@@ -1,6 +1,6 @@
 //! `container up`: from a Compose file to containers.
 //!
-//! [`file`] finds and reads it, [`tree`] is what it says, [`vars`] replaces its variables, [`service`] and [`network`] give
+//! [`mod@file`] finds and reads it, [`tree`] is what it says, [`vars`] replaces its variables, [`service`] and [`network`] give
 //! it meaning, [`project`] is the whole, checked; [`session`] starts it, shows its output and takes it down again.
 //! Source: the Compose specification, <https://github.com/compose-spec/compose-spec>.
 
