@@ -1,5 +1,6 @@
 //! Taking a container's objects away again: after it ended, when its making failed, and when its owner was killed.
 
+use drydock_bundle::remove::remove_below;
 use drydock_bundle::state::start_time;
 use drydock_bundle::{Held, Life, Store};
 use drydock_cgroups::Cgroup;
@@ -35,8 +36,7 @@ pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> R
     for object in objects.iter().rev() {
         match object {
             Object::Mount { target } => keep(unmount(target)),
-            Object::Directory { path } => keep(remove_tree(path, dir)),
-            Object::File { path } => keep(remove_file(path, dir)),
+            Object::Directory { path } | Object::File { path } => keep(remove_path(path, dir)),
             _ => {}
         }
     }
@@ -75,21 +75,21 @@ fn unmount(target: &Path) -> Result<()> {
     }
 }
 
-/// Is it below a place where only we make things?
-fn is_ours(path: &Path, state_dir: &Path) -> bool {
-    let plain = path.is_absolute() && !path.components().any(|c| c == std::path::Component::ParentDir);
-    let data = paths::data_root().ok().map(|root| root.join("containers"));
-    plain && (path.starts_with(state_dir) || data.is_some_and(|data| path.starts_with(&data) && path != data))
+/// The place where only we make things, below which it is.
+fn place_of(path: &Path, state_dir: &Path) -> Option<PathBuf> {
+    let state = path.starts_with(state_dir).then(|| state_dir.parent().map(Path::to_path_buf)).flatten();
+    let data = || paths::data_root().ok().map(|root| root.join("containers"));
+    state.or_else(|| data().filter(|data| path.starts_with(data) && path != data))
 }
 
-fn remove_tree(path: &Path, state_dir: &Path) -> Result<()> {
-    if !is_ours(path, state_dir) {
-        return Err(Error::failed(
-            path.display().to_string(),
-            "is in the journal but is not ours; left alone",
-        ));
+/// Removes a directory or a file that the journal names, if it is below a place of ours.
+fn remove_path(path: &Path, state_dir: &Path) -> Result<()> {
+    match place_of(path, state_dir) {
+        Some(place) => remove_below(&place, path),
+        None => {
+            Err(Error::failed(path.display().to_string(), "is in the journal but is not ours; left alone"))
+        }
     }
-    remove_directory(path)
 }
 
 /// Removes a directory of ours with all that is in it; one that is gone is fine.
@@ -97,47 +97,7 @@ fn remove_tree(path: &Path, state_dir: &Path) -> Result<()> {
 /// # Errors
 /// unlink and rmdir errors.
 pub fn remove_directory(path: &Path) -> Result<()> {
-    let gone = match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            open_up(path, 0);
-            std::fs::remove_dir_all(path)
-        }
-        other => other,
-    };
-    match gone {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::call(format!("unlink({path:?})"), e))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Directories that even their owner may not read: overlay's work directory has mode 0, and containers make others.
-/// Nothing runs in the container any more, so no link can take the place of a directory meanwhile.
-fn open_up(dir: &Path, depth: usize) {
-    use std::os::unix::fs::PermissionsExt;
-    if depth > 1000 || !std::fs::symlink_metadata(dir).is_ok_and(|m| m.is_dir()) {
-        return;
-    }
-    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        open_up(&entry.path(), depth + 1);
-    }
-}
-
-fn remove_file(path: &Path, state_dir: &Path) -> Result<()> {
-    if !is_ours(path, state_dir) {
-        return Err(Error::failed(
-            path.display().to_string(),
-            "is in the journal but is not ours; left alone",
-        ));
-    }
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::call(format!("unlink({path:?})"), e))
-        }
-        _ => Ok(()),
-    }
+    remove_below(path.parent().unwrap_or(Path::new("/")), path)
 }
 
 /// Forgets a container: its journal has been undone, only its directory is left. Renamed first, so that a death in the

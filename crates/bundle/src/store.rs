@@ -90,8 +90,13 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(self.taken(id)),
             Err(e) => return Err(Error::call(format!("mkdir({dir:?}, 0700)"), e)),
         }
-        let held = lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
-        Ok((dir, held))
+        match lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive) {
+            Ok(held) => Ok((dir, held)),
+            Err(error) => {
+                let _ = std::fs::remove_dir(&dir);
+                Err(error)
+            }
+        }
     }
 
     fn taken(&self, id: &ContainerId) -> Error {
@@ -181,16 +186,12 @@ impl Store {
         }
     }
 
-    /// Removes a container's directory: files first, the journal and state last but one, then the directory.
+    /// Removes a container's directory with all that is in it; see [`crate::remove`].
     ///
     /// # Errors
     /// unlink and rmdir errors other than "gone already".
     pub fn remove(&self, dir: &Path) -> Result<()> {
-        let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
-        match std::fs::remove_dir_all(dir) {
-            Err(e) if !gone(&e) => Err(Error::call(format!("unlink({dir:?})"), e)),
-            _ => Ok(()),
-        }
+        crate::remove::remove_below(&self.root, dir)
     }
 }
 

@@ -128,8 +128,16 @@ pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
     store.ensure_root()?;
     let alone = store.exclusive()?;
     let mut leaks: Vec<(Entry, Vec<Object>)> = Vec::new();
+    let mut first_error = Ok(());
     for entry in store.entries()? {
-        let (verdict, _held) = cleanup::judge(store, &entry)?;
+        let verdict = match cleanup::judge(store, &entry) {
+            Ok((verdict, _held)) => verdict,
+            // One that cannot be judged keeps the others from nothing.
+            Err(error) => {
+                first_error = first_error.and(Err(error));
+                continue;
+            }
+        };
         match verdict {
             Verdict::Fine => {}
             Verdict::ByHand => drydock_cli::output::warn(
@@ -147,7 +155,6 @@ pub fn gc(args: &GcArgs, store: &Store) -> Outcome {
     }
     let mut halves = cleanup::half_forgotten(store, None);
     halves.extend(crate::claim::orphans());
-    let mut first_error = Ok(());
     let mut lines = Vec::new();
     for (entry, objects) in &leaks {
         lines.push(json!({ "container": entry.id, "directory": entry.dir, "objects": objects }));
