@@ -42,6 +42,23 @@ fn a_directory_as_root_is_shifted_and_stays_as_it_is_outside() {
     assert_eq!((made.uid(), made.gid()), (0, 0), "written through the map, owned as on the host");
 }
 
+/// Where the container's root is the host's, the host's device nodes can be used, but their modes are not its to change.
+#[test]
+fn an_identity_map_does_not_open_the_hosts_devices() {
+    require!(drydock_testkit::is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let mode = || std::fs::metadata("/dev/null").unwrap().mode();
+    let before = mode();
+    // The same mode again: a broken build must not break the host.
+    let script = format!(
+        "echo x > /dev/null && echo written; chmod {:o} /dev/null 2>/dev/null || echo refused",
+        before & 0o7777
+    );
+    let args = ["run", "--rm", "--userns", "0:0:65536", "--", "sh", "-c", &script];
+    sandbox.run("container", &args).success().stdout_is("written\nrefused");
+    assert_eq!(mode(), before);
+}
+
 #[test]
 fn bad_maps_are_refused() {
     let sandbox = Sandbox::new();

@@ -72,7 +72,8 @@ fn existing(dir: &OwnedFd, name: &str, device: &Device) -> Result<()> {
     ))
 }
 
-/// Binds the host's node of the same path and number over an empty file.
+/// Binds the host's node of the same path and number over an empty file, read-only: it can be used as a device, but its
+/// mode, owner and times stay as they are even if the container's root is the host's (an identity map).
 ///
 /// # Errors
 /// When the host's path is another device, or the mount fails.
@@ -83,7 +84,7 @@ pub fn bind(root: &Inside, device: &Device) -> Result<()> {
         return Err(Error::failed(device.path.clone(), format!("the host's node is not device {numbers}")));
     }
     let target = root.ensure(&device.path, Want::File, Links::Refuse)?;
-    bind_fd(host.as_fd(), target.as_fd(), &device.path)
+    crate::mask::bind_readonly(host.as_fd(), target.as_fd(), &device.path)
 }
 
 /// Binds what one descriptor refers to over what another refers to.

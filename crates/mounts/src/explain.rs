@@ -131,10 +131,13 @@ impl Action {
 fn words_of_device(device: &Device, bind: bool) -> (String, String, &'static str) {
     let Device { path, kind, major, minor, mode, .. } = device;
     if bind {
-        let call = format!("mount({path:?}, {path:?}, NULL, MS_BIND, NULL)");
+        let call = format!(
+            "mount_setattr(open_tree({path:?}), AT_RECURSIVE, MOUNT_ATTR_RDONLY); move_mount(tree, {path:?})"
+        );
         return (
             call,
-            "user namespaces may not make device nodes: the host's is bound".to_string(),
+            "user namespaces may not make device nodes: the host's is bound, to be used but not changed"
+                .to_string(),
             "user_namespaces(7)",
         );
     }

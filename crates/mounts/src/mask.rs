@@ -14,8 +14,16 @@ use std::path::Path;
 /// What masks are made of; opened once, when first needed.
 #[derive(Debug, Default)]
 pub struct Masks {
-    null: Option<OwnedFd>,
+    null: Option<Null>,
     directory: Option<OwnedFd>,
+}
+
+/// A verified null device.
+#[derive(Debug)]
+struct Null {
+    fd: OwnedFd,
+    /// Whether it is the container's, not the host's.
+    own: bool,
 }
 
 impl Masks {
@@ -31,7 +39,15 @@ impl Masks {
             FileType::Symlink => {
                 Err(Error::failed(path, "a symbolic link that leads nowhere cannot be masked"))
             }
-            _ => dev::bind_fd(self.null(root)?, target.as_fd(), path),
+            _ => {
+                let null = self.null(root)?;
+                // The host's node must stay as it is even where the container's root is the host's.
+                if null.own {
+                    dev::bind_fd(null.fd.as_fd(), target.as_fd(), path)
+                } else {
+                    bind_readonly(null.fd.as_fd(), target.as_fd(), path)
+                }
+            }
         }
     }
 
@@ -51,23 +67,23 @@ impl Masks {
     }
 
     /// The container's own null device, or the host's: whichever is verified to be one.
-    fn null(&mut self, root: &Inside) -> Result<BorrowedFd<'_>> {
+    fn null(&mut self, root: &Inside) -> Result<&Null> {
         if self.null.is_none() {
             self.null = Some(find_null(root)?);
         }
-        self.null.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::failed("/dev/null", "not there"))
+        self.null.as_ref().ok_or_else(|| Error::failed("/dev/null", "not there"))
     }
 }
 
-fn find_null(root: &Inside) -> Result<OwnedFd> {
+fn find_null(root: &Inside) -> Result<Null> {
     if let Ok(Some(own)) = root.open("/dev/null", Links::Refuse)
         && dev::is_null(own.as_fd())?
     {
-        return Ok(own);
+        return Ok(Null { fd: own, own: true });
     }
     let host = inside::open_host(Path::new("/dev/null"), OFlags::NOFOLLOW)?;
     if dev::is_null(host.as_fd())? {
-        return Ok(host);
+        return Ok(Null { fd: host, own: false });
     }
     Err(Error::failed(
         "/dev/null",
@@ -81,15 +97,24 @@ fn find_null(root: &Inside) -> Result<OwnedFd> {
 /// When the mount cannot be made or changed.
 pub fn make_readonly(root: &Inside, path: &str) -> Result<()> {
     let Some(target) = root.open(path, Links::Follow)? else { return Ok(()) };
+    bind_readonly(target.as_fd(), target.as_fd(), path)
+}
+
+/// Binds what one descriptor refers to, and everything mounted below, over what another refers to; what is seen there
+/// cannot be changed. A device may still be read and written, as mount(2) says of MS_RDONLY, but its owner and mode stay.
+///
+/// # Errors
+/// When the mount cannot be made or changed.
+pub fn bind_readonly(source: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &str) -> Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(&target, "", flags)
+    let tree = rustix::mount::open_tree(source, "", flags)
         .call(|| format!("open_tree({path:?}, OPEN_TREE_CLONE|AT_RECURSIVE)"))
         .map_err(|e| e.on(path))?;
     let changed = set_attributes(tree.as_fd(), setattr::ATTR_RDONLY, 0, true);
-    attach(tree.as_fd(), target.as_fd(), path)?;
+    attach(tree.as_fd(), target, path)?;
     match changed {
         Err(e) if e.errno() == Some(nix::libc::ENOSYS) => remount_readonly(tree.as_fd(), path),
         other => other.map_err(|e| e.on(path)),
