@@ -3,14 +3,20 @@
 
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
+use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest piece that is kept before a newline comes.
 const MAX_LINE: usize = 16 * 1024;
+/// A longer stretch without a newline is no line of ours.
+const MAX_RECORD: u64 = 64 * 1024;
+/// The last output that is always kept, in bytes of the file. Twice as much may be held: the state directory is in
+/// memory, and a container must not fill it.
+const KEPT: u64 = 16 << 20;
 
 /// Which stream a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,9 @@ impl Stream {
 pub struct Writer {
     file: File,
     pending: [Vec<u8>; 2],
+    /// The file's length, and where what is still kept begins.
+    size: u64,
+    kept_from: u64,
 }
 
 impl Writer {
@@ -51,7 +60,8 @@ impl Writer {
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
             .open(path)
             .call(|| format!("open({path:?}, O_APPEND|O_CREAT)"))?;
-        Ok(Self { file, pending: [Vec::new(), Vec::new()] })
+        let size = file.metadata().call(|| format!("fstat({path:?})"))?.len();
+        Ok(Self { file, pending: [Vec::new(), Vec::new()], size, kept_from: 0 })
     }
 
     /// Takes a piece of output. A full disk loses log lines, never the container.
@@ -67,7 +77,7 @@ impl Writer {
                 pending.clear();
             }
         }
-        let _ = self.file.write_all(&record);
+        self.write(&record);
     }
 
     /// Writes what has no newline yet.
@@ -79,8 +89,35 @@ impl Writer {
                 pending.clear();
             }
         }
-        let _ = self.file.write_all(&record);
+        self.write(&record);
     }
+}
+
+impl Writer {
+    /// Appends, and gives the memory of the oldest output back: a hole, so that readers' offsets stay what they are.
+    fn write(&mut self, record: &[u8]) {
+        if self.file.write_all(record).is_err() {
+            self.size = self.file.metadata().map_or(self.size, |meta| meta.len());
+            return;
+        }
+        self.size += record.len() as u64;
+        if self.size - self.kept_from.min(self.size) < 2 * KEPT {
+            return;
+        }
+        let until = (self.size - KEPT) / 4096 * 4096;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if rustix::fs::fallocate(&self.file, flags, 0, until).is_ok() {
+            self.kept_from = until;
+        } else if self.file.set_len(0).is_ok() {
+            // A file system without holes: better all of it than the machine's memory.
+            (self.size, self.kept_from) = (0, 0);
+        }
+    }
+}
+
+/// Where what is kept begins, at `offset` or after it.
+pub fn kept_from(file: &File, offset: u64) -> u64 {
+    rustix::fs::seek(file, SeekFrom::Data(offset)).unwrap_or(offset)
 }
 
 fn line(record: &mut Vec<u8>, stream: Stream, bytes: &[u8]) {
@@ -159,7 +196,13 @@ pub fn read_lines(reader: &mut impl BufRead, mut each: impl FnMut(Line)) -> Resu
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
-        let n = reader.read_until(b'\n', &mut buffer).map_err(|e| Error::call("read(log)", e))?;
+        let mut bounded = reader.by_ref().take(MAX_RECORD);
+        let n = bounded.read_until(b'\n', &mut buffer).map_err(|e| Error::call("read(log)", e))?;
+        if n as u64 == MAX_RECORD {
+            // A part that is not kept any more, or not ours.
+            consumed += MAX_RECORD;
+            continue;
+        }
         if n == 0 || buffer.last() != Some(&b'\n') {
             return Ok(consumed);
         }
@@ -180,6 +223,28 @@ mod tests {
         assert_eq!(timestamp(Duration::ZERO), "1970-01-01T00:00:00.000000000Z");
         assert_eq!(timestamp(Duration::new(951_782_400, 5)), "2000-02-29T00:00:00.000000005Z");
         assert_eq!(timestamp(Duration::from_secs(1_795_305_600)), "2026-11-22T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn a_flood_keeps_its_end_and_gives_its_beginning_back() {
+        use std::os::unix::fs::MetadataExt;
+        let path = std::env::temp_dir().join(format!("drydock-log-flood-{}", std::process::id()));
+        let mut writer = Writer::create(&path).unwrap();
+        let line = [vec![b'x'; 8000], vec![b'\n']].concat();
+        for _ in 0..12_000 {
+            writer.take(Stream::Stdout, &line);
+        }
+        writer.take(Stream::Stdout, b"last\n");
+        let file = File::open(&path).unwrap();
+        assert!(file.metadata().unwrap().blocks() * 512 < 2 * KEPT + (1 << 20));
+        for begin in [0, kept_from(&file, 0)] {
+            let mut reader = std::io::BufReader::new(&file);
+            std::io::Seek::seek(&mut reader, std::io::SeekFrom::Start(begin)).unwrap();
+            let (mut count, mut last) = (0, Vec::new());
+            read_lines(&mut reader, |line| (count, last) = (count + 1, line.bytes)).unwrap();
+            assert!((2000..5000).contains(&count) && last == b"last\n", "{count} from {begin}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

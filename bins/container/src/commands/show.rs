@@ -6,10 +6,11 @@ use drydock_cgroups::Cgroup;
 use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Journal, Result, size};
-use drydock_supervise::log::{Stream, read_lines};
+use drydock_supervise::log::{Stream, kept_from, read_lines};
 use serde_json::{Value, json};
 use std::io::{BufReader, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// Arguments that name one container.
@@ -266,11 +267,16 @@ pub fn logs(args: &LogsArgs, store: &Store) -> Outcome {
     if !path.exists() {
         return Ok(0);
     }
-    let file = std::fs::File::open(&path).call(|| format!("open({path:?})"))?;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(&path)
+        .call(|| format!("open({path:?})"))?;
+    let mut offset = kept_from(&file, 0);
     let mut reader = BufReader::new(file);
+    reader.seek(SeekFrom::Start(offset)).call(|| "lseek(log)")?;
     let skip = args.tail.map_or(Ok(0), |n| lines_before(&mut reader, n))?;
     let mut seen = 0usize;
-    let mut offset = 0u64;
     loop {
         // Asked before reading: what is written before the end is still read.
         let over = !matches!(
@@ -288,6 +294,7 @@ pub fn logs(args: &LogsArgs, store: &Store) -> Outcome {
         if over || !args.follow {
             return Ok(0);
         }
+        offset = kept_from(reader.get_ref(), offset);
         reader.seek(SeekFrom::Start(offset)).call(|| "lseek(log)")?;
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -295,8 +302,9 @@ pub fn logs(args: &LogsArgs, store: &Store) -> Outcome {
 
 fn lines_before(reader: &mut BufReader<std::fs::File>, tail: usize) -> Result<usize> {
     let mut count = 0usize;
+    let begin = reader.stream_position().call(|| "lseek(log)")?;
     read_lines(reader, |_| count += 1)?;
-    reader.seek(SeekFrom::Start(0)).call(|| "lseek(log)")?;
+    reader.seek(SeekFrom::Start(begin)).call(|| "lseek(log)")?;
     Ok(count.saturating_sub(tail))
 }
 
