@@ -135,7 +135,8 @@ fn the_verbs() {
     let waiting =
         place.sandbox.command("container").args(["wait", &id]).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    place.container(&["kill", &id, "TERM"]).success();
+    place.container(&["kill", "-s", "NONE", &id]).fails_with(2);
+    place.container(&["kill", "-s", "TERM", &id]).success();
     let waited = waiting.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&waited.stdout).trim(), "5");
     place.container(&["wait", &id]).success().stdout_is("5");
@@ -613,6 +614,7 @@ fn plan_and_explain() {
         assert_eq!(count, 1, "{call} is named {count} times: {}", explained.describe());
     }
     assert!(lines.iter().take(last).all(|line| line.contains(" # ")), "{}", explained.describe());
+    explained.says("container PID 1").says("exited with code 0");
     place.container(&["run", "--rm", "--timings", "--", "true"]).success().says("clone").says("total");
     let file = place.sandbox.join("timings.json");
     place.container(&["run", "--rm", &format!("--timings={}", file.display()), "--", "true"]).success();

@@ -29,6 +29,7 @@ pub enum Command {
     /// Print the table of v2 files and their v1 counterparts
     Compare(Output),
     /// List cgroups with their processes
+    #[command(visible_alias = "ls")]
     List(List),
     /// List cgroups as a tree
     Tree(List),

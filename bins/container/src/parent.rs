@@ -173,6 +173,7 @@ impl Maker<'_> {
         let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run)
             .map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?;
         self.watch.count(&step, started.elapsed());
+        self.watch.explain_child(child.pid, kinds.contains(Kind::Pid));
         state.pid = Some(child.pid);
         state.start_time = start_time(child.pid);
         if let Some(start_time) = state.start_time {

@@ -93,6 +93,29 @@ impl Watch {
             ));
         }
     }
+
+    /// With `--explain`: the pids of the first process, outside and inside.
+    pub fn explain_child(&self, pid: i32, is_pid_1: bool) {
+        if self.show.steps {
+            let inside = if is_pid_1 { ", container PID 1" } else { "" };
+            drydock_cli::output::print_error_line(&format!(
+                "clone     returned {pid}  # host PID {pid}{inside} [pid_namespaces(7)]"
+            ));
+        }
+    }
+
+    /// With `--explain`: how the first process ended.
+    pub fn explain_end(&self, pid: i32, ended: drydock_core::exit::Ended) {
+        if self.show.steps {
+            let how = match ended {
+                drydock_core::exit::Ended::Exited(code) => format!("exited with code {code}"),
+                drydock_core::exit::Ended::Signaled(signal) => format!("was ended by signal {signal}"),
+            };
+            drydock_cli::output::print_error_line(&format!(
+                "process   waitid(P_PIDFD, {pid})  # host PID {pid} {how} [waitid(2)]"
+            ));
+        }
+    }
 }
 
 impl Observer for Watch {

@@ -21,7 +21,7 @@ pub fn state_root(asked: Option<&Path>) -> Result<PathBuf> {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(dir) => Ok(Path::new(&dir).join("drydock")),
         None => Err(Error::failed("state directory", "XDG_RUNTIME_DIR is not set")
-            .hint("log in through a session manager, or give --root DIR")),
+            .hint("run as root, log in through a session manager, or give --root DIR")),
     }
 }
 

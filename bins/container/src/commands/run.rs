@@ -87,6 +87,7 @@ pub fn foreground(plan: Plan, store: &Store, watch: Watch) -> Result<(State, Wat
         return Err(error);
     }
     let ended = wait(&mut running, &signals, interactive)?;
+    watch.explain_end(running.child.pid, ended);
     let state = running.finish(store, ended, &watch)?;
     Ok((state, watch))
 }

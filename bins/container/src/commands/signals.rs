@@ -19,6 +19,9 @@ pub struct KillArgs {
     /// The signal, such as TERM, 15, SIGKILL
     #[arg(default_value = "KILL")]
     pub signal: String,
+    /// The same as SIGNAL
+    #[arg(short = 's', long = "signal", value_name = "SIGNAL", conflicts_with = "signal")]
+    pub option: Option<String>,
 }
 
 /// Arguments of `container stop`.
@@ -44,7 +47,7 @@ pub struct WaitArgs {
 /// # Errors
 /// Unknown container, bad signal, or a container that does not run.
 pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
-    let signal = drydock_supervise::signals::parse_signal(&args.signal)?;
+    let signal = drydock_supervise::signals::parse_signal(args.option.as_ref().unwrap_or(&args.signal))?;
     let entry = store.find(&args.name)?;
     let (state, pidfd) = running(&entry)?;
     if args.all {
