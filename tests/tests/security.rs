@@ -469,6 +469,47 @@ fn corrupt_state() {
     assert!(tree(&place.sandbox.data().join("containers")).is_empty());
 }
 
+/// SEC-35: a journal that names what is not ours, directly or through a link: it stays, and `gc` says so; a container
+/// directory that cannot be judged keeps `gc` from no other.
+#[test]
+fn a_journal_that_names_the_hosts_files() {
+    let place = place!();
+    let host = place.host_directory("host");
+    let before = photograph(&host);
+    let plant = |name: &str, object: &str, path: &Path| {
+        let dir = place.sandbox.state().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("lock"), "").unwrap();
+        let line = format!("{{\"object\":\"{object}\",\"path\":{:?}}}\n", path.display().to_string());
+        std::fs::write(dir.join("journal"), line).unwrap();
+        dir
+    };
+    let through = plant("through", "directory", &place.sandbox.state().join("through/link/sub"));
+    std::fs::create_dir(host.join("sub")).unwrap();
+    let with_sub = photograph(&host);
+    symlink(&host, through.join("link")).unwrap();
+    plant("direct", "directory", &host);
+    plant("file", "file", &host.join("marker"));
+    let own = place.sandbox.state().join("good/mine");
+    plant("good", "directory", &own);
+    std::fs::create_dir(&own).unwrap();
+    symlink(&host, own.join("link")).unwrap();
+    std::fs::create_dir_all(place.sandbox.state().join("broken/lock")).unwrap();
+    let output = place.container(&["gc"]);
+    assert_eq!(output.code, Some(125), "{}", output.describe());
+    assert!(!own.exists(), "what is ours goes, whatever the others are");
+    for name in ["through", "direct", "file"] {
+        let output = place.container(&["delete", "--force", name]);
+        assert_eq!(output.code, Some(125), "{}", output.describe());
+    }
+    assert_eq!(photograph(&host), with_sub);
+    std::fs::remove_dir(host.join("sub")).unwrap();
+    assert_eq!(photograph(&host), before);
+    for name in ["through", "direct", "file", "broken"] {
+        std::fs::remove_dir_all(place.sandbox.state().join(name)).unwrap();
+    }
+}
+
 /// SEC-37: what a caller hands down that a command should not have.
 #[test]
 fn inherited_state() {
