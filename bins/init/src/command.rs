@@ -54,6 +54,9 @@ pub struct Args {
     /// Print each step before it is done
     #[arg(long)]
     pub explain: bool,
+    /// When the command has ended, print on stderr, as a line of JSON, how
+    #[arg(long, conflicts_with = "exec")]
+    pub json: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub inside: Options,
@@ -72,6 +75,14 @@ pub fn run() -> Outcome {
     }
     match drydock_cli::parse::<Args>()? {
         Parsed::Done(code) => Ok(code),
-        Parsed::Args(args) => Ok(crate::spawn::run(&args)?),
+        Parsed::Args(args) => {
+            let code = crate::spawn::run(&args)?;
+            if args.json {
+                let command: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
+                let report = serde_json::json!({ "command": command, "exit_code": code });
+                drydock_cli::output::print_error_line(&report.to_string());
+            }
+            Ok(code)
+        }
     }
 }

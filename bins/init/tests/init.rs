@@ -170,6 +170,14 @@ fn a_signal_of_any_number_is_passed_on() {
 }
 
 #[test]
+fn a_report() {
+    let (code, _, errors) = run(&["--json", "--", "sh", "-c", "exit 5"]);
+    assert_eq!(code, 5);
+    let last = errors.lines().last().unwrap();
+    assert_eq!(last, r#"{"command":["sh","-c","exit 5"],"exit_code":5}"#);
+}
+
+#[test]
 fn not_pid_1_is_said() {
     let (code, _, errors) = run(&["--", "true"]);
     assert_eq!(code, 0);

@@ -61,6 +61,9 @@ pub struct Args {
     /// Print each step before it is done
     #[arg(long)]
     pub explain: bool,
+    /// When the command has ended, print on stderr, as a line of JSON, what was joined and how it ended
+    #[arg(long, conflicts_with = "no_fork")]
+    pub json: bool,
     /// Directory with the state of containers [default: /run/drydock]
     #[arg(long = "state-root", value_name = "DIR")]
     pub state_root: Option<PathBuf>,

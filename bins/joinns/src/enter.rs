@@ -38,7 +38,8 @@ pub fn run(args: Args) -> Outcome {
     let explainer = Explainer { on: args.explain };
     let ctx = Ctx::new(&explainer, None);
     let joins = ready.join.joins();
-    let fork = ready.join.needs_fork() && !args.no_fork;
+    // Somebody must stay to report.
+    let fork = args.json || (ready.join.needs_fork() && !args.no_fork);
     let inside = Inside { ids: ids(&args, joins.contains(Kind::User)), keep_caps: args.keep_caps, ready };
     if !fork {
         inside.ready.join.apply(&ctx)?;
@@ -56,7 +57,13 @@ pub fn run(args: Args) -> Outcome {
             return Err(e.into());
         }
     }
-    Ok(drydock_supervise::wait_in_foreground(&child, false, &signals)?.code())
+    let code = drydock_supervise::wait_in_foreground(&child, false, &signals)?.code();
+    if args.json {
+        let joined: Vec<&str> = joins.iter().map(Kind::proc_name).collect();
+        let report = serde_json::json!({ "pid": child.pid, "joined": joined, "exit_code": code });
+        drydock_cli::output::print_error_line(&report.to_string());
+    }
+    Ok(code)
 }
 
 /// The ids to take on: root's in a joined user namespace, where the caller's need not exist.

@@ -35,6 +35,16 @@ fn all_namespaces_of_a_process() {
 }
 
 #[test]
+fn a_report() {
+    let Some(target) = target("a_report") else { return };
+    let output = joinns(&["-t", &target.pid.to_string(), "-n", "-u", "--json", "--", "sh", "-c", "exit 5"]);
+    assert_eq!(output.status.code(), Some(5));
+    let report: serde_json::Value = serde_json::from_str(stderr(&output).trim()).unwrap();
+    assert_eq!(report["joined"], serde_json::json!(["net", "uts"]));
+    assert_eq!(report["exit_code"], 5);
+}
+
+#[test]
 fn only_what_is_asked() {
     let Some(target) = target("only_what_is_asked") else { return };
     let pid = target.pid.to_string();
