@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn closed_and_deep_directories() {
         let dir = place("deep");
-        std::fs::set_permissions(dir.join("top/tree/sub"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(dir.join("top/tree/sub"), std::fs::Permissions::from_mode(0o000)).unwrap();
         let mut here = rustix::fs::open(dir.join("top"), OFlags::PATH, Mode::empty()).unwrap();
         for _ in 0..3000 {
             rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
