@@ -241,6 +241,9 @@ pub struct Add {
     /// Process ids
     #[arg(required = true, value_name = "PID")]
     pub pids: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Flags, Debug)]
@@ -308,4 +311,7 @@ pub struct Cleanup {
     /// Print each step before it is done
     #[arg(long)]
     pub explain: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

@@ -3,10 +3,11 @@
 use crate::args::{Add, Cleanup, Delete, Move, Name};
 use crate::names::{guard_name, open_ours, pid, seconds};
 use drydock_cgroups::{Cgroup, Layout, check_name};
-use drydock_cli::{Explainer, Outcome};
+use drydock_cli::{Explainer, Outcome, print_json};
 use drydock_core::text::escape;
 use drydock_core::{Ctx, Error, Result};
 use nix::errno::Errno;
+use serde_json::json;
 
 /// `cgroupctl add`.
 pub fn add(args: &Add) -> Outcome {
@@ -18,7 +19,10 @@ pub fn add(args: &Add) -> Outcome {
             return Err(Error::failed(format!("process {pid}"), "no such process").in_stage("cgroup").into());
         }
     }
-    pids.into_iter().try_for_each(|pid| cgroup.add(pid))?;
+    pids.iter().try_for_each(|pid| cgroup.add(*pid))?;
+    if args.json {
+        print_json(&json!({ "name": args.name, "added": pids }))?;
+    }
     Ok(0)
 }
 
@@ -85,9 +89,14 @@ pub fn cleanup(args: &Cleanup) -> Outcome {
     guard_name(&args.name, "clean up")?;
     let timeout = seconds("--timeout", &args.timeout, 0.0, 3600.0)?;
     let layout = Layout::detect()?;
-    let Some(cgroup) = open_if_there(&args.name, &layout)? else { return Ok(0) };
-    crate::names::guard_processes(&cgroup, &args.name, "clean up")?;
-    cgroup.clean_up(&Ctx::new(&Explainer { on: args.explain }, None), timeout)?;
+    let cgroup = open_if_there(&args.name, &layout)?;
+    if let Some(cgroup) = &cgroup {
+        crate::names::guard_processes(cgroup, &args.name, "clean up")?;
+        cgroup.clean_up(&Ctx::new(&Explainer { on: args.explain }, None), timeout)?;
+    }
+    if args.json {
+        print_json(&json!({ "name": args.name, "removed": cgroup.is_some() }))?;
+    }
     Ok(0)
 }
 

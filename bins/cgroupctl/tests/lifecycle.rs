@@ -51,7 +51,8 @@ fn added_processes_are_listed_and_make_it_busy() {
     tool(&["create", &n.0]).ok();
     tool(&["create", &other.0]).ok();
     let sleeper = Sleeper::new();
-    tool(&["add", &n.0, &sleeper.pid()]).ok();
+    let added = tool(&["add", "--json", &n.0, &sleeper.pid()]).ok();
+    assert!(added.out.contains(&sleeper.pid()), "{}", added.out);
     for dir in dirs(&n.0) {
         let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap();
         assert!(procs.lines().any(|l| l == sleeper.pid()), "{dir:?}");
