@@ -154,7 +154,9 @@ fn a_fork_storm_is_killed_and_cleaned_up() {
     assert!(cleaned.err.contains("kill"), "{cleaned:?}");
     assert!(dirs(&n.0).is_empty());
     for run in &mut runs {
-        assert_eq!(run.wait().unwrap().code(), Some(137));
+        // 2: the storm was at the limit before the shell could fork, and dash gives up.
+        let code = run.wait().unwrap().code();
+        assert!(matches!(code, Some(137 | 2)), "{code:?}");
     }
     tool(&["cleanup", &n.0]).ok();
 }
