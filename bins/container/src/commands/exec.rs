@@ -13,7 +13,7 @@ use drydock_core::error::CallExt;
 use drydock_core::sys::process::clone_child;
 use drydock_core::{Ctx, Error, Result};
 use drydock_init::inside;
-use drydock_namespaces::{Kind, Set, join};
+use drydock_namespaces::join;
 use drydock_supervise::exec::utf8_words;
 use drydock_supervise::{Blocked, Supervised};
 use std::ffi::OsString;
@@ -69,6 +69,8 @@ pub fn remember(dir: &Path, request: &inside::Request) -> Result<()> {
 /// # Errors
 /// Unknown or stopped container; why the command could not be executed.
 pub fn run(args: &Args, store: &Store) -> Outcome {
+    // What the caller left open goes with the exec that seals this program: none of it may reach the container.
+    drydock_core::sys::fd::close_on_exec_from(3).call(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
     drydock_security::run_sealed()?;
     let entry = store.find(&args.name)?;
     let (state, pidfd) = signals::running(&entry)?;
@@ -79,18 +81,11 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
         .call(|| "pidfd_send_signal(0)")
         .map_err(|e| e.on("container"))?;
-    // The pid and time namespaces are those of the caller's children. Who is not root may join them only as root of the
-    // container's user namespace.
-    let mut first: Set = [Kind::Pid, Kind::Time].into_iter().collect();
-    if !nix::unistd::geteuid().is_root() {
-        first.insert(Kind::User);
-    }
-    let (before, after) = join.split(first);
+    drop((pidfd, entry));
     let group = Cgroup::at(state.cgroup.iter().cloned())?;
     let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
     let signals = Blocked::all()?;
-    before.apply(&Ctx::new(&watch, None))?;
-    start(args, plan, after, &group, &signals, &watch)
+    start(args, plan, join, &group, &signals, &watch)
 }
 
 fn request(args: &Args, dir: &Path) -> Result<inside::Request> {
@@ -137,11 +132,18 @@ fn start(
         true => [null(false)?, null(true)?, null(true)?],
         false => [session::standard_input(args.interactive || args.tty)?, None, None],
     };
-    let target = group.clone_target()?;
+    // Files, not the directory that clone3 would take: from a directory one could walk up to the host's root.
+    let cgroup = group.all_join_files()?;
+    // All namespaces are joined out here, where the container does not see this process, and everything that leads to the
+    // host is closed, before the child is born into the container's sight: root inside with CAP_SYS_PTRACE can follow
+    // /proc/PID/{root,cwd,fd} of whatever it sees (CVE-2016-9962).
+    inside::hide()?;
+    join.apply(&Ctx::new(watch, None))?;
+    drop(join);
     let child = Child {
         inside: plan,
-        join: Some(join),
-        cgroup: group.join_files()?,
+        join: None,
+        cgroup,
         mapped: None,
         wait_to_begin: false,
         channel: there,
@@ -150,8 +152,7 @@ fn start(
         show: watch.show(),
         stderr: child::keep_stderr(watch.show()),
     };
-    let child =
-        clone_child(0, target.as_ref().map(AsFd::as_fd), || child.run()).call(|| "clone3(CLONE_PIDFD)")?;
+    let child = clone_child(0, None, || child.run()).call(|| "clone3(CLONE_PIDFD)")?;
     let console = match prepare(&here) {
         Ok(console) => console,
         Err(error) => {
