@@ -38,7 +38,9 @@ impl Root {
     fn resolve(&self, spec: &str) -> drydock_core::Result<Resolved> {
         let started = Instant::now();
         let result = resolve(spec, fs::File::open(&self.0).unwrap().as_fd());
-        assert!(started.elapsed().as_millis() < 1000, "{spec}: {:?}", started.elapsed());
+        // An emulated machine is about ten times slower.
+        let limit = if std::env::var_os("DRYDOCK_VM").is_some() { 10_000 } else { 1000 };
+        assert!(started.elapsed().as_millis() < limit, "{spec}: {:?}", started.elapsed());
         if let Err(error) = &result {
             assert_eq!(error.exit_code(), 2, "{error}");
             assert!(error.to_string().len() < 400 && !error.to_string().contains(['\n', '\x1b']), "{error}");
