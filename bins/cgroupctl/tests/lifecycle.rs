@@ -137,17 +137,21 @@ fn a_fork_storm_is_killed_and_cleaned_up() {
     }
     let n = Name::new();
     tool(&["create", &n.0, "--pids", "60"]).ok();
-    tool(&["create", &format!("{}/below", n.0), "--pids", "30"]).ok();
-    // Processes that end and start again all the time, also with SIGTERM ignored, in a cgroup and one below it.
+    // On v2 processes are in leaves only, once controllers are enabled for them (the no-internal-process rule).
+    let leaves = ["one", "two"].map(|leaf| format!("{}/{leaf}", n.0));
+    for leaf in &leaves {
+        tool(&["create", leaf, "--pids", "30"]).ok();
+    }
+    // Processes that end and start again all the time, also with SIGTERM ignored, in two cgroups below one.
     let storm = "trap '' TERM HUP INT; g() { while :; do (g) & sleep 0.01; done; }; ( (g) & (g) & (g) & ); exec sleep 60";
     let spawn = |name: &str| {
         let mut command = Command::new(TOOL);
         command.args(["run", "-q", name, "--", "sh", "-c", storm]);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
-    let mut runs = [spawn(&n.0), spawn(&format!("{}/below", n.0))];
-    for name in [n.0.clone(), format!("{}/below", n.0)] {
-        eventually("somebody is inside", || file(&name, "cgroup.procs").is_some_and(|pids| !pids.is_empty()));
+    let mut runs = leaves.each_ref().map(|leaf| spawn(leaf));
+    for leaf in &leaves {
+        eventually("somebody is inside", || file(leaf, "cgroup.procs").is_some_and(|pids| !pids.is_empty()));
     }
     std::thread::sleep(std::time::Duration::from_millis(500));
     let cleaned = tool(&["cleanup", &n.0, "--explain"]).ok();
