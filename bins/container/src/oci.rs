@@ -219,6 +219,7 @@ fn mounts(spec: &Spec, linux: &Linux, root: Root, namespaces: &Namespaces) -> dr
                 fstype: m.typ().clone(),
                 source: m.source().as_ref().map(text),
                 options: m.options().clone().unwrap_or_default(),
+                ..Mount::default()
             })
             .collect(),
         devices: devices(linux),

@@ -99,3 +99,17 @@ pub enum Action {
     /// Make `/` read-only.
     RootReadonly,
 }
+
+impl Action {
+    /// Whether it comes after what a container's `createContainer` hooks are to see.
+    pub(crate) fn is_last_part(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadonlyPath(_)
+                | Self::Mask(_)
+                | Self::Pivot { .. }
+                | Self::RootPropagation(_)
+                | Self::RootReadonly
+        )
+    }
+}

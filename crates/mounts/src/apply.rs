@@ -8,6 +8,7 @@ use crate::overlay::{Overlay, Scratch};
 use crate::plan::Plan;
 use crate::propagation::{self, Propagation};
 use crate::request::InjectedFile;
+use crate::sources::{Sources, clone_tree};
 use crate::{dev, pivot, table};
 use drydock_core::error::CallExt;
 use drydock_core::sys::mount as setattr;
@@ -31,6 +32,7 @@ pub struct Report {
 /// What the steps share while they run.
 struct Work<'p> {
     plan: &'p Plan,
+    sources: Sources,
     inside: Option<Inside>,
     masks: Masks,
     report: Report,
@@ -52,18 +54,42 @@ impl Drop for Umask {
 }
 
 impl Plan {
+    /// [`Plan::apply_with`] without sources from the parent and with nothing in between.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
+        self.apply_with(ctx, Sources::default(), &mut || Ok(()))
+    }
+
     /// Does it. The caller is a single-threaded child in a new mount namespace (and in the other namespaces that the
     /// mounts are to show), with CAP_SYS_ADMIN in the user namespace that owns it, and with the host's /proc still in
     /// place. Afterwards its root and working directory are the container's `/`; there is no way back, so after an
     /// error the child must end. Nothing reaches the host's mount namespace, so there is nothing to undo.
     ///
+    /// `sources`: what the parent opened with [`Plan::open_sources`]. `before_pivot` runs when all mounts, devices, links
+    /// and files are in place below the root's path, and nothing is masked or read-only yet; the host's `/` is still there.
+    ///
     /// # Errors
-    /// The first step that failed.
-    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
-        let _umask = Umask::clear();
+    /// The first step that failed, or `before_pivot`'s.
+    pub fn apply_with(
+        &self,
+        ctx: &Ctx<'_>,
+        sources: Sources,
+        before_pivot: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Report> {
+        let umask = Umask::clear();
         let report = Report { notes: self.notes.clone(), ..Report::default() };
-        let mut work = Work { plan: self, inside: None, masks: Masks::default(), report };
-        for action in &self.actions {
+        let mut work = Work { plan: self, sources, inside: None, masks: Masks::default(), report };
+        let last = self.actions.iter().position(Action::is_last_part).unwrap_or(self.actions.len());
+        let (first, rest) = self.actions.split_at_checked(last).unwrap_or((&self.actions, &[]));
+        for action in first {
+            ctx.perform(action, |action| work.act(action))?;
+        }
+        drop(umask);
+        before_pivot()?;
+        let _umask = Umask::clear();
+        for action in rest {
             ctx.perform(action, |action| work.act(action))?;
         }
         Ok(work.report)
@@ -202,7 +228,10 @@ impl Work<'_> {
         options: &Options,
         links: Links,
     ) -> Result<()> {
-        let tree = clone_tree(source, recursive)?;
+        let tree = match self.sources.take(destination) {
+            Some(tree) => tree,
+            None => clone_tree(source, recursive)?,
+        };
         let shown = source.to_string_lossy();
         let is_directory = inside::file_type(tree.as_fd(), &shown)? == FileType::Directory;
         if destination == "/proc" && !inside::is_proc(tree.as_fd()) {
@@ -331,24 +360,6 @@ fn open_root(path: &Path) -> Result<OwnedFd> {
             _ => error,
         }
     })
-}
-
-fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    rustix::mount::open_tree(rustix::fs::CWD, path, flags)
-        .call(|| format!("open_tree(AT_FDCWD, {path:?}, OPEN_TREE_CLONE)"))
-        .map_err(|e| match e.errno() {
-            Some(nix::libc::EINVAL) => {
-                e.hint("the source is on an unbindable mount, or has locked mounts below: use rbind")
-            }
-            Some(nix::libc::EPERM) => {
-                e.hint("needs CAP_SYS_ADMIN in the user namespace of the mount namespace")
-            }
-            _ => e,
-        })
 }
 
 fn remount_bind(mount: &OwnedFd, flags: MsFlags, shown: &str) -> Result<()> {

@@ -4,6 +4,7 @@
 //! - [`plan`]: the [`Request`] checked and put in order as [`Action`]s; [`apply`]: the plan carried out in the child;
 //! - [`options`]: option words as in fstab(5); [`overlay`], [`propagation`], [`dev`], [`mask`], [`cgroup`], [`pivot`]:
 //!   one kernel concept each;
+//! - [`sources`]: what only the parent, outside the container's user namespace, can open for it;
 //! - [`inside`]: paths of a hostile root file system, resolved without ever leaving it;
 //! - [`layers`]: the directories of a container's own overlay;
 //! - [`table`]: /proc/PID/mountinfo; [`host`]: overlay, bind and tmpfs mounts in the caller's own namespace.
@@ -27,6 +28,7 @@ pub mod pivot;
 pub mod plan;
 pub mod propagation;
 pub mod request;
+pub mod sources;
 pub mod table;
 
 pub use action::Action;
@@ -35,4 +37,5 @@ pub use overlay::{Overlay, Scratch};
 pub use pivot::Pivot;
 pub use plan::Plan;
 pub use propagation::Propagation;
-pub use request::{Device, DeviceKind, InjectedFile, Mount, Request, Root, Symlink};
+pub use request::{Device, DeviceKind, IdMapping, InjectedFile, Mount, Request, Root, Symlink};
+pub use sources::Sources;

@@ -17,6 +17,8 @@ pub struct Plan {
     pub(crate) root: PathBuf,
     pub(crate) actions: Vec<Action>,
     pub(crate) notes: Vec<String>,
+    pub(crate) user_namespace: bool,
+    pub(crate) propagation: Propagation,
 }
 
 impl Plan {
@@ -97,7 +99,7 @@ impl Request {
         if self.root.readonly {
             actions.push(Action::RootReadonly);
         }
-        Ok(Plan { root, actions, notes })
+        Ok(Plan { root, actions, notes, user_namespace: self.user_namespace, propagation })
     }
 }
 

@@ -29,6 +29,30 @@ pub struct Request {
     /// The caller is in a user namespace of its own: device nodes are bound from the host instead of made, and what
     /// the kernel refuses there (sysfs without an own network namespace, …) is bound from the host too.
     pub user_namespace: bool,
+    /// The mount namespace is not the container's own (joined, or the caller's): nothing about it is changed but the
+    /// mounts below the root, which stay when the container ends. Wants [`Pivot::Chroot`].
+    pub shared_namespace: bool,
+    /// The maps of the container's user namespace, which `idmap` and `ridmap` mounts without maps of their own take.
+    pub uid_mappings: Vec<IdMapping>,
+    /// The same for groups.
+    pub gid_mappings: Vec<IdMapping>,
+    /// SELinux label of the files of file systems that have none of their own; used where SELinux is enabled.
+    pub label: Option<String>,
+    /// Option words that nobody here knows go to the file system as they are, as the OCI runtime specification has it.
+    /// Otherwise they are refused.
+    pub pass_unknown: bool,
+}
+
+/// A range of ids of a user namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdMapping {
+    /// The first id inside: for an id-mapped mount, as the files' owners are on disk.
+    pub container_id: u32,
+    /// The first id outside: for an id-mapped mount, as they are seen through the mount.
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
 }
 
 /// The root file system of a container.
@@ -65,6 +89,10 @@ pub struct Mount {
     pub source: Option<String>,
     /// Words such as `ro`, `nosuid`, `rbind`, `rslave`, `size=64m`.
     pub options: Vec<String>,
+    /// An id-mapped mount with these maps; empty with `idmap` or `ridmap` among the options: with the container's.
+    pub uid_mappings: Vec<IdMapping>,
+    /// The same for groups.
+    pub gid_mappings: Vec<IdMapping>,
 }
 
 impl Mount {
@@ -75,6 +103,7 @@ impl Mount {
             fstype: Some(fstype.to_string()),
             source: Some(fstype.to_string()),
             options: options.iter().map(ToString::to_string).collect(),
+            ..Self::default()
         }
     }
 
@@ -86,6 +115,7 @@ impl Mount {
             fstype: None,
             source: Some(source.to_string()),
             options: words.map(ToString::to_string).collect(),
+            ..Self::default()
         }
     }
 
