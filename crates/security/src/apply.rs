@@ -4,7 +4,7 @@ use crate::capabilities::Capabilities;
 use crate::capset::{CapSet, last_cap, name_of};
 use crate::plan::{Action, Plan};
 use crate::request::Rlimit;
-use crate::{procfs, rlimit};
+use crate::{list, procfs, rlimit};
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result, sys};
 use nix::libc::{EACCES, EPERM};
@@ -35,6 +35,16 @@ impl Plan {
         }
         Ok(report)
     }
+
+    /// Moves the process to the CPUs on which it is to run before it is moved into its cgroup
+    /// (`execCPUAffinity.initial`); call it before that.
+    ///
+    /// # Errors
+    /// EINVAL when none of them may be used.
+    pub fn apply_before_cgroup(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let step = self.first_cpus.as_ref();
+        step.map_or(Ok(()), |step| ctx.perform(step, |step| perform(step, &mut Report::default())))
+    }
 }
 
 fn perform(action: &Action, report: &mut Report) -> Result<()> {
@@ -43,6 +53,12 @@ fn perform(action: &Action, report: &mut Report) -> Result<()> {
         Action::Nice(nice) => rustix::process::setpriority_process(None, *nice)
             .call(|| format!("setpriority(PRIO_PROCESS, 0, {nice})")),
         Action::Affinity(cpus) => affinity(cpus),
+        Action::Scheduler(attributes) => scheduler(*attributes),
+        Action::IoPriority(value) => io_priority(*value),
+        Action::MemoryPolicy(mode, nodes) => memory_policy(*mode, nodes),
+        Action::Personality(persona) => {
+            sys::personality::set(*persona).call(|| format!("personality({persona:#x})"))
+        }
         Action::Rlimit { resource, limit } => set_rlimit(*resource, limit),
         Action::Keyring(name) => keyring(name),
         Action::AppArmor(profile) => apparmor(profile),
@@ -78,6 +94,40 @@ fn affinity(cpus: &[usize]) -> Result<()> {
     let mut set = thread::CpuSet::new();
     cpus.iter().filter(|cpu| **cpu < thread::CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
     thread::sched_setaffinity(None, &set).call(|| format!("sched_setaffinity(0, {cpus:?})"))
+}
+
+fn scheduler(attributes: sys::sched::Attributes) -> Result<()> {
+    sys::sched::set(attributes).call(|| format!("sched_setattr(0, {attributes:?}, 0)")).map_err(|e| {
+        match e.errno() {
+            Some(EPERM) => {
+                e.hint("this policy needs CAP_SYS_NICE, and on v1 a cgroup with cpu.rt_runtime_us")
+            }
+            Some(nix::libc::EBUSY) => e.hint("the kernel cannot promise these deadlines beside the others"),
+            Some(nix::libc::EINVAL) => e.hint("this kernel does not have the policy or flag"),
+            _ => e,
+        }
+    })
+}
+
+fn io_priority(value: u16) -> Result<()> {
+    sys::sched::set_io_priority(value)
+        .call(|| format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})"))
+        .map_err(|e| if e.errno() == Some(EPERM) { e.hint("IOPRIO_CLASS_RT needs CAP_SYS_NICE") } else { e })
+}
+
+fn memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
+    let mut mask = vec![0u64; nodes.last().map_or(0, |last| last / 64 + 1)];
+    for node in nodes {
+        if let Some(word) = mask.get_mut(node / 64) {
+            *word |= 1 << (node % 64);
+        }
+    }
+    let call = || format!("set_mempolicy({mode:#x}, nodes {})", list::show(nodes));
+    sys::numa::set_policy(mode, &mask).call(call).map_err(|e| match e.errno() {
+        Some(nix::libc::EINVAL) => e.hint("the nodes must have memory (/sys/devices/system/node/has_memory)"),
+        Some(nix::libc::ENOSYS) => e.hint("this kernel lacks CONFIG_NUMA"),
+        _ => e,
+    })
 }
 
 fn set_rlimit(resource: Resource, limit: &Rlimit) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The five sets of capabilities of a process, and Docker's `--cap-add` / `--cap-drop`.
 
 use crate::capset::CapSet;
-use drydock_core::{Error, Result};
+use drydock_core::{Error, Result, text};
 use serde::{Deserialize, Serialize};
 
 /// The sets that a process execs with. Source: capabilities(7).
@@ -18,6 +18,60 @@ pub struct Capabilities {
     pub inheritable: CapSet,
     /// Kept by an ordinary exec of a user that is not root. Must be within permitted and inheritable.
     pub ambient: CapSet,
+}
+
+/// The five sets by names, as an OCI config has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CapabilityNames {
+    /// Names of [`Capabilities::bounding`].
+    pub bounding: Vec<String>,
+    /// Names of [`Capabilities::effective`].
+    pub effective: Vec<String>,
+    /// Names of [`Capabilities::permitted`].
+    pub permitted: Vec<String>,
+    /// Names of [`Capabilities::inheritable`].
+    pub inheritable: Vec<String>,
+    /// Names of [`Capabilities::ambient`].
+    pub ambient: Vec<String>,
+}
+
+impl CapabilityNames {
+    /// The sets, and a warning for each name that is ignored, as the OCI specification wants it: one that Linux does not
+    /// have, one that this kernel does not have, an ambient one that is not permitted and inheritable too (such as
+    /// `runc spec` writes).
+    pub fn resolve(&self) -> (Capabilities, Vec<String>) {
+        let mut warnings = Vec::new();
+        let mut set = |field: &str, names: &[String]| {
+            names.iter().fold(CapSet::EMPTY, |all, name| match CapSet::exact(name) {
+                Some(one) if CapSet::all().contains(one) => all | one,
+                Some(_) => {
+                    warnings.push(format!(
+                        "capabilities.{field}: {name} is ignored: this kernel does not have it"
+                    ));
+                    all
+                }
+                None => {
+                    let shown = text::shorten(&text::escape(name), 60);
+                    warnings.push(format!(
+                        "capabilities.{field}: '{shown}' is ignored: Linux has no such capability"
+                    ));
+                    all
+                }
+            })
+        };
+        let (bounding, effective) = (set("bounding", &self.bounding), set("effective", &self.effective));
+        let (permitted, inheritable) =
+            (set("permitted", &self.permitted), set("inheritable", &self.inheritable));
+        let ambient = set("ambient", &self.ambient);
+        let kept = ambient & permitted & inheritable;
+        if ambient != kept {
+            let lost = ambient - kept;
+            warnings
+                .push(format!("capabilities.ambient: {lost} is ignored: not both permitted and inheritable"));
+        }
+        (Capabilities { bounding, effective, permitted, inheritable, ambient: kept }, warnings)
+    }
 }
 
 impl Capabilities {
@@ -84,7 +138,7 @@ fn within(inner: &str, set: CapSet, outer: &str, limit: CapSet) -> Result<()> {
         return Ok(());
     }
     let problem = format!("{} is {inner} but not {outer} (allowed: {inner} within {outer})", set - limit);
-    Err(Error::bad_input("capabilities", problem))
+    Err(Error::bad_input(format!("capabilities.{inner}"), problem))
 }
 
 #[cfg(test)]

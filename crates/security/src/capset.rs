@@ -98,6 +98,11 @@ impl CapSet {
         })
     }
 
+    /// One name exactly as Linux writes it: `CAP_NET_RAW`. Not `ALL`, which in a list of names would give everything.
+    pub fn exact(name: &str) -> Option<CapSet> {
+        NAMES.iter().position(|known| *known == name).map(|number| CapSet(1 << number))
+    }
+
     /// Whether every capability of `other` is in this set.
     pub fn contains(self, other: CapSet) -> bool {
         self.0 & other.0 == other.0

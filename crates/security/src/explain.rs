@@ -1,5 +1,6 @@
 //! The steps in words.
 
+use crate::list;
 use crate::plan::Action;
 use crate::request::Rlimit;
 use drydock_core::{Explain, Step};
@@ -25,9 +26,29 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
             "setpriority(2)",
         ),
         Action::Affinity(cpus) => (
-            format!("sched_setaffinity(0, {cpus:?})"),
+            format!("sched_setaffinity(0, {})", list::show(cpus)),
             "not the caller's choice of CPUs",
             "sched_setaffinity(2)",
+        ),
+        Action::Scheduler(attributes) => (
+            format!("sched_setattr(0, {attributes:?}, 0)"),
+            "how the kernel shares out the CPUs",
+            "sched_setattr(2)",
+        ),
+        Action::IoPriority(value) => (
+            format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})"),
+            "its place among those that wait for a disk",
+            "ioprio_set(2)",
+        ),
+        Action::MemoryPolicy(mode, nodes) => (
+            format!("set_mempolicy({mode:#x}, nodes {})", list::show(nodes)),
+            "from which NUMA nodes its memory comes",
+            "set_mempolicy(2)",
+        ),
+        Action::Personality(persona) => (
+            format!("personality({persona:#x})"),
+            "the execution domain that the command is run in",
+            "personality(2)",
         ),
         Action::Rlimit { limit, .. } => rlimit(limit),
         Action::Keyring(name) => (

@@ -16,5 +16,5 @@ pub fn reset_inherited() -> Result<()> {
     nix::unistd::alarm::cancel();
     // 0 means "as at the start of this thread's life"; refused only under a filter, and then harmless.
     let _ = rustix::thread::set_current_timer_slack(None);
-    sys::personality::reset().call(|| "personality(PER_LINUX)")
+    sys::personality::set(0).call(|| "personality(PER_LINUX)")
 }

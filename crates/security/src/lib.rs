@@ -7,6 +7,8 @@
 //! - [`seccomp`]: profiles, our compiler, our default profile;
 //! - [`user`]: names to ids by the container's own passwd and group files, which are hostile;
 //! - [`security_opt`]: `--security-opt` words;
+//! - [`scheduling`], [`numa`], [`personality`]: CPUs, priorities, memory nodes, execution domain;
+//! - [`rdt`]: cache and memory bandwidth, set up by the parent;
 //! - [`lsm`], [`rlimit`], [`inherited`]: labels, limits, and state that must not be inherited.
 
 pub mod apply;
@@ -15,22 +17,30 @@ pub mod capset;
 mod defaults;
 mod explain;
 pub mod inherited;
+mod list;
 pub mod lsm;
+pub mod numa;
+pub mod personality;
 pub mod plan;
 mod procfs;
+pub mod rdt;
 pub mod request;
 pub mod rlimit;
+pub mod scheduling;
 mod sealed;
 pub mod seccomp;
 mod security_opt;
 pub mod user;
 
 pub use apply::Report;
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, CapabilityNames};
 pub use capset::{CapSet, last_cap};
 pub use inherited::reset_inherited;
 pub use lsm::lsm_active;
+pub use numa::MemoryPolicy;
+pub use personality::Personality;
 pub use plan::{Action, Plan};
 pub use request::{Request, Rlimit, Seccomp, User};
+pub use scheduling::{ExecCpuAffinity, IoPriority, Scheduler};
 pub use sealed::run_sealed;
 pub use security_opt::security_opt;

@@ -3,6 +3,7 @@
 use crate::capabilities::Capabilities;
 use crate::capset::CapSet;
 use crate::request::{Request, Rlimit, Seccomp, User};
+use crate::scheduling::ExecCpuAffinity;
 use crate::seccomp::{Arch, Filter, Profile, compile, compile::Target};
 use crate::{lsm, rlimit};
 use drydock_core::{Error, Explain, Result, Step, text};
@@ -25,6 +26,14 @@ pub enum Action {
     Nice(i32),
     /// sched_setaffinity(2).
     Affinity(Vec<usize>),
+    /// sched_setattr(2).
+    Scheduler(drydock_core::sys::sched::Attributes),
+    /// ioprio_set(2).
+    IoPriority(u16),
+    /// set_mempolicy(2): mode with flags, nodes.
+    MemoryPolicy(u32, Vec<usize>),
+    /// personality(2).
+    Personality(u32),
     /// One resource limit.
     Rlimit {
         /// Which.
@@ -69,6 +78,8 @@ pub enum Action {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub(crate) actions: Vec<Action>,
+    /// Where the process runs before it is moved into its cgroup.
+    pub(crate) first_cpus: Option<Action>,
 }
 
 impl Plan {
@@ -104,7 +115,9 @@ impl Plan {
             actions.push(Action::NoNewPrivs);
             actions.extend(filter.map(Action::Seccomp));
         }
-        Ok(Plan { actions })
+        let cpus = request.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::check).transpose()?;
+        let first_cpus = cpus.and_then(|[first, _]| first).map(Action::Affinity);
+        Ok(Plan { actions, first_cpus })
     }
 
     /// Whom the command runs as, in place of what the request said: names are known only once the container's own
@@ -155,21 +168,27 @@ impl Plan {
 fn before_privileges(request: &Request) -> Result<Vec<Action>> {
     let mut actions = Vec::new();
     if let Some(score) = request.oom_score_adj {
-        in_range("oom_score_adj", score, -1000, 1000)?;
+        in_range("oomScoreAdj", score, -1000, 1000)?;
         actions.push(Action::OomScoreAdj(score));
     }
     if let Some(nice) = request.nice {
         in_range("nice", nice, -20, 19)?;
         actions.push(Action::Nice(nice));
     }
-    if let Some(cpus) = &request.cpu_affinity {
-        if cpus.is_empty() || cpus.iter().any(|c| *c >= rustix::thread::CpuSet::MAX_CPU) {
-            return Err(Error::bad_input(
-                "cpu_affinity",
-                "needs CPU numbers (allowed: 0 to 1023, at least one)",
-            ));
-        }
-        actions.push(Action::Affinity(cpus.clone()));
+    let cpus = request.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::check).transpose()?;
+    actions.extend(cpus.and_then(|[_, last]| last).map(Action::Affinity));
+    if let Some(scheduler) = &request.scheduler {
+        actions.push(Action::Scheduler(scheduler.check()?));
+    }
+    if let Some(priority) = &request.io_priority {
+        actions.push(Action::IoPriority(priority.check()?));
+    }
+    if let Some(policy) = &request.memory_policy {
+        let (mode, nodes) = policy.check()?;
+        actions.push(Action::MemoryPolicy(mode, nodes));
+    }
+    if let Some(personality) = &request.personality {
+        actions.push(Action::Personality(personality.check()?));
     }
     actions.extend(rlimit::check(&request.rlimits)?);
     if let Some(name) = &request.keyring {

@@ -1,7 +1,10 @@
 //! What is asked of the security stage, and its check in the parent.
 
 use crate::capabilities::Capabilities;
+use crate::numa::MemoryPolicy;
+use crate::personality::Personality;
 use crate::plan::Plan;
+use crate::scheduling::{ExecCpuAffinity, IoPriority, Scheduler};
 use crate::seccomp::profile::Profile;
 use drydock_core::Result;
 use serde::{Deserialize, Serialize};
@@ -33,8 +36,16 @@ pub struct Request {
     pub oom_score_adj: Option<i32>,
     /// Nice value, -20 to 19.
     pub nice: Option<i32>,
-    /// CPU numbers that the process may run on.
-    pub cpu_affinity: Option<Vec<usize>>,
+    /// Scheduling policy and its parameters.
+    pub scheduler: Option<Scheduler>,
+    /// Class and level at the block devices.
+    pub io_priority: Option<IoPriority>,
+    /// CPUs before and after the process is moved into its cgroup.
+    pub exec_cpu_affinity: Option<ExecCpuAffinity>,
+    /// From which NUMA nodes memory comes.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Execution domain; `None` is PER_LINUX without flags.
+    pub personality: Option<Personality>,
 }
 
 /// Which system call filter.

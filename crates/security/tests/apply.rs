@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail as tests do
 
 use drydock_core::Ctx;
-use drydock_security::{CapSet, Capabilities, Request, Rlimit, Seccomp, User};
+use drydock_security::{CapSet, Capabilities, ExecCpuAffinity, Request, Rlimit, Seccomp, User};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
@@ -530,8 +530,10 @@ fn bad_requests_are_refused_by_validate() {
     assert!(bad(|r| r.user = Some(User { umask: Some(0o1000), ..User::default() })).contains("0777"));
     assert!(bad(|r| r.keyring = Some(".dot".into())).contains("keyring"));
     assert!(bad(|r| r.keyring = Some("a\0b".into())).contains("keyring"));
-    assert!(bad(|r| r.cpu_affinity = Some(vec![])).contains("cpu_affinity"));
-    assert!(bad(|r| r.cpu_affinity = Some(vec![1_000_000])).contains("cpu_affinity"));
+    assert!(
+        bad(|r| r.exec_cpu_affinity = Some(ExecCpuAffinity { last: Some("1024".into()), initial: None }))
+            .contains("execCPUAffinity.final")
+    );
     assert!(bad(|r| r.seccomp = Seccomp::Profile("/nonexistent.json".into())).contains("/nonexistent.json"));
     assert!(bad(|r| r.seccomp = Seccomp::Profile("/".into())).contains("regular file"));
     let limit = |soft, hard| Rlimit { name: "core".into(), soft, hard, best_effort: false };
