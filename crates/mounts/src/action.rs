@@ -94,8 +94,8 @@ pub enum Action {
         /// Peers of the host are left in the old tree.
         shared: bool,
     },
-    /// Propagation of the new `/`.
-    RootPropagation(Propagation),
+    /// Propagation of the new `/`; true: and of all below.
+    RootPropagation(Propagation, bool),
     /// Make `/` read-only.
     RootReadonly,
 }
@@ -108,7 +108,7 @@ impl Action {
             Self::ReadonlyPath(_)
                 | Self::Mask(_)
                 | Self::Pivot { .. }
-                | Self::RootPropagation(_)
+                | Self::RootPropagation(..)
                 | Self::RootReadonly
         )
     }

@@ -126,7 +126,9 @@ impl Work<'_> {
                 None => self.inside().map(drop),
             },
             Action::Pivot { pivot, shared } => pivot::enter(*pivot, self.inside()?.root(), *shared),
-            Action::RootPropagation(propagation) => propagation::set(Path::new("/"), *propagation, false),
+            Action::RootPropagation(propagation, recursive) => {
+                propagation::set(Path::new("/"), *propagation, *recursive)
+            }
             Action::RootReadonly => {
                 let root = self.inside()?.root();
                 match mask::set_attributes(root, setattr::ATTR_RDONLY, 0, false) {

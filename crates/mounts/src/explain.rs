@@ -116,8 +116,8 @@ impl Action {
                 "the root covers /, for a host whose root is a ramfs".to_string(),
                 "mount(2)",
             ),
-            Self::RootPropagation(propagation) => {
-                (propagation.call("/", false), propagation.why().to_string(), "mount_namespaces(7)")
+            Self::RootPropagation(propagation, recursive) => {
+                (propagation.call("/", *recursive), propagation.why().to_string(), "mount_namespaces(7)")
             }
             Self::RootReadonly => (
                 "mount_setattr(root, \"\", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY)".to_string(),

@@ -94,7 +94,7 @@ impl Request {
         let propagation = self.root.propagation;
         actions.push(Action::Pivot { pivot: self.pivot, shared: propagation == Propagation::Shared });
         if matches!(propagation, Propagation::Shared | Propagation::Unbindable) {
-            actions.push(Action::RootPropagation(propagation));
+            actions.push(Action::RootPropagation(propagation, self.root.propagation_recursive));
         }
         if self.root.readonly {
             actions.push(Action::RootReadonly);

@@ -32,6 +32,8 @@ pub struct Request {
     /// The mount namespace is not the container's own (joined, or the caller's): nothing about it is changed but the
     /// mounts below the root, which stay when the container ends. Wants [`Pivot::Chroot`].
     pub shared_namespace: bool,
+    /// The container has no cgroup namespace of its own: of each v1 hierarchy it sees its own cgroup by a bind mount.
+    pub host_cgroup_namespace: bool,
     /// The maps of the container's user namespace, which `idmap` and `ridmap` mounts without maps of their own take.
     pub uid_mappings: Vec<IdMapping>,
     /// The same for groups.
@@ -68,6 +70,8 @@ pub struct Root {
     /// Propagation of the whole tree of the new mount namespace before anything else is done, so that nothing that
     /// follows reaches the host. `shared` and `unbindable` are set on the new `/` at the end.
     pub propagation: Propagation,
+    /// `shared` and `unbindable` at the end are for all mounts below `/` as well: `rshared`, `runbindable`.
+    pub propagation_recursive: bool,
 }
 
 impl Root {
