@@ -294,7 +294,7 @@ pub fn limit_rows(limits: &Limits) -> Vec<(&'static str, String)> {
         |v: Option<u64>| v.map_or_else(missing, |v| if v == UNLIMITED { word(v) } else { size::show(v) });
     let list = |v: &Option<String>| v.clone().unwrap_or_else(missing);
     vec![
-        ("cpu.max", limits.cpu.map_or_else(missing, |c| format!("{} {}", word(c.quota_us), c.period_us))),
+        ("cpu.max", limits.cpu.map_or_else(missing, |c| c.to_string())),
         ("cpu.weight", number(limits.cpu_weight)),
         ("cpuset.cpus", list(&limits.cpuset_cpus)),
         ("memory.max", bytes(limits.memory_max)),
@@ -340,7 +340,7 @@ fn show_files(cgroup: &Cgroup, args: &Show) -> Outcome {
 
 fn translated(file: &str, limits: &Limits) -> Option<String> {
     match file {
-        "cpu.max" => limits.cpu.map(|c| format!("{} {}", word(c.quota_us), c.period_us)),
+        "cpu.max" => limits.cpu.map(|c| c.to_string()),
         "cpu.weight" => limits.cpu_weight.map(word),
         "memory.max" => limits.memory_max.map(word),
         "memory.low" => limits.memory_low.map(word),

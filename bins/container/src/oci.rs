@@ -160,7 +160,7 @@ fn limits(linux: &Linux) -> Result<Limits> {
     }
     if let Some(cpu) = resources.cpu() {
         if let Some(quota_us) = positive(cpu.quota()) {
-            limits.cpu = Some(CpuMax { quota_us, period_us: cpu.period().unwrap_or(100_000) });
+            limits.cpu = Some(CpuMax::new(quota_us, cpu.period().unwrap_or(100_000)));
         }
         limits.cpu_weight = cpu.shares().filter(|shares| *shares > 0).map(convert::weight_from_shares);
         limits.cpuset_cpus = cpu.cpus().clone().filter(|c| !c.is_empty());

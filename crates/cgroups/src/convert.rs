@@ -41,6 +41,11 @@ pub fn blkio_weight_from_io(weight: u64) -> u64 {
     10 + (weight - 1) * 990 / 9999
 }
 
+/// v2 `io.weight` for v1 `blkio.weight` (10 to 1000), both ends on both ends.
+pub fn io_weight_from_blkio(weight: u64) -> u64 {
+    1 + (weight.clamp(10, 1000) - 10) * 9999 / 990
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +78,6 @@ mod tests {
         }
         assert_eq!(swap_from_memsw(2, 1), None);
         assert_eq!((blkio_weight_from_io(1), blkio_weight_from_io(10_000)), (10, 1000));
+        assert_eq!((io_weight_from_blkio(10), io_weight_from_blkio(1000)), (1, 10_000));
     }
 }

@@ -9,10 +9,12 @@
 //! error, or, for a lenient request, an entry of [`Report::lacking`]; it is never left out in silence.
 //! Source: cgroups(7), the kernel's admin-guide/cgroup-v2 and admin-guide/cgroup-v1.
 
+mod check;
 pub mod convert;
 pub mod device;
 mod files;
 mod group;
+mod items;
 mod kill;
 mod layout;
 mod limits;
@@ -21,6 +23,8 @@ mod plan;
 mod procs;
 mod readback;
 mod request;
+mod resources;
+mod rules;
 mod run;
 mod setting;
 mod stats;
@@ -30,9 +34,11 @@ mod v1stats;
 
 pub use group::{Cgroup, join};
 pub use layout::{Hierarchy, Layout, Mode, Version};
-pub use limits::{CpuMax, IoMax, Limits, UNLIMITED};
+pub use limits::{Limits, UNLIMITED};
 pub use name::{SHARED_PARENT, check_name};
 pub use plan::{Plan, Report, Setting};
 pub use procs::describe_pids;
 pub use request::{IfExists, Request};
+pub use resources::{CpuMax, DeviceWeight, IoMax, Rdma};
+pub use rules::{DeviceRule, DeviceType};
 pub use stats::{Cpu, Io, Memory, Pids, Pressure, PressureLine, Stats};

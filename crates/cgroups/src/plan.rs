@@ -23,9 +23,19 @@ pub(crate) struct Branch {
 /// One value into one kernel file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Write {
-    pub path: PathBuf,
+    pub dir: PathBuf,
     pub file: String,
     pub value: String,
+    /// File and value for a kernel that has no such file.
+    pub instead: Option<(String, String)>,
+    /// A kernel that has no such file lacks nothing.
+    pub optional: bool,
+}
+
+impl Write {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(&self.file)
+    }
 }
 
 /// A checked request, laid out for this machine. Nothing has been touched.
@@ -56,7 +66,7 @@ pub struct Report {
     pub dirs: Vec<PathBuf>,
     /// The limits, read back.
     pub settings: Vec<Setting>,
-    /// What this machine could not do, each with its reason (lenient requests only).
+    /// What this machine could not do, each with its reason: of lenient requests, and what its cgroups have no use for.
     pub lacking: Vec<String>,
 }
 
@@ -208,7 +218,7 @@ impl Explain for Act {
                 Some(format!("write the pids to {}", dir.join("cgroup.procs").display())),
             ),
             Act::Write(write) => (
-                format!("write({}, {:?})", shown(&write.path), write.value),
+                format!("write({}, {:?})", shown(&write.path()), write.value),
                 why(&write.file).to_string(),
                 "cgroups(7)",
                 None,
@@ -239,6 +249,12 @@ fn why(file: &str) -> &'static str {
         "memory.swap.max" => "how much of it may be swapped out",
         "memory.memsw.limit_in_bytes" => "memory and swap together, as v1 counts",
         "memory.high" => "above this it is slowed down and reclaimed",
+        "cpu.cfs_burst_us" | "cpu.max.burst" => "processor time that may be saved up",
+        "memory.swappiness" => "how soon it is swapped out",
+        "memory.oom_control" => "at the limit processes wait instead of being killed",
+        "net_cls.classid" => "the class of its packets, for tc",
+        "net_prio.ifpriomap" => "the priority of its packets on this interface",
+        "rdma.max" => "what it may hold of this RDMA device",
         "pids.max" => "fork fails with EAGAIN beyond this many processes and threads",
         "io.max" => "rates of one block device",
         _ => "as asked",

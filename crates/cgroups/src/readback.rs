@@ -32,11 +32,11 @@ impl Cgroup {
     fn cpu_max(&self) -> Option<CpuMax> {
         if let Some(text) = self.read("cpu.max") {
             let (quota, period) = text.trim().split_once(' ')?;
-            return Some(CpuMax { quota_us: max_or_number(quota)?, period_us: number(period)? });
+            return Some(CpuMax::new(max_or_number(quota)?, number(period)?));
         }
         let quota: i64 = self.read("cpu.cfs_quota_us")?.trim().parse().ok()?;
         let period_us = number(&self.read("cpu.cfs_period_us")?)?;
-        Some(CpuMax { quota_us: u64::try_from(quota).unwrap_or(UNLIMITED), period_us })
+        Some(CpuMax::new(u64::try_from(quota).unwrap_or(UNLIMITED), period_us))
     }
 
     fn list(&self, file: &str) -> Option<String> {

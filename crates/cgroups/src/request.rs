@@ -17,6 +17,8 @@ pub enum IfExists {
     Fail,
     /// Use it as it is and write the limits.
     Reuse,
+    /// Use it if no process is in it and it is not frozen, and write the limits; else an error.
+    ReuseEmpty,
     /// Kill what is in it, remove it, make it anew.
     Replace,
     /// It must be there: only the limits are written.
@@ -67,12 +69,14 @@ impl Request {
             let request = Self { limits: Limits::default(), ..self };
             return Ok(Plan { request, branches, dirs: Vec::new(), writes: Vec::new(), lacking });
         }
-        let writes = translate::writes(&self, layout, &mut lacking)?;
+        let mut ignored = Vec::new();
+        let writes = translate::writes(&self, layout, &mut lacking, &mut ignored)?;
         if let (false, Some(first)) = (self.lenient, lacking.first()) {
             return Err(Error::failed(drydock_core::text::escape(&self.name), first.clone())
                 .in_stage("cgroup")
                 .hint("leave that limit out, or go on without it by --lenient"));
         }
+        lacking.extend(ignored);
         let dirs = branches.iter().map(|b| b.leaf.clone()).collect();
         Ok(Plan { request: self, branches, dirs, writes, lacking })
     }

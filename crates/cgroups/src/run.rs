@@ -65,6 +65,7 @@ impl Plan {
                     .hint("make it with `cgroupctl create`"));
             }
             (IfExists::Require, Some(_)) => return Ok(Vec::new()),
+            (IfExists::ReuseEmpty, Some(_)) => self.refuse_used(there)?,
             (IfExists::Replace, Some(_)) => {
                 ctx.perform(&Act::Remove { dirs: there.clone() }, |_| {
                     Cgroup::at(there)?.remove_keeping_parents(Duration::from_secs(10))
@@ -74,6 +75,22 @@ impl Plan {
             _ => {}
         }
         Ok(missing)
+    }
+
+    /// What is there already must be empty and running: its processes would be under our limits, and ours under its.
+    fn refuse_used(&self, there: Vec<PathBuf>) -> Result<()> {
+        let object = || format!("cgroup '{}'", escape(self.name()));
+        let cgroup = Cgroup::at(there)?;
+        let pids = cgroup.all_pids()?;
+        if !pids.is_empty() {
+            return Err(Error::failed(object(), format!("not empty: {}", describe_pids(&pids)))
+                .in_stage("cgroup")
+                .hint("another container has the same cgroup path"));
+        }
+        if cgroup.is_frozen() == Some(true) {
+            return Err(Error::failed(object(), "frozen: nothing would run in it").in_stage("cgroup"));
+        }
+        Ok(())
     }
 
     /// Makes the cgroup in one hierarchy, again if the shared parent vanished under our hands.
@@ -111,7 +128,8 @@ impl Plan {
                 Ok(())
             }
             Act::Make { dir, .. } => {
-                let reuse = self.request.if_exists == IfExists::Reuse || made.contains(dir);
+                let reuses = matches!(self.request.if_exists, IfExists::Reuse | IfExists::ReuseEmpty);
+                let reuse = reuses || made.contains(dir);
                 let existed = reuse && nix::sys::stat::lstat(dir).is_ok();
                 if existed {
                     return Ok(());
@@ -185,6 +203,7 @@ impl Plan {
             match set(ctx, write) {
                 Ok(setting) => report.settings.push(setting),
                 Err(e) if e.errno() == Some(Errno::EINVAL as i32) => again.push(write),
+                Err(e) if write.optional && e.errno() == Some(Errno::ENOENT as i32) => {}
                 Err(e) => self.lack(write, e, report)?,
             }
         }
@@ -211,10 +230,18 @@ impl Plan {
 }
 
 fn set(ctx: &Ctx, write: &Write) -> Result<Setting> {
-    ctx.perform(&Act::Write(write.clone()), |_| {
-        let kernel = files::write_and_read_back(&write.path, &write.value)?;
-        Ok(Setting { file: write.file.clone(), asked: write.value.clone(), kernel })
-    })
+    let once = |write: &Write| {
+        ctx.perform(&Act::Write(write.clone()), |_| {
+            let kernel = files::write_and_read_back(&write.path(), &write.value)?;
+            Ok(Setting { file: write.file.clone(), asked: write.value.clone(), kernel })
+        })
+    };
+    match (once(write), &write.instead) {
+        (Err(e), Some((file, value))) if e.errno() == Some(Errno::ENOENT as i32) => {
+            once(&Write { file: file.clone(), value: value.clone(), ..write.clone() })
+        }
+        (result, _) => result,
+    }
 }
 
 fn make_dir(dir: &Path, may_exist: bool) -> Result<()> {
@@ -286,7 +313,7 @@ fn explain_enable(error: Error, dir: &Path) -> Error {
 }
 
 fn no_such_file(write: &Write) -> &'static str {
-    if write.path.parent().is_some_and(|dir| !dir.exists()) {
+    if !write.dir.exists() {
         return "the cgroup is not in this controller's hierarchy; make it anew with this limit";
     }
     match write.file.as_str() {
@@ -296,7 +323,9 @@ fn no_such_file(write: &Write) -> &'static str {
         "cpu.cfs_quota_us" | "cpu.cfs_period_us" | "cpu.max" => {
             "the kernel has no processor quota (needs CONFIG_CFS_BANDWIDTH), or the cpu controller is not enabled here"
         }
-        "blkio.weight" | "io.weight" => "no block scheduler with weights (bfq or iocost) is in use",
+        "blkio.weight" | "io.weight" | "blkio.weight_device" | "io.bfq.weight" | "blkio.leaf_weight" => {
+            "no block scheduler with weights (bfq or iocost) is in use"
+        }
         _ => "this kernel has no such file in the cgroup, or its controller is not enabled",
     }
 }

@@ -1,7 +1,7 @@
 //! `KEY=VALUE` as `cgroupctl set` takes it: the kernel's file names with friendly or raw values.
 
 use crate::limits::bad;
-use crate::{CpuMax, IoMax, Limits, UNLIMITED};
+use crate::{CpuMax, IoMax, Limits};
 use drydock_core::{Error, Result};
 
 impl Limits {
@@ -25,7 +25,7 @@ impl Limits {
             "memory.min" => once(key, &mut self.memory_min, Self::parse_size(key, value)?),
             "memory.oom.group" => once(key, &mut self.oom_group, switch(key, value)?),
             "memory.swap.max" | "swap.max" => once(key, &mut self.swap_max, Self::parse_size(key, value)?),
-            "pids.max" => once(key, &mut self.pids_max, Self::parse_count(key, value)?),
+            "pids.max" => once(key, &mut self.pids_max, processes(value)?),
             "io.weight" => once(key, &mut self.io_weight, io_weight(value)?),
             "io.max" => {
                 self.io_max.push(io_max(value)?);
@@ -64,15 +64,22 @@ fn cpu_max(value: &str) -> Result<CpuMax> {
     let mut words = value.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some(quota), None, None) if quota.contains(['%', '.']) => Limits::parse_cpus(quota),
-        (Some(quota), period, None) => Ok(CpuMax {
-            quota_us: Limits::parse_count("cpu.max", quota)?,
-            period_us: period.map_or(Ok(100_000), |p| Limits::parse_count("cpu.max", p))?,
-        }),
+        (Some(quota), period, None) => Ok(CpuMax::new(
+            Limits::parse_count("cpu.max", quota)?,
+            period.map_or(Ok(100_000), |p| Limits::parse_count("cpu.max", p))?,
+        )),
         _ => Err(bad(
             "cpu.max",
             value,
             "not a limit (allowed: 50%, 0.5, max, or QUOTA PERIOD in microseconds)",
         )),
+    }
+}
+
+fn processes(value: &str) -> Result<u64> {
+    match Limits::parse_count("pids.max", value)? {
+        0 => Err(bad("pids.max", value, "too few (allowed: 1 to 4194304, or max)")),
+        count => Ok(count),
     }
 }
 
@@ -99,14 +106,10 @@ fn io_max(value: &str) -> Result<IoMax> {
     Ok(limit)
 }
 
-/// The kernel's word for a number that may be unlimited.
-pub(crate) fn word(value: u64) -> String {
-    if value == UNLIMITED { "max".to_string() } else { value.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::UNLIMITED;
 
     fn parsed(key: &str, value: &str) -> Result<Limits> {
         let mut limits = Limits::default();
@@ -115,11 +118,11 @@ mod tests {
 
     #[test]
     fn friendly_and_raw() {
-        let half = CpuMax { quota_us: 50_000, period_us: 100_000 };
+        let half = CpuMax::new(50_000, 100_000);
         for text in ["50%", "0.5", "50000 100000", "50000"] {
             assert_eq!(parsed("cpu.max", text).unwrap().cpu, Some(half), "{text}");
         }
-        assert_eq!(parsed("cpu.max", "max 20000").unwrap().cpu.unwrap().quota_us, UNLIMITED);
+        assert_eq!(parsed("cpu.max", "max 20000").unwrap().cpu.unwrap().quota_us, Some(UNLIMITED));
         assert_eq!(parsed("memory.max", "100M").unwrap().memory_max, Some(100 << 20));
         assert_eq!(parsed("swap.max", "0").unwrap().swap_max, Some(0));
         let io = parsed("io.max", "8:0 rbps=1M wiops=max").unwrap().io_max;

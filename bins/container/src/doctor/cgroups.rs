@@ -187,7 +187,7 @@ fn controllers(facts: &Facts) -> Result<Finding> {
 }
 
 fn limits(facts: &Facts) -> Result<Finding> {
-    let cpu = Some(CpuMax { quota_us: 50_000, period_us: 100_000 });
+    let cpu = Some(CpuMax::new(50_000, 100_000));
     let made = Throwaway::new(
         facts,
         Limits { cpu, memory_max: Some(MEMORY), pids_max: Some(64), ..Limits::default() },
