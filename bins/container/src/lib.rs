@@ -63,7 +63,7 @@ enum Verb {
     #[command(visible_alias = "ls")]
     List(commands::list::Args),
     /// Show the processes of a container
-    Ps(commands::show::OneArgs),
+    Ps(commands::processes::Args),
     /// Show everything known of a container, as JSON
     Inspect(commands::show::OneArgs),
     /// Show what containers use
@@ -72,6 +72,12 @@ enum Verb {
     Logs(commands::show::LogsArgs),
     /// Show a detached container's output and pass input on
     Attach(commands::show::AttachArgs),
+    /// Freeze all processes of containers
+    Pause(commands::pause::Args),
+    /// Let paused containers go on
+    Resume(commands::pause::Args),
+    /// Print what a container uses, and when its memory runs out, as JSON lines
+    Events(commands::events::Args),
     /// Stop containers: their stop signal, then SIGKILL
     Stop(commands::signals::StopArgs),
     /// Send a signal to a container
@@ -123,11 +129,14 @@ fn run() -> Outcome {
         Verb::Plan(args) => commands::plan::run(&args, &store()?),
         Verb::Exec(args) => commands::exec::run(&args, &store()?),
         Verb::List(args) => commands::list::run(&args, &store()?),
-        Verb::Ps(args) => commands::show::ps(&args, &store()?),
+        Verb::Ps(args) => commands::processes::run(&args, &store()?),
         Verb::Inspect(args) => commands::show::inspect(&args, &store()?),
         Verb::Stats(args) => commands::show::stats(&args, &store()?),
         Verb::Logs(args) => commands::show::logs(&args, &store()?),
         Verb::Attach(args) => commands::show::attach(&args, &store()?),
+        Verb::Pause(args) => commands::pause::pause(&args, &store()?),
+        Verb::Resume(args) => commands::pause::resume(&args, &store()?),
+        Verb::Events(args) => commands::events::run(&args, &store()?),
         Verb::Stop(args) => commands::signals::stop(&args, &store()?),
         Verb::Kill(args) => commands::signals::kill(&args, &store()?),
         Verb::Wait(args) => commands::signals::wait(&args, &store()?),

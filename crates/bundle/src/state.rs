@@ -148,8 +148,20 @@ impl State {
             Life::Stopped => Life::Stopped,
             Life::Creating => Life::Creating,
             _ if !self.alive() => Life::Stopped,
+            // Never written: whoever freezes and thaws the cgroup, what the kernel says is so.
+            _ if self.frozen() => Life::Paused,
             written => written,
         }
+    }
+
+    /// Whether the freezer of its cgroup holds its processes (freezer.state of v1, cgroup.events of v2).
+    fn frozen(&self) -> bool {
+        let says = |dir: &Path, file: &str, line: &str| {
+            std::fs::read_to_string(dir.join(file)).is_ok_and(|text| text.lines().any(|l| l == line))
+        };
+        self.cgroup
+            .iter()
+            .any(|dir| says(dir, "freezer.state", "FROZEN") || says(dir, "cgroup.events", "frozen 1"))
     }
 
     /// Does its first process still exist (and is it no later process with the same pid)?

@@ -1,6 +1,7 @@
-//! Freezing, killing and removing a cgroup.
+//! Killing and removing a cgroup.
 
 use crate::files;
+use crate::freeze;
 use crate::group::{Cgroup, subtree};
 use crate::name::SHARED_PARENT;
 use crate::plan::Act;
@@ -20,7 +21,6 @@ use std::time::{Duration, Instant};
 const SIGKILL: i32 = 9;
 /// A fork storm without a freezer can outrun one pass; it cannot outrun this many.
 const KILL_PASSES: u32 = 200;
-const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Cgroup {
     /// Kills every process in this cgroup and below it: `cgroup.kill` where there is one, else freeze, SIGKILL, thaw,
@@ -42,34 +42,6 @@ impl Cgroup {
             return Ok(());
         }
         self.kill_one_by_one()
-    }
-
-    /// Stops every process in this cgroup and below it, and waits until the kernel says that all are stopped.
-    ///
-    /// # Errors
-    /// For the root of a hierarchy, our own cgroup, when there is no freezer, or when it takes more than 5 s.
-    pub fn freeze(&self) -> Result<()> {
-        self.refuse_roots("freeze")?;
-        self.refuse_self(&self.all_pids()?, "freeze")?;
-        self.set_frozen(true)
-    }
-
-    /// Lets the processes go on.
-    ///
-    /// # Errors
-    /// As [`freeze`](Self::freeze).
-    pub fn thaw(&self) -> Result<()> {
-        self.refuse_roots("thaw")?;
-        self.set_frozen(false)
-    }
-
-    /// Whether it is frozen; `None` without a freezer.
-    pub fn is_frozen(&self) -> Option<bool> {
-        let v1 = self.read("freezer.state").map(|s| s.trim() == "FROZEN");
-        let events = self.read("cgroup.events").unwrap_or_default();
-        let v2 = events.lines().find_map(|l| l.strip_prefix("frozen ")).map(|n| n.trim() == "1");
-        // On hybrid the v1 freezer may hold what v2 does not.
-        v1.into_iter().chain(v2).reduce(|a, b| a || b)
     }
 
     /// Kills what is in it and below, waits, and removes the directories, children first; then the empty cgroups above
@@ -172,7 +144,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn object(&self) -> String {
+    pub(crate) fn object(&self) -> String {
         self.given().first().map_or("cgroup".to_string(), |d| escape(&d.to_string_lossy()))
     }
 
@@ -197,7 +169,7 @@ impl Cgroup {
     }
 
     /// The root of a hierarchy is nobody's to kill or remove. Its parent directory is on another file system.
-    fn refuse_roots(&self, verb: &str) -> Result<()> {
+    pub(crate) fn refuse_roots(&self, verb: &str) -> Result<()> {
         for dir in self.entries() {
             let device = |p: &Path| std::fs::symlink_metadata(p).map(|m| m.dev()).ok();
             let above = dir.path.parent().and_then(device);
@@ -209,53 +181,13 @@ impl Cgroup {
         Ok(())
     }
 
-    fn refuse_self(&self, pids: &[i32], verb: &str) -> Result<()> {
+    pub(crate) fn refuse_self(&self, pids: &[i32], verb: &str) -> Result<()> {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         if !pids.contains(&own) {
             return Ok(());
         }
         let problem = format!("will not {verb} the cgroup that this process is in itself");
         Err(Error::failed(self.object(), problem).in_stage("cgroup").hint("do it from outside of the cgroup"))
-    }
-
-    fn set_frozen(&self, frozen: bool) -> Result<()> {
-        let v2 =
-            self.entries().iter().find(|d| d.v2).map(|d| d.path.join("cgroup.freeze")).filter(|p| p.exists());
-        let v1 = self.with_file("freezer.state");
-        if v2.is_none() && v1.is_none() {
-            return Err(Error::failed(self.object(), "has no freezer")
-                .in_stage("cgroup")
-                .hint("mount the v1 freezer hierarchy, or use cgroup v2 (Linux 5.2 and newer)"));
-        }
-        if let Some(path) = &v2 {
-            files::write(path, if frozen { "1" } else { "0" }).map_err(permission)?;
-        }
-        if let Some(path) = &v1 {
-            files::write(path, if frozen { "FROZEN" } else { "THAWED" }).map_err(permission)?;
-        }
-        let done = || {
-            let v1_done = v1.as_ref().is_none_or(|p| state(p, if frozen { "FROZEN" } else { "THAWED" }));
-            let wanted = if frozen { "frozen 1" } else { "frozen 0" };
-            let v2_done = v2.as_ref().is_none_or(|p| {
-                let events = files::read_if_there(&p.with_file_name("cgroup.events")).unwrap_or_default();
-                // v1's freezer stops the processes in its own way, which v2 does not count as frozen.
-                events.lines().any(|l| l == wanted) || (frozen && v1.is_some() && v1_done)
-            });
-            v1_done && v2_done
-        };
-        let end = Instant::now() + FREEZE_TIMEOUT;
-        let mut pause = Duration::from_micros(100);
-        while !done() {
-            if Instant::now() >= end {
-                let problem = format!("not {} after 5 s", if frozen { "frozen" } else { "thawed" });
-                return Err(Error::failed(self.object(), problem)
-                    .in_stage("cgroup")
-                    .hint("a process is in an uninterruptible wait, or a cgroup above is frozen"));
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
-        }
-        Ok(())
     }
 
     /// v1: nobody can fork while frozen, so one pass sees all; without a freezer, passes until nobody is left.
@@ -270,7 +202,7 @@ impl Cgroup {
                 // Best effort: without it the passes still converge.
                 let _ = files::write(freezer, "FROZEN");
                 let end = Instant::now() + Duration::from_millis(200);
-                while !state(freezer, "FROZEN") && Instant::now() < end {
+                while !freeze::says(freezer, "FROZEN") && Instant::now() < end {
                     std::thread::sleep(Duration::from_micros(200));
                 }
             }
@@ -310,10 +242,6 @@ impl Cgroup {
         }
         Ok(())
     }
-}
-
-fn state(freezer: &Path, wanted: &str) -> bool {
-    files::read_if_there(freezer).is_none_or(|s| s.trim() == wanted)
 }
 
 fn gone(error: &Error) -> bool {

@@ -3,9 +3,14 @@
 pub mod delete;
 pub mod demo;
 pub mod doctor;
+mod event_stats;
+pub mod events;
 pub mod exec;
 pub mod list;
+pub mod pause;
 pub mod plan;
+pub mod processes;
+mod ps_columns;
 pub mod run;
 pub mod show;
 pub mod signals;

@@ -1,6 +1,6 @@
-//! `container inspect`, `ps`, `stats`, `logs` and `attach`: looking at a container.
+//! `container inspect`, `stats`, `logs` and `attach`: looking at a container.
 
-use crate::commands::{list, signals};
+use crate::commands::{list, processes, signals};
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cgroups::Cgroup;
 use drydock_cli::Outcome;
@@ -76,7 +76,7 @@ pub fn inspect(args: &OneArgs, store: &Store) -> Outcome {
         if let Some((state, _)) = live {
             let pid = state.pid.unwrap_or(0);
             map.insert("namespaces".into(), namespaces(pid));
-            map.insert("processes".into(), json!(pids(&entry)?));
+            map.insert("processes".into(), json!(processes::pids(&entry)?));
             map.insert("security".into(), security(pid));
             if let Ok(group) = Cgroup::at(state.cgroup.iter().cloned()) {
                 map.insert("limits".into(), without_max(json!(group.limits())));
@@ -114,62 +114,6 @@ fn security(pid: i32) -> Value {
         Some(((*key).to_string(), json!(line.split_whitespace().collect::<Vec<_>>().join(" "))))
     };
     Value::Object(keys.iter().filter_map(read).collect())
-}
-
-/// The pids of a container's processes, first process first.
-fn pids(entry: &Entry) -> Result<Vec<i32>> {
-    let (state, _) = signals::running(entry)?;
-    let mut pids = match Cgroup::at(state.cgroup.iter().cloned()) {
-        Ok(group) if group.exists() => group.all_pids()?,
-        _ => state.pid.into_iter().collect(),
-    };
-    pids.sort_unstable();
-    pids.sort_by_key(|pid| Some(*pid) != state.pid);
-    Ok(pids)
-}
-
-/// The processes of a container, with both pids.
-///
-/// # Errors
-/// Unknown container, or one that does not run.
-pub fn ps(args: &OneArgs, store: &Store) -> Outcome {
-    let entry = store.find(&args.name)?;
-    let processes: Vec<Value> = pids(&entry)?.into_iter().filter_map(process).collect();
-    if args.json {
-        drydock_cli::print_json(&processes)?;
-        return Ok(0);
-    }
-    let text = |p: &Value, key: &str| {
-        p.get(key).map_or(String::new(), |v| v.as_str().map_or_else(|| v.to_string(), String::from))
-    };
-    let columns = ["pid", "inside", "ppid", "uid", "state", "rss", "command"];
-    let rows: Vec<Vec<String>> =
-        processes.iter().map(|p| columns.iter().map(|c| text(p, c)).collect()).collect();
-    let header = ["PID", "INSIDE", "PPID", "UID", "STATE", "RSS", "COMMAND"];
-    drydock_cli::print_text(&drydock_cli::output::table(&header, &rows))?;
-    Ok(0)
-}
-
-fn process(pid: i32) -> Option<Value> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field =
-        |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
-    let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<String> =
-        cmdline.split(|b| *b == 0).filter(|w| !w.is_empty()).map(drydock_core::text::escape_bytes).collect();
-    let name = field("Name").unwrap_or("?");
-    let command = if words.is_empty() { format!("[{name}]") } else { words.join(" ") };
-    let number = |key: &str| field(key).and_then(|v| v.split_whitespace().next()?.parse::<i64>().ok());
-    let kib = number("VmRSS").and_then(|kib| u64::try_from(kib).ok());
-    Some(json!({
-        "pid": pid,
-        "inside": field("NSpid").and_then(|v| v.split_whitespace().last()?.parse::<i64>().ok()),
-        "ppid": number("PPid"),
-        "uid": number("Uid"),
-        "state": field("State").and_then(|v| v.chars().next()).map(String::from),
-        "rss": kib.map_or("-".to_string(), |kib| size::show(kib * 1024)),
-        "command": drydock_core::text::shorten(&command, 200),
-    }))
 }
 
 /// Resources of containers: CPU as a share of one processor over a tenth of a second, memory, processes.

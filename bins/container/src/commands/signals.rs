@@ -56,10 +56,18 @@ pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
             // Processes come and go meanwhile; one that has gone has had its end.
             let _ = drydock_core::sys::signal::kill(pid, signal);
         }
-        return Ok(0);
+    } else {
+        send(&entry, &pidfd, signal)?;
     }
-    send(&entry, &pidfd, signal)?;
+    if signal == nix::libc::SIGKILL {
+        let_die(&state)?;
+    }
     Ok(0)
+}
+
+/// A paused container on cgroup v1 does not even die: SIGKILL waits for the thaw.
+fn let_die(state: &State) -> Result<()> {
+    Cgroup::at(state.cgroup.iter().cloned())?.let_die()
 }
 
 fn send(entry: &Entry, pidfd: &OwnedFd, signal: i32) -> Result<()> {
@@ -117,6 +125,9 @@ pub fn stop_one(entry: &Entry, seconds: Option<u64>, store: &Store) -> Result<()
     // The owner forwards nothing here; a first process without a handler would never see the signal: do not wait for it.
     let deaf = !drydock_supervise::wait::handles(state.pid.unwrap_or(0), signal);
     let _ = send(entry, &pidfd, signal);
+    if state.life() == Life::Paused {
+        Cgroup::at(state.cgroup.iter().cloned())?.thaw()?;
+    }
     if (deaf && signal != nix::libc::SIGKILL) || !gone(&pidfd, grace) {
         kill_all(&state, &pidfd)?;
         if !gone(&pidfd, Duration::from_secs(10)) {

@@ -1,5 +1,7 @@
 //! Small texts of a Compose file: command lines and durations.
 
+use std::time::Duration;
+
 /// Splits a command line as Compose does: white space separates, quotes and backslashes keep together; nothing is expanded.
 ///
 /// # Errors
@@ -54,11 +56,20 @@ pub fn split(text: &str) -> Result<Vec<String>, String> {
 /// # Errors
 /// What is allowed, in words.
 pub fn seconds(text: &str) -> Result<u64, String> {
+    let length = duration(text)?;
+    Ok(length.as_secs() + u64::from(length.subsec_nanos() > 0))
+}
+
+/// The same, as exact as it is given.
+///
+/// # Errors
+/// What is allowed, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || "not a duration (allowed: such as 10s, 1m30s, 1h, 500ms)".to_string();
     let mut rest = text;
     let mut nanos: u128 = 0;
     if rest == "0" {
-        return Ok(0);
+        return Ok(Duration::ZERO);
     }
     if rest.is_empty() || rest.len() > 40 {
         return Err(bad());
@@ -86,7 +97,9 @@ pub fn seconds(text: &str) -> Result<u64, String> {
         nanos += digits * unit / scale;
         rest = after;
     }
-    u64::try_from(nanos.div_ceil(1_000_000_000)).map_err(|_| bad())
+    let seconds = u64::try_from(nanos / 1_000_000_000).map_err(|_| bad())?;
+    let rest = u32::try_from(nanos % 1_000_000_000).map_err(|_| bad())?;
+    Ok(Duration::new(seconds, rest))
 }
 
 #[cfg(test)]

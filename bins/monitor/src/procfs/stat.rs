@@ -11,6 +11,10 @@ pub struct Stat {
     pub state: char,
     /// Parent.
     pub ppid: u32,
+    /// Session: the pid of its leader.
+    pub session: i32,
+    /// Controlling terminal, as a device number; 0 for none.
+    pub tty: i32,
     /// User time, clock ticks.
     pub utime: u64,
     /// System time, clock ticks.
@@ -19,6 +23,8 @@ pub struct Stat {
     pub threads: u32,
     /// Start, clock ticks after boot.
     pub start: u64,
+    /// Address space, bytes.
+    pub vsize: u64,
     /// Resident memory, pages.
     pub rss: u64,
 }
@@ -35,10 +41,13 @@ pub fn parse(line: &str) -> Option<Stat> {
         comm: comm.to_string(),
         state: field(3)?.chars().next()?,
         ppid: field(4)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
+        tty: field(7)?.parse().ok()?,
         utime: field(14)?.parse().ok()?,
         stime: field(15)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
         start: field(22)?.parse().ok()?,
+        vsize: field(23)?.parse().unwrap_or(0),
         rss: field(24)?.parse().unwrap_or(0),
     })
 }
