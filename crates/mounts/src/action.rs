@@ -1,12 +1,26 @@
 //! What a plan is made of.
 
+use crate::cgroup::Hierarchy;
 use crate::inside::Links;
 use crate::options::Options;
 use crate::overlay::{Overlay, Scratch};
 use crate::pivot::Pivot;
 use crate::propagation::Propagation;
-use crate::request::{Device, InjectedFile, Symlink};
+use crate::request::{Device, IdMapping, InjectedFile, Symlink};
 use std::path::PathBuf;
+
+/// How an id-mapped mount shows the owners of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// Also of the mounts below it.
+    pub recursive: bool,
+    /// The maps are the mount's own, not the container's.
+    pub own: bool,
+    /// User ids.
+    pub uid: Vec<IdMapping>,
+    /// Group ids.
+    pub gid: Vec<IdMapping>,
+}
 
 /// One thing to do, with everything that it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +76,24 @@ pub enum Action {
         recursive: bool,
         /// Flags and propagation.
         options: Options,
+        /// Symbolic links on the way.
+        links: Links,
+        /// Owners of files are shown otherwise.
+        id_map: Option<IdMap>,
+    },
+    /// Bind the container's own cgroup of a v1 hierarchy: it has no cgroup namespace that would show it so.
+    OwnCgroup {
+        /// Where.
+        destination: String,
+        /// The hierarchy.
+        hierarchy: Hierarchy,
+        /// Flags and propagation.
+        options: Options,
+    },
+    /// Make a mount read-only once everything in it is made.
+    Seal {
+        /// Where.
+        destination: String,
         /// Symbolic links on the way.
         links: Links,
     },

@@ -18,6 +18,8 @@ pub struct Hierarchy {
     pub data: String,
     /// Where the host has it.
     pub host: PathBuf,
+    /// The cgroup that is seen there as the root of the hierarchy.
+    pub root: PathBuf,
 }
 
 /// What this machine has.
@@ -48,7 +50,12 @@ pub fn from_mounts(mounts: &[Entry]) -> Layout {
         let Some(name) = mount.mount_point.file_name().and_then(|n| n.to_str()) else { continue };
         let data = controllers(&mount.super_options);
         if !data.is_empty() && !v1.iter().any(|h| h.data == data || h.name == name) {
-            v1.push(Hierarchy { name: name.to_string(), data, host: mount.mount_point.clone() });
+            v1.push(Hierarchy {
+                name: name.to_string(),
+                data,
+                host: mount.mount_point.clone(),
+                root: mount.root.clone(),
+            });
         }
     }
     if !v1.is_empty() {
@@ -56,6 +63,32 @@ pub fn from_mounts(mounts: &[Entry]) -> Layout {
     }
     let unified = mounts.iter().any(|m| m.fstype == "cgroup2" && m.mount_point == Path::new(ROOT));
     if unified { Layout::Unified } else { Layout::None }
+}
+
+impl Hierarchy {
+    /// Where the host has the calling process's own cgroup of this hierarchy.
+    ///
+    /// # Errors
+    /// When /proc/self/cgroup cannot be read.
+    pub fn own(&self) -> drydock_core::Result<PathBuf> {
+        use drydock_core::error::CallExt;
+        let text =
+            std::fs::read_to_string("/proc/self/cgroup").call(|| "open(\"/proc/self/cgroup\", O_RDONLY)")?;
+        Ok(self.own_of(&text))
+    }
+
+    fn own_of(&self, table: &str) -> PathBuf {
+        let mut wanted: Vec<&str> = self.data.split(',').filter(|w| *w != "xattr").collect();
+        wanted.sort_unstable();
+        let found = table.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let mut named: Vec<&str> = fields.next()?.split(',').collect();
+            named.sort_unstable();
+            (named == wanted).then(|| fields.next()).flatten()
+        });
+        let below = found.and_then(|path| Path::new(path).strip_prefix(&self.root).ok());
+        below.map_or_else(|| self.host.clone(), |path| self.host.join(path))
+    }
 }
 
 /// The words that name a hierarchy. `release_agent` may only be given in the initial namespaces; `rw` and `ro` are flags.
@@ -80,6 +113,22 @@ mod tests {
         let Layout::V1(all) = from_mounts(&table) else { panic!("not v1") };
         let shown: Vec<_> = all.iter().map(|h| (h.name.as_str(), h.data.as_str())).collect();
         assert_eq!(shown, [("cpu,cpuacct", "cpu,cpuacct"), ("systemd", "xattr,name=systemd")]);
+    }
+
+    #[test]
+    fn finds_the_own_cgroup_below_what_is_mounted() {
+        let hierarchy = |data: &str, root: &str| Hierarchy {
+            name: data.into(),
+            data: data.into(),
+            host: "/h".into(),
+            root: root.into(),
+        };
+        let table = "4:cpuacct,cpu:/a/b\n3:name=systemd:/s\n2:memory:/\n0::/u\n";
+        assert_eq!(hierarchy("cpu,cpuacct", "/").own_of(table), Path::new("/h/a/b"));
+        assert_eq!(hierarchy("cpu,cpuacct", "/a").own_of(table), Path::new("/h/b"));
+        assert_eq!(hierarchy("xattr,name=systemd", "/").own_of(table), Path::new("/h/s"));
+        assert_eq!(hierarchy("memory", "/").own_of(table), Path::new("/h/"));
+        assert_eq!(hierarchy("pids", "/").own_of(table), Path::new("/h"));
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub fn devices() -> Vec<Device> {
 
 /// The links in /dev that programs expect.
 pub fn symlinks() -> Vec<Symlink> {
+    // A kernel may be built without it.
+    let core = std::path::Path::new("/proc/kcore").exists();
     let links = [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
@@ -102,7 +104,8 @@ pub fn symlinks() -> Vec<Symlink> {
         ("/dev/ptmx", "pts/ptmx"),
         ("/dev/core", "/proc/kcore"),
     ];
-    links.map(|(path, target)| Symlink { path: path.to_string(), target: target.to_string() }).to_vec()
+    let links = links.into_iter().filter(|(path, _)| core || *path != "/dev/core");
+    links.map(|(path, target)| Symlink { path: path.to_string(), target: target.to_string() }).collect()
 }
 
 /// [`MASKED`] and the thermal counters of this machine's processors.

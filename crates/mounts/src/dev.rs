@@ -10,6 +10,9 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// The multiplexer of pseudoterminals: a link to that of the container's own devpts, whatever the image has there.
+pub(crate) const PTMX: &str = "/dev/ptmx";
+
 fn file_type(kind: DeviceKind) -> FileType {
     match kind {
         DeviceKind::Char => FileType::CharacterDevice,
@@ -35,12 +38,17 @@ pub fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(character && stat.st_rdev == rustix::fs::makedev(1, 3))
 }
 
+/// /dev itself must be an ordinary directory; other places may lie behind links of the image, inside the root.
+fn links(path: &str) -> Links {
+    if path.starts_with("/dev/") { Links::Refuse } else { Links::Follow }
+}
+
 /// Makes the node, or accepts the one that is there if it is this very device. The caller's umask applies.
 ///
 /// # Errors
 /// When something else is there (it is left alone), or mknod(2) fails.
 pub fn make(root: &Inside, device: &Device) -> Result<()> {
-    let (dir, name) = root.parent(&device.path, Links::Refuse)?;
+    let (dir, name) = root.parent(&device.path, links(&device.path))?;
     let mode = Mode::from_raw_mode(device.mode);
     let number = rustix::fs::makedev(device.major, device.minor);
     let call = || {
@@ -83,7 +91,7 @@ pub fn bind(root: &Inside, device: &Device) -> Result<()> {
         let numbers = format!("{}:{}", device.major, device.minor);
         return Err(Error::failed(device.path.clone(), format!("the host's node is not device {numbers}")));
     }
-    let target = root.ensure(&device.path, Want::File, Links::Refuse)?;
+    let target = root.ensure(&device.path, Want::File, links(&device.path))?;
     crate::mask::bind_readonly(host.as_fd(), target.as_fd(), &device.path)
 }
 
@@ -99,13 +107,20 @@ pub fn bind_fd(source: BorrowedFd<'_>, target: BorrowedFd<'_>, shown: &str) -> R
         .map_err(|e| e.on(shown))
 }
 
-/// Makes a symbolic link where nothing is.
+/// Makes a symbolic link where nothing is; [`PTMX`] replaces what is there.
 ///
 /// # Errors
 /// symlinkat(2)'s, except EEXIST.
 pub fn symlink(root: &Inside, link: &Symlink) -> Result<()> {
     let (dir, name) = root.parent(&link.path, Links::Refuse)?;
-    match rustix::fs::symlinkat(&link.target, &dir, name) {
+    let mut made = rustix::fs::symlinkat(&link.target, &dir, name);
+    if made == Err(Errno::EXIST) && link.path == PTMX {
+        rustix::fs::unlinkat(&dir, name, AtFlags::empty())
+            .call(|| format!("unlinkat(dir, {name:?}, 0)"))
+            .map_err(|e| e.on(link.path.clone()))?;
+        made = rustix::fs::symlinkat(&link.target, &dir, name);
+    }
+    match made {
         Err(Errno::EXIST) => Ok(()),
         other => other
             .call(|| format!("symlinkat({:?}, dir, {name:?})", link.target))

@@ -65,6 +65,20 @@ impl Action {
                     "mount(2)",
                 )
             }
+            Self::OwnCgroup { destination, hierarchy, .. } => (
+                format!(
+                    "mount({:?} + own cgroup, {destination:?}, NULL, MS_BIND|MS_REC, NULL)",
+                    hierarchy.host
+                ),
+                "the container's own cgroup: without a cgroup namespace a mount would show them all"
+                    .to_string(),
+                "cgroup_namespaces(7)",
+            ),
+            Self::Seal { destination, .. } => (
+                format!("mount_setattr({destination:?}, MOUNT_ATTR_RDONLY)"),
+                "read-only, now that everything in it is made".to_string(),
+                "mount_setattr(2)",
+            ),
             Self::Remount { destination, options } => {
                 let bind = if options.bind.is_some() { "MS_BIND|" } else { "" };
                 (

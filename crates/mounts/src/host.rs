@@ -101,7 +101,7 @@ impl Request {
                 format!("cannot be the mount point (allowed: {needed})"),
             ));
         }
-        let mut options = options::parse("tmpfs", Some("tmpfs"), &words)?;
+        let mut options = options::parse("tmpfs", Some("tmpfs"), &words, options::Unknown::Refuse)?;
         if self.readonly {
             options.flags = Flags(options.flags.0 | MsFlags::MS_RDONLY);
         }

@@ -75,12 +75,20 @@ impl Inside {
     /// # Errors
     /// Refused links; a directory where a file is wanted, or the other way round; EROFS, ENOSPC, ….
     pub fn ensure(&self, path: &str, want: Want, links: Links) -> Result<OwnedFd> {
+        self.ensure_told(path, want, links).map(|(fd, _)| fd)
+    }
+
+    /// [`Inside::ensure`], which also tells whether it was there before.
+    ///
+    /// # Errors
+    /// As [`Inside::ensure`].
+    pub fn ensure_told(&self, path: &str, want: Want, links: Links) -> Result<(OwnedFd, bool)> {
         let directory = if want == Want::Directory { OFlags::DIRECTORY } else { OFlags::empty() };
-        let found = match self.open2(path, links, directory) {
-            Ok(fd) if want == Want::Directory => return Ok(fd),
-            Ok(fd) => fd,
+        let (found, existed) = match self.open2(path, links, directory) {
+            Ok(fd) if want == Want::Directory => return Ok((fd, true)),
+            Ok(fd) => (fd, true),
             Err(Errno::NOENT | Errno::NOSYS | Errno::PERM) => match self.walk(path, links, Some(want))? {
-                Some(fd) => fd,
+                Some(fd) => (fd, false),
                 None => return Err(Error::call(format!("openat(root, {path:?})"), Errno::NOENT)),
             },
             Err(e) => return Err(failure(path, links, e)),
@@ -89,13 +97,13 @@ impl Inside {
         match want {
             Want::Directory if !is_directory => Err(Error::failed(
                 path,
-                "is not a directory in the root file system (must be an ordinary directory)",
+                "is not a directory in the root file system: must be mounted on ordinary directory",
             )),
             Want::File if is_directory => Err(Error::failed(
                 path,
                 "is a directory in the root file system, but a file is to be mounted there",
             )),
-            _ => Ok(found),
+            _ => Ok((found, existed)),
         }
     }
 
@@ -216,7 +224,7 @@ fn failure(path: &str, links: Links, errno: Errno) -> Error {
     match errno {
         Errno::LOOP if links == Links::Refuse => Error::failed(
             path,
-            "is or goes through a symbolic link in the root file system (must be an ordinary directory)",
+            "is or goes through a symbolic link in the root file system: must be mounted on ordinary directory",
         ),
         Errno::LOOP => Error::failed(path, "symbolic links in the root file system go round in a circle"),
         Errno::NOTDIR => {

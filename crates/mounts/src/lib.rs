@@ -15,11 +15,14 @@
 pub mod action;
 pub mod apply;
 pub mod cgroup;
+mod copyup;
 pub mod defaults;
 pub mod dev;
 mod explain;
 pub mod host;
+mod idmap;
 pub mod inside;
+mod label;
 pub mod layers;
 pub mod mask;
 pub mod options;

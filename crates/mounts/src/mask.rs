@@ -16,6 +16,7 @@ use std::path::Path;
 pub struct Masks {
     null: Option<Null>,
     directory: Option<OwnedFd>,
+    label: Option<String>,
 }
 
 /// A verified null device.
@@ -27,6 +28,11 @@ struct Null {
 }
 
 impl Masks {
+    /// Masks whose empty directory has this SELinux label.
+    pub(crate) fn labelled(label: Option<String>) -> Self {
+        Self { label, ..Self::default() }
+    }
+
     /// Makes `path` read as empty: a file by the null device, a directory by an empty read-only tmpfs that all masked
     /// directories share. A missing path is left out.
     ///
@@ -57,10 +63,13 @@ impl Masks {
         }
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         let to = inside::fd_path(target.as_fd());
-        let data = "size=4k,nr_inodes=2,mode=755";
-        nix::mount::mount(Some("tmpfs"), to.as_str(), Some("tmpfs"), flags, Some(data)).call(|| {
-            format!("mount(\"tmpfs\", {path:?}, \"tmpfs\", {}, {data:?})", crate::options::show(flags))
-        })?;
+        let mut data = "size=4k,nr_inodes=2,mode=755".to_string();
+        if let Some(label) = &self.label {
+            data = format!("{data},{}", crate::label::word(label));
+        }
+        nix::mount::mount(Some("tmpfs"), to.as_str(), Some("tmpfs"), flags, Some(data.as_str())).call(
+            || format!("mount(\"tmpfs\", {path:?}, \"tmpfs\", {}, {data:?})", crate::options::show(flags)),
+        )?;
         // The descriptor is of the directory below; the path now leads to the mount.
         self.directory = root.open(path, Links::Follow)?;
         Ok(())

@@ -1,5 +1,7 @@
 //! Option words of fstab(5), mount(8) and the OCI runtime specification: pure parsing into flags and data.
 
+mod own;
+
 use crate::propagation::Propagation;
 use drydock_core::sys::mount as attr;
 use drydock_core::text::{escape, shorten};
@@ -16,12 +18,36 @@ const ATTR_ATIME: u64 = 0x70;
 const ATTR_NOATIME: u64 = 0x10;
 const ATTR_STRICTATIME: u64 = 0x20;
 const ATTR_NODIRATIME: u64 = 0x80;
+/// The words about access times, of which a bind mount takes all or none. Source: path_mount() in fs/namespace.c.
+const ATIME: MsFlags = MsFlags::MS_NOATIME
+    .union(MsFlags::MS_NODIRATIME)
+    .union(MsFlags::MS_RELATIME)
+    .union(MsFlags::MS_STRICTATIME);
+
+/// What to do with a word that is neither an option of mount(8) nor one of the file system's that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Say so: a typing error is found before anything is done.
+    Refuse,
+    /// It is the file system's, as the OCI runtime specification has it.
+    Pass,
+}
 
 /// What the words mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Flags of mount(2), without bind, rec, remount and propagation.
     pub flags: Flags,
+    /// Flags that a word cleared and none set again: `rw`, `suid`, ….
+    pub cleared: Flags,
+    /// A bind mount that names any flag has exactly those that it names, not its source's as well.
+    pub exact: bool,
+    /// `tmpcopyup`: what is below the mount point is copied into the new tmpfs.
+    pub copy_up: bool,
+    /// `idmap` (false) or `ridmap` (true).
+    pub id_map: Option<bool>,
+    /// `src-nofollow` and `copy-symlink`: a symbolic link is bound itself, or made again.
+    pub source_link: SourceLink,
     /// `bind` (false) or `rbind` (true).
     pub bind: Option<bool>,
     /// `remount`.
@@ -34,6 +60,18 @@ pub struct Options {
     pub propagation: Vec<(Propagation, bool)>,
     /// The file system's own options, as given.
     pub data: Vec<String>,
+}
+
+/// What is done with a source that is a symbolic link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceLink {
+    /// Followed.
+    #[default]
+    Follow,
+    /// Bound itself (`src-nofollow`).
+    Bind,
+    /// Made again at the destination (`copy-symlink`).
+    Copy,
 }
 
 /// Flags of mount(2).
@@ -52,23 +90,61 @@ impl Options {
         self.data.join(",")
     }
 
-    /// The flags as attributes of mount_setattr(2): (set, clear).
+    /// The flags as attributes of mount_setattr(2) for a bind mount: (set, clear).
     pub fn attributes(&self) -> (u64, u64) {
-        let map = [
-            (MsFlags::MS_RDONLY, attr::ATTR_RDONLY, 0),
-            (MsFlags::MS_NOSUID, attr::ATTR_NOSUID, 0),
-            (MsFlags::MS_NODEV, attr::ATTR_NODEV, 0),
-            (MsFlags::MS_NOEXEC, attr::ATTR_NOEXEC, 0),
-            (MS_NOSYMFOLLOW, attr::ATTR_NOSYMFOLLOW, 0),
-            (MsFlags::MS_NODIRATIME, ATTR_NODIRATIME, 0),
-            (MsFlags::MS_NOATIME, ATTR_NOATIME, ATTR_ATIME),
-            (MsFlags::MS_STRICTATIME, ATTR_STRICTATIME, ATTR_ATIME),
-            (MsFlags::MS_RELATIME, 0, ATTR_ATIME),
-        ];
-        let given = map.iter().filter(|(flag, ..)| self.flags.0.contains(*flag));
-        given.fold((0, 0), |(set, clear), (_, s, c)| (set | s, clear | c))
+        let given = self.flags.0;
+        let simple = SIMPLE.iter().filter(|(flag, _)| given.contains(*flag));
+        let mut set = simple.fold(0, |all, (_, attribute)| all | attribute);
+        let mut clear = 0;
+        if self.exact && !(given | self.cleared.0).is_empty() {
+            clear = SIMPLE.iter().fold(0, |all, (_, attribute)| all | attribute) & !set;
+        }
+        if given.intersects(ATIME) {
+            clear |= ATTR_ATIME;
+            set |= match () {
+                () if given.contains(MsFlags::MS_STRICTATIME) => ATTR_STRICTATIME,
+                () if given.contains(MsFlags::MS_NOATIME) => ATTR_NOATIME,
+                () => 0,
+            };
+            match (given.contains(MsFlags::MS_NODIRATIME), self.exact) {
+                (true, _) => set |= ATTR_NODIRATIME,
+                (false, true) => clear |= ATTR_NODIRATIME,
+                _ => {}
+            }
+        }
+        (set, clear)
+    }
+
+    /// The attributes for a source whose flags are locked (mount_namespaces(7)): what it has stays, and only what is
+    /// asked for beyond that is set. `source`: its flags.
+    ///
+    /// # Errors
+    /// The flags that are asked to be otherwise than the source's, which the kernel does not allow.
+    pub fn locked_attributes(&self, source: MsFlags) -> std::result::Result<(u64, u64), MsFlags> {
+        let lockable = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let refused = source & self.cleared.0 & lockable;
+        let asked = self.flags.0 & ATIME;
+        let mut has = source & ATIME;
+        if !has.intersects(ATIME & !MsFlags::MS_NODIRATIME) {
+            has |= MsFlags::MS_STRICTATIME;
+        }
+        if !refused.is_empty() || !asked.is_empty() && asked != has {
+            return Err(if refused.is_empty() { has } else { refused });
+        }
+        let given = SIMPLE.iter().filter(|(flag, _)| self.flags.0.contains(*flag));
+        let set = given.fold(0, |all, (_, attribute)| all | attribute);
+        Ok((set, attr::ATTR_NOSYMFOLLOW & !set))
     }
 }
+
+/// Flags that are the same for mount(2) and mount_setattr(2) but for their numbers.
+const SIMPLE: [(MsFlags, u64); 5] = [
+    (MsFlags::MS_RDONLY, attr::ATTR_RDONLY),
+    (MsFlags::MS_NOSUID, attr::ATTR_NOSUID),
+    (MsFlags::MS_NODEV, attr::ATTR_NODEV),
+    (MsFlags::MS_NOEXEC, attr::ATTR_NOEXEC),
+    (MS_NOSYMFOLLOW, attr::ATTR_NOSYMFOLLOW),
+];
 
 enum Word {
     Set(MsFlags),
@@ -78,9 +154,11 @@ enum Word {
 }
 
 fn known(word: &str) -> Option<Word> {
-    let atime = MsFlags::MS_NOATIME | MsFlags::MS_STRICTATIME | MsFlags::MS_RELATIME;
     Some(match word {
-        "defaults" | "loud" | "noiversion" | "async" => Word::Nothing,
+        "defaults" => Word::Nothing,
+        "loud" => Word::Unset(MsFlags::MS_SILENT),
+        "noiversion" => Word::Unset(MsFlags::MS_I_VERSION),
+        "async" => Word::Unset(MsFlags::MS_SYNCHRONOUS),
         "ro" => Word::Set(MsFlags::MS_RDONLY),
         "rw" => Word::Unset(MsFlags::MS_RDONLY),
         "nosuid" => Word::Set(MsFlags::MS_NOSUID),
@@ -96,7 +174,7 @@ fn known(word: &str) -> Option<Word> {
         "relatime" => Word::Set(MsFlags::MS_RELATIME),
         "norelatime" => Word::Unset(MsFlags::MS_RELATIME),
         "strictatime" => Word::Set(MsFlags::MS_STRICTATIME),
-        "nostrictatime" => Word::Unset(atime),
+        "nostrictatime" => Word::Unset(MsFlags::MS_STRICTATIME),
         "nodiratime" => Word::Set(MsFlags::MS_NODIRATIME),
         "diratime" => Word::Unset(MsFlags::MS_NODIRATIME),
         "lazytime" => Word::Set(MS_LAZYTIME),
@@ -134,35 +212,53 @@ fn recursive(word: &str) -> Option<Word> {
     Some(Word::Recursive { set, clear })
 }
 
-/// Parses the words of one mount. `object` names the mount in errors; `fstype` is `None` for a bind mount.
+/// Parses the words of one mount, from left to right: the last one wins. `object` names the mount in errors; `fstype` is
+/// `None` for a bind mount.
 ///
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] naming a word that is neither a mount option nor one of the file system's.
-pub fn parse(object: &str, fstype: Option<&str>, words: &[String]) -> Result<Options> {
-    let mut options = Options::default();
+pub fn parse(object: &str, fstype: Option<&str>, words: &[String], unknown: Unknown) -> Result<Options> {
+    let mut options = Options { exact: unknown == Unknown::Pass, ..Options::default() };
     for word in words {
         apply(object, &mut options, word)?;
     }
     let own = std::mem::take(&mut options.data);
     let bind = options.bind.is_some() || fstype.is_none_or(|t| t == "bind" || t == "none");
     for word in own {
-        check_own(object, fstype.filter(|_| !bind), &word)?;
+        if bind || unknown == Unknown::Refuse {
+            own::check(object, fstype.filter(|_| !bind), &word)?;
+        }
         options.data.push(word);
     }
     Ok(options)
 }
 
 fn apply(object: &str, options: &mut Options, word: &str) -> Result<()> {
-    if word.contains(['\0', ',']) || word.is_empty() {
+    // Engines quote SELinux contexts, with commas, and leave empty words.
+    let text =
+        if options.exact { word.contains('\0') } else { word.contains(['\0', ',']) || word.is_empty() };
+    if text {
         return Err(unknown(object, word, "words without ',' and NUL, one option each"));
     }
     match word {
+        "" => {}
         "bind" => options.bind = Some(options.bind.unwrap_or(false)),
         "rbind" => options.bind = Some(true),
         "remount" => options.remount = true,
+        "tmpcopyup" => options.copy_up = true,
+        "idmap" => options.id_map = Some(false),
+        "ridmap" => options.id_map = Some(true),
+        "src-nofollow" => options.source_link = SourceLink::Bind,
+        "copy-symlink" => options.source_link = SourceLink::Copy,
         _ => match (known(word), Propagation::parse(word)) {
-            (Some(Word::Set(flag)), _) => options.flags.0 |= flag,
-            (Some(Word::Unset(flag)), _) => options.flags.0 &= !flag,
+            (Some(Word::Set(flag)), _) => {
+                options.flags.0 |= flag;
+                options.cleared.0 &= !flag;
+            }
+            (Some(Word::Unset(flag)), _) => {
+                options.flags.0 &= !flag;
+                options.cleared.0 |= flag;
+            }
             (Some(Word::Nothing), _) => {}
             (Some(Word::Recursive { set, clear }), _) => {
                 options.recursive_set = (options.recursive_set & !clear) | set;
@@ -173,86 +269,6 @@ fn apply(object: &str, options: &mut Options, word: &str) -> Result<()> {
         },
     }
     Ok(())
-}
-
-/// The names that file systems of a container's own take. Others (disks, network) are the kernel's to judge.
-fn own_names(fstype: &str) -> Option<&'static [&'static str]> {
-    Some(match fstype {
-        "tmpfs" => &[
-            "size",
-            "nr_blocks",
-            "nr_inodes",
-            "mode",
-            "uid",
-            "gid",
-            "huge",
-            "mpol",
-            "inode32",
-            "inode64",
-            "noswap",
-        ],
-        "ramfs" => &["mode"],
-        "devpts" => &["newinstance", "ptmxmode", "mode", "uid", "gid", "max"],
-        "proc" => &["hidepid", "gid", "subset"],
-        "sysfs" | "mqueue" | "cgroup" => &[],
-        "cgroup2" => &[
-            "nsdelegate",
-            "favordynmods",
-            "memory_localevents",
-            "memory_recursiveprot",
-            "memory_hugetlb_accounting",
-            "pids_localevents",
-        ],
-        _ => return None,
-    })
-}
-
-fn check_own(object: &str, fstype: Option<&str>, word: &str) -> Result<()> {
-    let Some(fstype) = fstype else {
-        return Err(unknown(object, word, "the options of bind mounts in mount(8)"));
-    };
-    let (name, value) = word.split_once('=').map_or((word, None), |(n, v)| (n, Some(v)));
-    let Some(names) = own_names(fstype) else {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.+".contains(c);
-        let ok = !name.is_empty() && name.chars().all(plain);
-        return if ok { Ok(()) } else { Err(unknown(object, word, "NAME or NAME=VALUE")) };
-    };
-    if !names.contains(&name) {
-        let own = if names.is_empty() { "none of its own".to_string() } else { names.join(", ") };
-        return Err(unknown(object, word, &format!("those of mount(8), and for {fstype}: {own}")));
-    }
-    match (fstype, name, value) {
-        (_, "newinstance" | "inode32" | "inode64" | "noswap", None) => Ok(()),
-        ("cgroup2", _, None) => Ok(()),
-        (_, "size" | "nr_blocks" | "nr_inodes", Some(v)) if is_amount(v, name == "size") => Ok(()),
-        (_, "mode" | "ptmxmode", Some(v)) if is_octal(v) => Ok(()),
-        (_, "uid" | "gid" | "max", Some(v)) if v.parse::<u32>().is_ok_and(|n| n != u32::MAX) => Ok(()),
-        ("proc", "hidepid" | "subset", Some(v)) if !v.is_empty() => Ok(()),
-        ("tmpfs", "huge" | "mpol", Some(v)) if !v.is_empty() => Ok(()),
-        _ => {
-            let shown = shorten(&escape(word), 60);
-            Err(Error::bad_input(
-                object,
-                format!(
-                    "mount option '{shown}' has a bad value (allowed: as size=64m, size=10%, nr_inodes=1k, mode=0755, uid=0)"
-                ),
-            ))
-        }
-    }
-}
-
-fn is_amount(value: &str, percent: bool) -> bool {
-    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
-    let digits = if percent { digits.strip_suffix('%').unwrap_or(digits) } else { digits };
-    // Zero means no limit at all to tmpfs.
-    !digits.is_empty()
-        && digits.len() <= 18
-        && digits.bytes().all(|b| b.is_ascii_digit())
-        && digits.bytes().any(|b| b != b'0')
-}
-
-fn is_octal(value: &str) -> bool {
-    u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777) && !value.starts_with('+')
 }
 
 fn unknown(object: &str, word: &str, allowed: &str) -> Error {
@@ -288,56 +304,4 @@ pub fn show(flags: MsFlags) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(text: &str) -> Vec<String> {
-        text.split_whitespace().map(str::to_string).collect()
-    }
-
-    #[test]
-    fn flags_data_and_propagation() {
-        let o = parse("/dev", Some("tmpfs"), &words("nosuid ro noexec rw size=64k mode=755 rslave")).unwrap();
-        assert_eq!(show(o.flags.0), "MS_NOSUID|MS_NOEXEC");
-        assert_eq!(o.data_string(), "size=64k,mode=755");
-        assert_eq!(o.propagation, [(Propagation::Slave, true)]);
-    }
-
-    #[test]
-    fn binds() {
-        let o = parse("/x", None, &words("bind ro rbind rro rprivate noatime")).unwrap();
-        assert_eq!((o.bind, o.recursive_set), (Some(true), attr::ATTR_RDONLY));
-        assert_eq!(o.attributes(), (attr::ATTR_RDONLY | ATTR_NOATIME, ATTR_ATIME));
-        let o = parse("/x", None, &words("rro rrw")).unwrap();
-        assert_eq!((o.recursive_set, o.recursive_clear), (0, attr::ATTR_RDONLY));
-    }
-
-    #[test]
-    fn refuses_what_it_does_not_know() {
-        for (fstype, text) in [
-            (Some("tmpfs"), "frobnicate"),
-            (Some("tmpfs"), "size=x"),
-            (Some("tmpfs"), "size=0"),
-            (Some("tmpfs"), "size"),
-            (Some("tmpfs"), "mode=9"),
-            (Some("tmpfs"), "uid=-1"),
-            (Some("proc"), "size=4"),
-            (Some("sysfs"), "mode=755"),
-            (Some("ext4"), "a b=\u{1b}=x;"),
-            (Some("ext4"), "=x"),
-            (None, "size=4k"),
-            (None, "rorw"),
-            (Some("tmpfs"), "ro,rw"),
-        ] {
-            let given = if text.contains(' ') { vec![text.replace(' ', "")] } else { vec![text.to_string()] };
-            match parse("/x", fstype, &given) {
-                Err(e) => assert_eq!(e.exit_code(), 2, "{e}"),
-                Ok(o) => assert_eq!((fstype, text), (Some("ext4"), "a b=\u{1b}=x;"), "{o:?}"),
-            }
-        }
-        let e = parse("/x", Some("tmpfs"), &words("frobnicate")).unwrap_err().to_string();
-        assert!(e.contains("unknown mount option 'frobnicate'"), "{e}");
-        assert!(parse("/x", Some("ext4"), &words("data=ordered,x commit=5")).is_err());
-        assert!(parse("/x", Some("ext4"), &words("data=ordered commit=5")).is_ok());
-    }
-}
+mod tests;

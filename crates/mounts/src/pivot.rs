@@ -87,9 +87,24 @@ fn hide_kernel_file_systems(root: BorrowedFd<'_>) -> Result<()> {
         .iter()
         .rev()
         .filter(|m| matches!(m.fstype.as_str(), "proc" | "sysfs") && !m.mount_point.starts_with(&ours));
+    let none: Option<&str> = None;
     for mount in hidden {
         let path = &mount.mount_point;
-        nix::mount::umount2(path, MntFlags::MNT_DETACH).call(|| format!("umount2({path:?}, MNT_DETACH)"))?;
+        if mount.shared.is_some() {
+            // The host keeps its own.
+            nix::mount::mount(none, path, none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)
+                .call(|| format!("mount(NULL, {path:?}, NULL, MS_SLAVE|MS_REC, NULL)"))?;
+        }
+        match nix::mount::umount2(path, MntFlags::MNT_DETACH) {
+            // Locked, in a user namespace: covered instead.
+            Err(nix::errno::Errno::EINVAL | nix::errno::Errno::EPERM) => {
+                nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_RDONLY, none)
+                    .call(|| format!("mount(\"tmpfs\", {path:?}, \"tmpfs\", MS_RDONLY, NULL)"))?;
+            }
+            // Gone with the one that it was on.
+            Err(nix::errno::Errno::ENOENT) => {}
+            other => other.call(|| format!("umount2({path:?}, MNT_DETACH)"))?,
+        }
     }
     Ok(())
 }

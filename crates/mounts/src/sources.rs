@@ -1,80 +1,80 @@
-//! Sources of bind mounts that the parent opens for the child.
+//! What the parent opens for the child.
 //!
 //! A child in a user namespace of its own is somebody else to the host's files: a source below a directory of mode 0700
 //! is closed to it, and it may not make id-mapped mounts of the host's file systems. So the parent clones these mounts
 //! (open_tree(2)) before the clone(2), and the child, which inherits the descriptors, attaches them.
 
-use crate::action::Action;
+use crate::action::{Action, IdMap};
+use crate::idmap;
+use crate::options::SourceLink;
 use crate::plan::Plan;
 use crate::propagation::Propagation;
+use drydock_core::Result;
 use drydock_core::error::CallExt;
 use drydock_core::sys::mount::{self as setattr, Attributes, mount_setattr};
-use drydock_core::{Error, Result};
 use rustix::mount::OpenTreeFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Detached mounts, by the place that each is for.
+/// Detached mounts, by what each is for; and user namespaces for id-mapped mounts that the child makes itself.
 #[derive(Debug, Default)]
-pub struct Sources(Vec<(String, OwnedFd)>);
+pub struct Sources {
+    trees: Vec<(String, PathBuf, OwnedFd)>,
+    namespaces: Vec<(IdMap, OwnedFd)>,
+}
 
 impl Sources {
-    /// The descriptors in the plan's order, to be sent to a child that did not inherit them.
-    pub fn into_fds(self) -> Vec<OwnedFd> {
-        self.0.into_iter().map(|(_, fd)| fd).collect()
+    /// Hands out a source for a place.
+    pub(crate) fn take(&mut self, destination: &str, source: &Path) -> Option<OwnedFd> {
+        let at = self.trees.iter().position(|(to, from, _)| to == destination && from == source)?;
+        Some(self.trees.remove(at).2)
     }
 
-    /// Puts together again what [`Sources::into_fds`] took apart.
-    ///
-    /// # Errors
-    /// When there are not as many as the plan needs.
-    pub fn from_fds(plan: &Plan, fds: Vec<OwnedFd>) -> Result<Self> {
-        let places: Vec<&str> = plan.sources_for_parent().collect();
-        if fds.is_empty() {
-            return Ok(Self::default());
-        }
-        if places.len() != fds.len() {
-            return Err(Error::failed("mount sources", "are not those of the plan"));
-        }
-        Ok(Self(places.into_iter().map(str::to_string).zip(fds).collect()))
-    }
-
-    /// Hands out the first source for a place.
-    pub(crate) fn take(&mut self, destination: &str) -> Option<OwnedFd> {
-        let at = self.0.iter().position(|(place, _)| place == destination)?;
-        Some(self.0.remove(at).1)
+    /// The user namespace with these maps.
+    pub(crate) fn namespace(&self, map: &IdMap) -> Option<BorrowedFd<'_>> {
+        let same = |known: &IdMap| (&known.uid, &known.gid) == (&map.uid, &map.gid);
+        self.namespaces.iter().find(|(known, _)| same(known)).map(|(_, fd)| fd.as_fd())
     }
 }
 
 impl Plan {
-    /// The destinations whose sources the parent is to open, in order: none without a user namespace.
-    pub fn sources_for_parent(&self) -> impl Iterator<Item = &str> {
-        self.actions.iter().filter_map(|action| match action {
-            Action::Bind { destination, .. } if self.user_namespace => Some(destination.as_str()),
-            _ => None,
-        })
-    }
-
-    /// Opens them, in the parent, before the clone(2) that makes the child, so that it inherits them. `userns`: the
-    /// container's user namespace if it is there already, for id-mapped mounts without maps of their own.
+    /// Opens what the child cannot, in the parent, before the clone(2) that makes the child, so that it inherits the
+    /// descriptors: all of them are closed by an exec. The caller is single-threaded. `userns`: the container's user
+    /// namespace if it is there already, for id-mapped mounts without maps of their own.
     ///
     /// A caller without privileges opens nothing: its child can open what it could.
     ///
     /// # Errors
     /// open_tree(2)'s or mount_setattr(2)'s, naming the source.
     pub fn open_sources(&self, userns: Option<BorrowedFd<'_>>) -> Result<Sources> {
-        let _ = userns;
-        let mut all = Vec::new();
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Sources::default());
-        }
-        for action in self.actions.iter().filter(|_| self.user_namespace) {
-            let Action::Bind { destination, source, recursive, .. } = action else { continue };
-            let tree = clone_tree(source, *recursive).map_err(|e| e.on(destination.clone()))?;
+        let mut all = Sources::default();
+        for action in &self.actions {
+            let Action::Bind { destination, source, recursive, options, id_map, .. } = action else {
+                continue;
+            };
+            if !self.user_namespace && id_map.is_none() || !rustix::process::geteuid().is_root() {
+                continue;
+            }
+            if let Some(map) = id_map.as_ref().filter(|map| all.namespace(map).is_none()) {
+                let namespace = match userns.filter(|_| !map.own) {
+                    Some(fd) => fd.try_clone_to_owned().call(|| "fcntl(userns, F_DUPFD_CLOEXEC)")?,
+                    None => idmap::namespace(map).map_err(|e| e.on(destination.clone()))?,
+                };
+                all.namespaces.push((map.clone(), namespace));
+            }
+            // What is inside the root may be there only when the mounts before it are.
+            if !self.user_namespace || source.starts_with(&self.root) {
+                continue;
+            }
+            let itself = options.source_link != SourceLink::Follow;
+            let tree = clone_tree(source, *recursive, itself).map_err(|e| e.on(destination.clone()))?;
             self.leave_peers(&tree, destination)?;
-            all.push((destination.clone(), tree));
+            if let Some(map) = id_map {
+                idmap::map(&tree, all.namespace(map), map).map_err(|e| e.on(destination.clone()))?;
+            }
+            all.trees.push((destination.clone(), source.clone(), tree));
         }
-        Ok(Sources(all))
+        Ok(all)
     }
 
     /// A clone of a shared mount is its peer: the child's mount namespace is not, and so the mount must not be either.
@@ -93,15 +93,14 @@ impl Plan {
     }
 }
 
-/// A detached copy of what is mounted at a path of the host.
+/// A detached copy of what is mounted at a path of the host. `itself`: a symbolic link is not followed.
 ///
 /// # Errors
 /// open_tree(2)'s.
-pub(crate) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+pub(crate) fn clone_tree(path: &Path, recursive: bool, itself: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, itself);
     rustix::mount::open_tree(rustix::fs::CWD, path, flags)
         .call(|| format!("open_tree(AT_FDCWD, {path:?}, OPEN_TREE_CLONE)"))
         .map_err(|e| match e.errno() {

@@ -1,7 +1,8 @@
 use super::*;
+use crate::inside::Links;
 use crate::overlay::Overlay;
 use crate::pivot::Pivot;
-use crate::request::Root;
+use crate::request::{Mount, Root};
 
 fn refused(change: impl FnOnce(&mut Request)) -> String {
     let mut request = Request { root: Root::directory("/r"), ..Request::default() };
