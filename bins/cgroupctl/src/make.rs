@@ -39,6 +39,7 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
         lenient: making.lenient,
         make_leaf: making.make_leaf,
         lean: making.lean,
+        dirs: vec![],
     })
 }
 
@@ -73,6 +74,7 @@ pub fn set(args: &Set) -> Outcome {
         lenient: args.lenient,
         make_leaf: args.make_leaf,
         lean: false,
+        dirs: vec![],
     };
     let plan = request.validate(&Layout::detect()?)?;
     let report = plan.apply(&Ctx::new(&Explainer { on: args.explain }, None))?;

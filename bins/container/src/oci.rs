@@ -42,6 +42,7 @@ pub fn request(bundle: &Bundle, id: &ContainerId, state_root: &Path) -> Result<R
             lenient: false,
             make_leaf: false,
             lean: true,
+            dirs: vec![],
         }),
         id: id.clone(),
         rootfs: Source::Directory(root.path),

@@ -141,6 +141,7 @@ impl Request {
                 lenient: true,
                 make_leaf: false,
                 lean: true,
+                dirs: vec![],
             }),
             id,
             rootfs: source,

@@ -3,9 +3,9 @@
 use crate::files;
 use crate::freeze;
 use crate::group::{Cgroup, subtree};
-use crate::name::SHARED_PARENT;
-use crate::plan::Act;
+use crate::owned::prune;
 use crate::procs::describe_pids;
+use crate::step::Act;
 use drydock_core::error::CallExt;
 use drydock_core::sys::signal::pidfd_kill;
 use drydock_core::text::escape;
@@ -262,19 +262,5 @@ fn rmdir(dir: &Path) -> Result<()> {
     match std::fs::remove_dir(dir).call(|| format!("rmdir({dir:?})")) {
         Err(e) if gone(&e) => Ok(()),
         other => other.map_err(|e| permission(e.in_stage("cgroup"))),
-    }
-}
-
-/// Removes the empty cgroups above `dir`, up to and including the nearest `drydock`. rmdir(2) refuses with EBUSY what
-/// still has children or processes, so nothing in use can go.
-fn prune(dir: &Path) {
-    let above: Vec<&Path> = dir.ancestors().skip(1).collect();
-    let Some(top) = above.iter().position(|a| a.file_name().is_some_and(|n| n == SHARED_PARENT)) else {
-        return;
-    };
-    for parent in above.iter().take(top + 1) {
-        if std::fs::remove_dir(parent).is_err() {
-            return;
-        }
     }
 }

@@ -9,18 +9,24 @@
 //! error, or, for a lenient request, an entry of [`Report::lacking`]; it is never left out in silence.
 //! Source: cgroups(7), the kernel's admin-guide/cgroup-v2 and admin-guide/cgroup-v1.
 
+mod change;
 mod check;
 pub mod convert;
 pub mod device;
+mod devices;
 mod files;
+mod filter;
 mod freeze;
 mod group;
+mod grow;
 mod items;
 mod kill;
 mod layout;
 mod limits;
+mod list;
 mod name;
 mod oom;
+mod owned;
 mod plan;
 mod procs;
 mod readback;
@@ -30,6 +36,7 @@ mod rules;
 mod run;
 mod setting;
 mod stats;
+mod step;
 mod translate;
 #[cfg(feature = "v1-statistics")]
 mod v1stats;

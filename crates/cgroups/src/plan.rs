@@ -1,7 +1,9 @@
 //! The plan: which directories, which controllers, which values; and what came of it.
 
 use crate::Request;
-use drydock_core::{Explain, Object, Step};
+use crate::devices::Gate;
+use crate::step::Act;
+use drydock_core::{Explain, Step};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,17 @@ pub(crate) struct Branch {
     /// v2 controllers to enable from base down, and those of them that a limit needs.
     pub enable: Vec<String>,
     pub required: Vec<String>,
+    /// Whether its directories are made if they are missing.
+    pub make: bool,
+    /// The cgroup is there, but not in this v1 hierarchy: its processes, listed in this directory, are moved in.
+    pub adopt: Option<PathBuf>,
+}
+
+/// A memory limit that must not be below what is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryCheck {
+    pub dir: PathBuf,
+    pub limits: Vec<(&'static str, u64)>,
 }
 
 /// One value into one kernel file.
@@ -45,6 +58,8 @@ pub struct Plan {
     pub(crate) branches: Vec<Branch>,
     pub(crate) dirs: Vec<PathBuf>,
     pub(crate) writes: Vec<Write>,
+    pub(crate) gate: Option<Gate>,
+    pub(crate) check: Option<MemoryCheck>,
     pub(crate) lacking: Vec<String>,
 }
 
@@ -71,6 +86,18 @@ pub struct Report {
 }
 
 impl Plan {
+    pub(crate) fn empty(request: Request) -> Self {
+        Self {
+            request,
+            branches: Vec::new(),
+            dirs: Vec::new(),
+            writes: Vec::new(),
+            gate: None,
+            check: None,
+            lacking: Vec::new(),
+        }
+    }
+
     /// The steps in order, in words.
     pub fn steps(&self) -> Vec<Step> {
         let mut acts = Vec::new();
@@ -83,6 +110,7 @@ impl Plan {
             acts.extend(self.acts_of(branch, std::mem::take(&mut journal)));
         }
         acts.extend(self.writes.iter().cloned().map(Act::Write));
+        acts.extend(self.gate.iter().cloned().map(Act::Gate));
         acts.iter().map(Explain::explain).collect()
     }
 
@@ -119,7 +147,7 @@ impl Plan {
         if on_the_way {
             acts.push(enable(&branch.base));
         }
-        let make = self.request.if_exists != crate::IfExists::Require;
+        let make = branch.make;
         for parent in &branch.parents {
             if make {
                 acts.push(Act::Parent { dir: parent.clone() });
@@ -136,127 +164,10 @@ impl Plan {
             if branch.cpuset {
                 acts.push(Act::Inherit { dir: branch.leaf.clone() });
             }
+            if let Some(from) = &branch.adopt {
+                acts.push(Act::Adopt { dir: branch.leaf.clone(), from: from.clone() });
+            }
         }
         acts
-    }
-}
-
-/// One step.
-#[derive(Clone, Debug)]
-pub(crate) enum Act {
-    /// Kill all processes.
-    Kill { dirs: Vec<PathBuf> },
-    /// Kill and remove what stands under the name.
-    Remove { dirs: Vec<PathBuf> },
-    /// v2: let the cgroups below use controllers.
-    Enable { dir: PathBuf, controllers: Vec<String>, required: Vec<String> },
-    /// A directory on the way; kept if it is there.
-    Parent { dir: PathBuf },
-    /// The cgroup itself.
-    Make { dir: PathBuf, journal: Vec<PathBuf> },
-    /// v1 cpuset: processors and memory nodes of the parent.
-    Inherit { dir: PathBuf },
-    /// v2: move the processes of `dir` into `dir/leaf`.
-    Leaf { dir: PathBuf },
-    /// A limit.
-    Write(Write),
-}
-
-impl Explain for Act {
-    fn explain(&self) -> Step {
-        let shown = |p: &Path| format!("{:?}", p.display().to_string());
-        let (call, why, man, undo) = match self {
-            Act::Kill { dirs } => (
-                format!(
-                    "write({}, \"1\")",
-                    dirs.iter().map(|d| shown(&d.join("cgroup.kill"))).next_back().unwrap_or_default()
-                ),
-                "kill every process in it at once; v1: freeze, SIGKILL each, thaw, until nobody is left"
-                    .to_string(),
-                "cgroups(7)",
-                None,
-            ),
-            Act::Remove { dirs } => (
-                format!("rmdir({})", dirs.iter().map(|d| shown(d)).collect::<Vec<_>>().join(", ")),
-                "kill what is in the cgroup of this name, wait until it is gone, remove it, children first"
-                    .to_string(),
-                "cgroups(7)",
-                None,
-            ),
-            Act::Enable { dir, controllers, .. } => {
-                let value: Vec<String> = controllers.iter().map(|c| format!("+{c}")).collect();
-                (
-                    format!("write({}, {:?})", shown(&dir.join("cgroup.subtree_control")), value.join(" ")),
-                    "a v2 cgroup has a controller's files only if its parent enables them".to_string(),
-                    "cgroups(7)",
-                    None,
-                )
-            }
-            Act::Parent { dir } => (
-                format!("mkdir({}, 0755)", shown(dir)),
-                "the cgroup above".to_string(),
-                "mkdir(2)",
-                Some(format!("rmdir {}", dir.display())),
-            ),
-            Act::Make { dir, .. } => (
-                format!("mkdir({}, 0755)", shown(dir)),
-                "making a directory makes a cgroup".to_string(),
-                "cgroups(7)",
-                Some(format!("rmdir {}", dir.display())),
-            ),
-            Act::Inherit { dir } => (
-                format!("write({}, …)", shown(&dir.join("cpuset.{cpus,mems}"))),
-                "a new v1 cpuset is empty and cannot be joined: copy its parent's".to_string(),
-                "cpuset(7)",
-                None,
-            ),
-            Act::Leaf { dir } => (
-                format!("write({}, PID…)", shown(&dir.join("leaf/cgroup.procs"))),
-                "no-internal-process rule: a cgroup with processes cannot enable controllers for others"
-                    .to_string(),
-                "cgroups(7)",
-                Some(format!("write the pids to {}", dir.join("cgroup.procs").display())),
-            ),
-            Act::Write(write) => (
-                format!("write({}, {:?})", shown(&write.path()), write.value),
-                why(&write.file).to_string(),
-                "cgroups(7)",
-                None,
-            ),
-        };
-        Step { stage: "cgroup".into(), call, why: why.into(), man: man.into(), undo }
-    }
-
-    fn leaves(&self) -> Option<Object> {
-        match self {
-            Act::Make { journal, .. } if !journal.is_empty() => {
-                Some(Object::Cgroup { dirs: journal.clone() })
-            }
-            _ => None,
-        }
-    }
-}
-
-fn why(file: &str) -> &'static str {
-    match file {
-        "cpu.max" => "processor time in microseconds for each period",
-        "cpu.cfs_period_us" => "the period over which processor time is counted",
-        "cpu.cfs_quota_us" => "processor time in microseconds for each period",
-        "cpu.weight" | "cpu.shares" => "the share of the processor when others want it too",
-        "cpuset.cpus" => "the processors it may run on",
-        "cpuset.mems" => "the memory nodes it may use",
-        "memory.max" | "memory.limit_in_bytes" => "beyond this much memory the OOM killer comes",
-        "memory.swap.max" => "how much of it may be swapped out",
-        "memory.memsw.limit_in_bytes" => "memory and swap together, as v1 counts",
-        "memory.high" => "above this it is slowed down and reclaimed",
-        "cpu.cfs_burst_us" | "cpu.max.burst" => "processor time that may be saved up",
-        "memory.swappiness" => "how soon it is swapped out",
-        "memory.oom_control" => "at the limit processes wait instead of being killed",
-        "net_cls.classid" => "the class of its packets, for tc",
-        "net_prio.ifpriomap" => "the priority of its packets on this interface",
-        "rdma.max" => "what it may hold of this RDMA device",
-        "pids.max" => "fork fails with EAGAIN beyond this many processes and threads",
-        "io.max" => "rates of one block device",
-        _ => "as asked",
     }
 }

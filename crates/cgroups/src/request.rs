@@ -4,9 +4,10 @@ use crate::layout::{Hierarchy, Layout, Mode, Version};
 use crate::limits::{Limits, first_missing, parse_list};
 use crate::name::check_name;
 use crate::plan::{Branch, Plan};
-use crate::{files, translate};
+use crate::{Cgroup, files, translate};
 use drydock_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// What to do when the cgroup is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,10 @@ pub enum IfExists {
 pub struct Request {
     /// Relative name, `drydock/web`; see [`crate::check_name`].
     pub name: String,
+    /// Its directories, when it is there and they are known (a running container's, or a scope that systemd has made):
+    /// then only the limits are written, and the name may be empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dirs: Vec<PathBuf>,
     /// The limits.
     pub limits: Limits,
     /// What to do when it exists.
@@ -55,30 +60,85 @@ impl Request {
     /// [`drydock_core::Kind::BadInput`] for a bad name or number; [`drydock_core::Kind::Failed`] when the machine
     /// lacks what is asked for and the request is not lenient.
     pub fn validate(self, layout: &Layout) -> Result<Plan> {
-        check_name(&self.name)?;
         self.limits.check()?;
         check_cpuset(&self.limits, layout)?;
-        let mut lacking = Vec::new();
+        if !self.dirs.is_empty() {
+            return self.change(layout);
+        }
+        check_name(&self.name)?;
         let branches = self.branches(layout);
         if branches.is_empty() {
             let why = nowhere(layout);
             if !self.lenient {
                 return Err(why.in_stage("cgroup"));
             }
-            lacking.push(why.to_string());
             let request = Self { limits: Limits::default(), ..self };
-            return Ok(Plan { request, branches, dirs: Vec::new(), writes: Vec::new(), lacking });
+            return Ok(Plan { lacking: vec![why.to_string()], ..Plan::empty(request) });
         }
-        let mut ignored = Vec::new();
-        let writes = translate::writes(&self, layout, &mut lacking, &mut ignored)?;
-        if let (false, Some(first)) = (self.lenient, lacking.first()) {
+        let dirs = branches.iter().map(|b| b.leaf.clone()).collect();
+        self.plan(layout, branches, dirs)
+    }
+
+    fn plan(self, layout: &Layout, branches: Vec<Branch>, dirs: Vec<PathBuf>) -> Result<Plan> {
+        let mut todo = translate::todo(&self, layout)?;
+        if let (false, Some(first)) = (self.lenient, todo.lacking.first()) {
             return Err(Error::failed(drydock_core::text::escape(&self.name), first.clone())
                 .in_stage("cgroup")
                 .hint("leave that limit out, or go on without it by --lenient"));
         }
-        lacking.extend(ignored);
-        let dirs = branches.iter().map(|b| b.leaf.clone()).collect();
-        Ok(Plan { request: self, branches, dirs, writes, lacking })
+        todo.lacking.extend(todo.ignored);
+        let translate::Todo { writes, gate, check, lacking, .. } = todo;
+        Ok(Plan { request: self, branches, dirs, writes, gate, check, lacking })
+    }
+
+    /// Other limits for the cgroup at [`dirs`](Self::dirs). Controllers that it was made without are added: enabled on
+    /// the way on v2, as one more directory for its processes on v1.
+    fn change(mut self, layout: &Layout) -> Result<Plan> {
+        let there = Cgroup::at(self.dirs.iter().cloned())?;
+        self.dirs = there.dirs().map(Path::to_path_buf).collect();
+        self.if_exists = IfExists::Require;
+        let Some(first) = self.dirs.first().cloned() else {
+            return Err(Error::failed("cgroup", "is not there any more").in_stage("cgroup"));
+        };
+        let own = |h: &&Hierarchy| h.name.is_none();
+        for hierarchy in layout.hierarchies().iter().filter(own) {
+            let Some(dir) = self.dirs.iter().find(|d| d.starts_with(&hierarchy.mount)) else { continue };
+            if *dir == hierarchy.mount {
+                return Err(Error::bad_input(dir.display().to_string(), "is the root of a hierarchy"));
+            }
+            let below = hierarchy.base.as_ref().and_then(|base| dir.strip_prefix(base).ok());
+            if let Some(name) = below.filter(|n| self.name.is_empty() && !n.as_os_str().is_empty()) {
+                self.name = name.to_string_lossy().into_owned();
+            }
+        }
+        let mut needed = translate::controllers(&self.limits);
+        needed.extend(self.limits.devices.iter().map(|_| "devices".to_string()));
+        let mut dirs = self.dirs.clone();
+        let mut branches = Vec::new();
+        for hierarchy in layout.hierarchies().iter().filter(own) {
+            let has = |c: &str| needed.iter().any(|n| n == c || (c == "blkio" && n == "io"));
+            if !hierarchy.controllers.iter().any(|c| has(c)) {
+                continue;
+            }
+            let v1 = hierarchy.version == Version::V1;
+            let missing = !self.dirs.iter().any(|d| d.starts_with(&hierarchy.mount));
+            let Some(leaf) = self.dir_in(hierarchy) else { continue };
+            let Some(branch) = branch(hierarchy, leaf.clone(), &needed, &[]) else { continue };
+            if v1 && missing {
+                dirs.push(leaf);
+                branches.push(Branch { adopt: Some(first.clone()), ..branch });
+            } else if !v1 {
+                branches.push(Branch { make: false, ..branch });
+            }
+        }
+        self.plan(layout, branches, dirs)
+    }
+
+    /// This cgroup's directory in a hierarchy.
+    pub(crate) fn dir_in(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
+        let known = self.dirs.iter().find(|d| d.starts_with(&hierarchy.mount)).cloned();
+        // Never the base itself.
+        known.or_else(|| Some(hierarchy.base.as_ref()?.join(&self.name)).filter(|_| !self.name.is_empty()))
     }
 
     /// One branch for each hierarchy in which we may make cgroups; named v1 hierarchies (systemd's) are left alone.
@@ -89,26 +149,41 @@ impl Request {
             self.lean && cpuset && !needed.iter().any(|c| c == "cpuset")
         };
         let ours = |h: &&Hierarchy| h.name.is_none() && !spared(h);
-        layout.hierarchies().iter().filter(ours).filter_map(|h| self.branch(h, &needed)).collect()
+        let make = self.if_exists != IfExists::Require;
+        let one = |h: &Hierarchy| {
+            let branch = branch(h, self.dir_in(h)?, &needed, &WELCOME)?;
+            Some(Branch { make, ..branch })
+        };
+        layout.hierarchies().iter().filter(ours).filter_map(one).collect()
     }
+}
 
-    fn branch(&self, hierarchy: &Hierarchy, needed: &[String]) -> Option<Branch> {
-        let base = hierarchy.base.clone()?;
-        let leaf = base.join(&self.name);
-        let mut parents: Vec<_> =
-            leaf.ancestors().skip(1).take_while(|a| *a != base).map(ToOwned::to_owned).collect();
-        parents.reverse();
-        let v2 = hierarchy.version == Version::V2;
-        let has = |c: &str| hierarchy.controllers.iter().any(|h| h == c);
-        let required: Vec<String> = needed.iter().filter(|c| v2 && has(c)).cloned().collect();
-        let mut enable = required.clone();
-        for welcome in WELCOME.iter().filter(|c| v2 && has(c)) {
-            if !enable.iter().any(|e| e == welcome) {
-                enable.push((*welcome).to_string());
-            }
+/// The way from the base of a hierarchy to `leaf`; `None` if it does not stand there.
+fn branch(hierarchy: &Hierarchy, leaf: PathBuf, needed: &[String], welcome: &[&str]) -> Option<Branch> {
+    let base = hierarchy.base.clone().filter(|base| leaf.starts_with(base))?;
+    let mut parents: Vec<_> =
+        leaf.ancestors().skip(1).take_while(|a| *a != base).map(ToOwned::to_owned).collect();
+    parents.reverse();
+    let v2 = hierarchy.version == Version::V2;
+    let has = |c: &str| hierarchy.controllers.iter().any(|h| h == c);
+    let required: Vec<String> = needed.iter().filter(|c| v2 && has(c)).cloned().collect();
+    let mut enable = required.clone();
+    for welcome in welcome.iter().filter(|c| v2 && has(c)) {
+        if !enable.iter().any(|e| e == welcome) {
+            enable.push((*welcome).to_string());
         }
-        Some(Branch { v2, cpuset: !v2 && has("cpuset"), base, parents, leaf, enable, required })
     }
+    Some(Branch {
+        v2,
+        cpuset: !v2 && has("cpuset"),
+        base,
+        parents,
+        leaf,
+        enable,
+        required,
+        make: true,
+        adopt: None,
+    })
 }
 
 fn nowhere(layout: &Layout) -> Error {

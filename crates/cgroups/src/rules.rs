@@ -3,6 +3,12 @@
 use crate::limits::bad;
 use drydock_core::Result;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+
+pub(crate) const READ: u8 = 1;
+pub(crate) const WRITE: u8 = 2;
+pub(crate) const MKNOD: u8 = 4;
+const LETTERS: [(u8, char); 3] = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
 
 /// The devices that a rule is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,12 +62,95 @@ impl DeviceRule {
         rules
     }
 
+    /// As the kernel's files write it: `c 1:3 rwm`, `b *:* m`, `a`.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] with what is allowed.
+    pub fn parse(allow: bool, text: &str) -> Result<Self> {
+        let wrong = || {
+            bad(
+                "device rule",
+                text,
+                "not a rule (allowed: a, or b or c, MAJOR:MINOR or *, and rwm: c 1:3 rwm)",
+            )
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let number = |t: &str| match t {
+            "*" => Some(None),
+            _ if t.bytes().all(|b| b.is_ascii_digit()) => t.parse().ok().map(Some),
+            _ => None,
+        };
+        let (kind, numbers, access) = match words.as_slice() {
+            ["a"] | ["a", "*:*", "rwm"] => (DeviceType::All, "*:*", "rwm"),
+            ["b", numbers, access] => (DeviceType::Block, *numbers, *access),
+            ["c", numbers, access] => (DeviceType::Char, *numbers, *access),
+            _ => return Err(wrong()),
+        };
+        let (major, minor) = numbers.split_once(':').ok_or_else(wrong)?;
+        let (major, minor) = number(major).zip(number(minor)).ok_or_else(wrong)?;
+        let rule = Self { allow, kind, major, minor, access: access.to_string() };
+        rule.check().map(|()| rule)
+    }
+
+    pub(crate) fn bits(&self) -> u8 {
+        LETTERS.iter().filter(|(_, letter)| self.access.contains(*letter)).map(|(bit, _)| bit).sum()
+    }
+
     /// Checks the access letters.
     pub(crate) fn check(&self) -> Result<()> {
-        let known = !self.access.is_empty() && self.access.chars().all(|c| "rwm".contains(c));
+        let known = !self.access.is_empty()
+            && self.access.len() <= 8
+            && self.access.chars().all(|c| "rwm".contains(c));
         if known {
             return Ok(());
         }
         Err(bad("device access", &self.access, "not an access (allowed: some of r, w and m)"))
+    }
+}
+
+/// Devices by type and numbers; `None` is `*`.
+pub(crate) type Which = (DeviceType, Option<u32>, Option<u32>);
+
+pub(crate) fn line((kind, major, minor): Which, bits: u8) -> String {
+    let letter = match kind {
+        DeviceType::All => return "a".to_string(),
+        DeviceType::Block => 'b',
+        DeviceType::Char => 'c',
+    };
+    let number = |n: Option<u32>| n.map_or("*".to_string(), |n| n.to_string());
+    let access: String =
+        LETTERS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, letter)| letter).collect();
+    format!("{letter} {}:{} {access}", number(major), number(minor))
+}
+
+/// As the kernel's files write it.
+impl fmt::Display for DeviceRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&line((self.kind, self.major, self.minor), self.bits()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        for text in ["c 1:3 rwm", "b *:* m", "c 136:* rw", "a"] {
+            assert_eq!(DeviceRule::parse(true, text).unwrap().to_string(), text);
+        }
+        for wrong in [
+            "x *:* rwm",
+            "c 1:-2 r",
+            "c 1:3 z",
+            "c 1:3",
+            "c 1 r",
+            "",
+            "c 1:3 ",
+            "c 4294967296:0 r",
+            "a 1:3 r",
+        ] {
+            assert_eq!(DeviceRule::parse(true, wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
     }
 }

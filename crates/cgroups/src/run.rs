@@ -1,21 +1,16 @@
 //! Carrying out a plan.
 
+use crate::files;
 use crate::group::Cgroup;
-use crate::plan::{Act, Branch, Plan, Report, Setting, Write};
-use crate::procs::{describe_pids, pids_in};
+use crate::plan::{MemoryCheck, Plan, Report, Setting, Write};
+use crate::procs::describe_pids;
 use crate::request::IfExists;
-use crate::{SHARED_PARENT, files};
-use drydock_core::error::CallExt;
+use crate::step::Act;
 use drydock_core::text::escape;
 use drydock_core::{Ctx, Error, Result};
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-/// Another process may remove the shared parent, when its last cgroup goes, between our mkdir of it and of the leaf.
-const RACE_TRIES: u32 = 8;
 
 impl Plan {
     /// Makes the cgroup: records it, makes its directories, enables controllers on the way, writes the limits and reads
@@ -43,7 +38,16 @@ impl Plan {
         for branch in &self.branches {
             self.grow(ctx, branch, std::mem::take(&mut journal), made, &mut report.lacking)?;
         }
+        self.check.as_ref().map_or(Ok(()), MemoryCheck::run)?;
         self.write_all(ctx, &mut report)?;
+        if let Some(gate) = &self.gate {
+            let refused = ctx.perform(&Act::Gate(gate.clone()), |_| gate.apply());
+            match refused {
+                Ok(refused) => report.lacking.extend(refused),
+                Err(e) if self.request.lenient => report.lacking.push(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        }
         Ok(report)
     }
 
@@ -64,7 +68,10 @@ impl Plan {
                     .in_stage("cgroup")
                     .hint("make it with `cgroupctl create`"));
             }
-            (IfExists::Require, Some(_)) => return Ok(Vec::new()),
+            (IfExists::Require, Some(_)) => {
+                let adopted = self.branches.iter().filter(|b| b.adopt.is_some()).map(|b| b.leaf.clone());
+                return Ok(adopted.filter(|d| missing.contains(d)).collect());
+            }
             (IfExists::ReuseEmpty, Some(_)) => self.refuse_used(there)?,
             (IfExists::Replace, Some(_)) => {
                 ctx.perform(&Act::Remove { dirs: there.clone() }, |_| {
@@ -89,108 +96,6 @@ impl Plan {
         }
         if cgroup.is_frozen() == Some(true) {
             return Err(Error::failed(object(), "frozen: nothing would run in it").in_stage("cgroup"));
-        }
-        Ok(())
-    }
-
-    /// Makes the cgroup in one hierarchy, again if the shared parent vanished under our hands.
-    fn grow(
-        &self,
-        ctx: &Ctx,
-        branch: &Branch,
-        journal: Vec<PathBuf>,
-        made: &mut Vec<PathBuf>,
-        lacking: &mut Vec<String>,
-    ) -> Result<()> {
-        let acts = self.acts_of(branch, journal);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match acts.iter().try_for_each(|act| self.act(ctx, act, made, lacking)) {
-                Err(e) if e.errno() == Some(Errno::ENOENT as i32) && tries < RACE_TRIES => {}
-                other => return other,
-            }
-        }
-    }
-
-    fn act(&self, ctx: &Ctx, act: &Act, made: &mut Vec<PathBuf>, lacking: &mut Vec<String>) -> Result<()> {
-        match act {
-            Act::Parent { dir } => {
-                if nix::sys::stat::lstat(dir).is_ok() {
-                    return Ok(());
-                }
-                // The shared parent stays: others may already stand in it.
-                let shared = dir.file_name().is_some_and(|n| n == SHARED_PARENT);
-                ctx.perform(act, |_| make_dir(dir, true))?;
-                if !shared {
-                    made.push(dir.clone());
-                }
-                Ok(())
-            }
-            Act::Make { dir, .. } => {
-                let reuses = matches!(self.request.if_exists, IfExists::Reuse | IfExists::ReuseEmpty);
-                let reuse = reuses || made.contains(dir);
-                let existed = reuse && nix::sys::stat::lstat(dir).is_ok();
-                if existed {
-                    return Ok(());
-                }
-                ctx.perform(act, |_| make_dir(dir, reuse))?;
-                made.push(dir.clone());
-                Ok(())
-            }
-            Act::Inherit { dir } => inherit(ctx, act, dir),
-            Act::Enable { dir, controllers, required } => {
-                self.enable(ctx, dir, controllers, required, lacking)
-            }
-            Act::Leaf { dir } => ctx.perform(act, |_| make_leaf(dir)),
-            Act::Kill { .. } | Act::Remove { .. } | Act::Write(_) => Ok(()),
-        }
-    }
-
-    /// Enables what is not enabled yet; a controller that no limit needs may fail.
-    fn enable(
-        &self,
-        ctx: &Ctx,
-        dir: &Path,
-        controllers: &[String],
-        required: &[String],
-        lacking: &mut Vec<String>,
-    ) -> Result<()> {
-        let path = dir.join("cgroup.subtree_control");
-        let on = files::read(&path)?;
-        let missing: Vec<String> =
-            controllers.iter().filter(|c| !on.split_whitespace().any(|o| o == *c)).cloned().collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let act = |controllers: &[String]| Act::Enable {
-            dir: dir.to_path_buf(),
-            controllers: controllers.to_vec(),
-            required: required.to_vec(),
-        };
-        let write = |names: &[String]| {
-            let value: Vec<String> = names.iter().map(|c| format!("+{c}")).collect();
-            ctx.perform(&act(names), |_| files::write(&path, &value.join(" ")))
-        };
-        let Err(first) = write(&missing) else { return Ok(()) };
-        if first.errno() == Some(Errno::EBUSY as i32) && self.request.make_leaf {
-            ctx.perform(&Act::Leaf { dir: dir.to_path_buf() }, |_| make_leaf(dir))?;
-            return write(&missing).map_err(|e| explain_enable(e, dir));
-        }
-        if first.errno() == Some(Errno::ENOENT as i32) && !dir.exists() {
-            return Err(first);
-        }
-        // One that cannot be enabled must not take the others with it.
-        for name in &missing {
-            let Err(error) = write(std::slice::from_ref(name)) else { continue };
-            let error = explain_enable(error, dir);
-            if !required.contains(name) {
-                continue;
-            }
-            if !self.request.lenient {
-                return Err(error);
-            }
-            lacking.push(format!("{name}: {error}"));
         }
         Ok(())
     }
@@ -244,71 +149,19 @@ fn set(ctx: &Ctx, write: &Write) -> Result<Setting> {
     }
 }
 
-fn make_dir(dir: &Path, may_exist: bool) -> Result<()> {
-    match mkdir(dir, Mode::from_bits_truncate(0o755)) {
-        Err(Errno::EEXIST) if may_exist => Ok(()),
-        other => {
-            other.call(|| format!("mkdir({dir:?}, 0755)")).map_err(|e| match e.errno().map(Errno::from_raw) {
-                Some(Errno::EAGAIN) => {
-                    e.hint("cgroup.max.depth or cgroup.max.descendants of a parent is reached")
-                }
-                Some(Errno::EACCES | Errno::EPERM) => {
-                    e.hint("run as root, or have the parent cgroup delegated to you")
-                }
-                Some(Errno::EROFS) => e.hint("the cgroup file system is mounted read-only here"),
-                Some(Errno::EEXIST) => e.hint("use it with --reuse, or make it anew with --replace"),
-                _ => e,
-            })
-        }
-    }
-}
-
-/// A v1 cpuset begins empty, and nothing can join it (ENOSPC). One that has values keeps them.
-fn inherit(ctx: &Ctx, act: &Act, dir: &Path) -> Result<()> {
-    let Some(parent) = dir.parent() else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if files::read(&dir.join(file))?.trim().is_empty() {
-            let value = files::read(&parent.join(file))?;
-            ctx.perform(act, |_| files::write(&dir.join(file), value.trim()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Moves the processes of a v2 cgroup into its child `leaf`.
-fn make_leaf(dir: &Path) -> Result<()> {
-    let leaf = dir.join("leaf");
-    make_dir(&leaf, true)?;
-    for _ in 0..RACE_TRIES {
-        let pids = pids_in(dir)?;
-        if pids.is_empty() {
-            return Ok(());
-        }
-        for pid in pids {
-            match files::write(&leaf.join("cgroup.procs"), &pid.to_string()) {
-                Err(e) if e.errno() != Some(Errno::ESRCH as i32) => return Err(e),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-fn explain_enable(error: Error, dir: &Path) -> Error {
-    match error.errno().map(Errno::from_raw) {
-        Some(Errno::EBUSY) => {
-            let pids = pids_in(dir).unwrap_or_default();
-            error
-                .on(dir.display().to_string())
-                .because(format!("{} in the way: no-internal-process rule", describe_pids(&pids)))
-                .hint("--make-leaf moves them into a child cgroup")
-        }
-        Some(Errno::EOPNOTSUPP) => error.hint("the cgroup is threaded: cgroup.type must be 'domain'"),
-        Some(Errno::ENOENT) => error.hint(format!("not delegated: see {}/cgroup.controllers", dir.display())),
-        Some(Errno::EINVAL) => {
-            error.hint("a realtime process outside of the root cgroup blocks the cpu controller")
-        }
-        _ => error,
+impl MemoryCheck {
+    fn run(&self) -> Result<()> {
+        let usage = files::read_if_there(&self.dir.join("memory.current"));
+        let Some(usage) = usage.and_then(|t| t.trim().parse::<u64>().ok()) else { return Ok(()) };
+        let too_low = self.limits.iter().find(|(_, limit)| *limit <= usage);
+        too_low.map_or(Ok(()), |(what, limit)| {
+            Err(Error::failed(
+                format!("{what} limit"),
+                format!("{limit} bytes are less than the {usage} in use"),
+            )
+            .in_stage("cgroup")
+            .hint("without the check (checkBeforeUpdate) the kernel would reclaim, and kill if it must"))
+        })
     }
 }
 

@@ -1,12 +1,14 @@
 //! `KEY=VALUE` as `cgroupctl set` takes it: the kernel's file names with friendly or raw values.
 
 use crate::limits::bad;
-use crate::{CpuMax, IoMax, Limits};
+use crate::{CpuMax, DeviceRule, IoMax, Limits};
 use drydock_core::{Error, Result};
 
 impl Limits {
     /// Adds one setting: a v2 file name with the kernel's syntax or a friendlier one (`cpu.max=50%`, `memory.max=100M`,
-    /// `io.max=/path wbps=1M`). Other kernel files, v1's too, are kept as raw values.
+    /// `io.max=/path wbps=1M`). Of v1's files cpu.shares, memory.memsw.limit_in_bytes, blkio.weight and devices.allow and
+    /// .deny are known, and work on v2 too; the first device rule denies all others. Other kernel files are kept as raw
+    /// values.
     ///
     /// # Errors
     /// [`drydock_core::Kind::BadInput`] for a value that the file cannot hold, or a key given twice.
@@ -29,6 +31,14 @@ impl Limits {
             "io.weight" => once(key, &mut self.io_weight, io_weight(value)?),
             "io.max" => {
                 self.io_max.push(io_max(value)?);
+                Ok(())
+            }
+            "cpu.shares" => once(key, &mut self.cpu_shares, Self::parse_count(key, value)?),
+            "memory.memsw.limit_in_bytes" => once(key, &mut self.memsw_max, Self::parse_size(key, value)?),
+            "blkio.weight" => once(key, &mut self.blkio_weight, Self::parse_count(key, value)?),
+            "devices.allow" | "devices.deny" => {
+                let rule = DeviceRule::parse(key == "devices.allow", value)?;
+                self.devices.get_or_insert_default().push(rule);
                 Ok(())
             }
             _ => match self.raw.insert(key.to_string(), value.to_string()) {

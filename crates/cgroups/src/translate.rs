@@ -1,9 +1,10 @@
 //! Limits into the files of the hierarchy that has the controller.
 
+use crate::devices::Gate;
 use crate::files;
 use crate::items::{File, Item, Way, items};
 use crate::layout::{Hierarchy, Layout, Version};
-use crate::plan::Write;
+use crate::plan::{MemoryCheck, Write};
 use crate::request::{IfExists, Request};
 use crate::{Limits, UNLIMITED};
 use drydock_core::Result;
@@ -18,52 +19,82 @@ pub fn controllers(limits: &Limits) -> Vec<String> {
     all
 }
 
-/// The writes for this machine, in order. What cannot be written is described in `lacking`, what this machine's cgroups
-/// have no use for in `ignored`.
-pub fn writes(
-    request: &Request,
-    layout: &Layout,
-    lacking: &mut Vec<String>,
-    ignored: &mut Vec<String>,
-) -> Result<Vec<Write>> {
-    let mut writes = Vec::new();
+/// What is to be done on this machine.
+#[derive(Default)]
+pub struct Todo {
+    /// In order.
+    pub writes: Vec<Write>,
+    pub gate: Option<Gate>,
+    pub check: Option<MemoryCheck>,
+    /// What cannot be done, and why.
+    pub lacking: Vec<String>,
+    /// What this machine's cgroups have no use for, and why.
+    pub ignored: Vec<String>,
+}
+
+/// Translates a request for this machine.
+///
+/// # Errors
+/// Device rules that v1 cannot do.
+pub fn todo(request: &Request, layout: &Layout) -> Result<Todo> {
+    let mut todo = Todo::default();
     let (limits, memory) = with_current(request, layout);
     for item in items(&limits, memory) {
+        todo.add(item, request, layout);
+    }
+    if let Some(rules) = &limits.devices {
+        match Gate::hierarchy(layout).and_then(|h| Some((h.version, request.dir_in(h)?))) {
+            Some((version, dir)) => todo.gate = Some(Gate::new(rules, dir, version, request.if_exists)?),
+            None => todo.lacking.push(format!("devices: {}", why_no_controller(layout, "devices"))),
+        }
+    }
+    todo.check = memory_check(request, layout);
+    Ok(todo)
+}
+
+impl Todo {
+    fn add(&mut self, item: Item, request: &Request, layout: &Layout) {
         let Item { controller, what, v1, v2 } = item;
         let found = find(layout, &controller);
-        let way = match found.map_or(Version::V2, |h| h.version) {
-            Version::V1 => v1,
-            Version::V2 => v2,
+        let v1_machine = layout.mode() != crate::Mode::V2;
+        let way = match found.map(|h| h.version) {
+            Some(Version::V1) => v1,
+            Some(Version::V2) => v2,
+            None if v1_machine => v1,
+            None => v2,
         };
         let files = match way {
             Way::Files(files) => files,
-            Way::Lacks(why) => {
-                lacking.push(format!("{what}: {why}"));
-                continue;
-            }
-            Way::Ignored(why) if layout.mode() == crate::Mode::V2 => {
-                ignored.push(format!("{what}: {why}"));
-                continue;
-            }
-            Way::Ignored(_) => Vec::new(),
+            Way::Lacks(why) => return self.lacking.push(format!("{what}: {why}")),
+            Way::Ignored(why) => return self.ignored.push(format!("{what}: {why}")),
         };
         let Some(hierarchy) = found else {
-            lacking.push(format!("{what}: {}", why_no_controller(layout, &controller)));
-            continue;
+            return self.lacking.push(format!("{what}: {}", why_no_controller(layout, &controller)));
         };
-        let Some(base) = &hierarchy.base else {
-            lacking.push(format!("{what}: no permission to make cgroups in {}", hierarchy.mount.display()));
-            continue;
-        };
-        let dir = base.join(&request.name);
-        writes.extend(files.into_iter().map(|file| write(&dir, file)));
+        match request.dir_in(hierarchy) {
+            Some(dir) => self.writes.extend(files.into_iter().map(|file| write(&dir, file))),
+            None => {
+                let mount = hierarchy.mount.display();
+                self.lacking.push(format!("{what}: no permission to make cgroups in {mount}"));
+            }
+        }
     }
-    Ok(writes)
 }
 
 fn write(dir: &Path, file: File) -> Write {
     let File { name, value, instead, optional } = file;
     Write { dir: dir.to_path_buf(), file: name, value, instead, optional }
+}
+
+/// v1's kernel itself refuses a limit below what is in use.
+fn memory_check(request: &Request, layout: &Layout) -> Option<MemoryCheck> {
+    let hierarchy = layout.hierarchy_of("memory").filter(|h| h.version == Version::V2)?;
+    if !request.limits.memory_check || request.if_exists != IfExists::Require {
+        return None;
+    }
+    let limits = [("memory", request.limits.memory_max), ("memory and swap", request.limits.memsw_max)];
+    let limits = limits.into_iter().filter_map(|(what, v)| Some((what, v.filter(|v| *v != UNLIMITED)?)));
+    Some(MemoryCheck { dir: request.dir_in(hierarchy)?, limits: limits.collect() })
 }
 
 /// What the new limits depend on of the present ones, when the cgroup is there: v1 limits memory and swap together, so a
@@ -76,31 +107,26 @@ fn with_current(request: &Request, layout: &Layout) -> (Limits, Option<u64>) {
         return (limits, memory);
     }
     let now = |controller: &str, file: &str| {
-        let base = layout.hierarchy_of(controller)?.base.as_ref()?;
-        files::read_if_there(&base.join(&request.name).join(file))
+        let dir = request.dir_in(layout.hierarchy_of(controller)?)?;
+        files::read_if_there(&dir.join(file))
     };
-    let number = |file: &str| {
-        let text = now("memory", file)?;
-        text.trim().parse::<u64>().ok().filter(|n| *n < 1 << 62)
-    };
-    let v1 = layout.hierarchy_of("memory").is_some_and(|h| h.version == Version::V1);
-    if let (Some(cpu), Some(text)) = (&mut limits.cpu, &layout.v2().and_then(|_| now("cpu", "cpu.max")))
-        && cpu.quota_us.is_none()
+    let number = |file: &str| now("memory", file)?.trim().parse::<u64>().ok().filter(|n| *n < 1 << 62);
+    let version = |c: &str| layout.hierarchy_of(c).map(|h| h.version);
+    if let Some(cpu) = limits.cpu.as_mut().filter(|c| c.quota_us.is_none())
+        && version("cpu") == Some(Version::V2)
+        && let Some(text) = now("cpu", "cpu.max")
     {
         let quota = text.split(' ').next().unwrap_or_default();
         cpu.quota_us = Some(quota.parse().unwrap_or(UNLIMITED));
     }
     let swap_asked = limits.swap_max.is_some() || limits.memsw_max.is_some();
-    match (memory, v1) {
-        (None, true) if swap_asked => (limits, number("memory.limit_in_bytes")),
-        (None, false) if limits.memsw_max.is_some() => (limits, number("memory.max")),
-        (Some(_), true) if !swap_asked => {
-            let (memory, both) = (number("memory.limit_in_bytes"), number("memory.memsw.limit_in_bytes"));
-            if let (Some(memory), Some(both)) = (memory, both) {
-                limits.swap_max = both.checked_sub(memory);
-            }
-            let known = limits.memory_max;
-            (limits, known)
+    match (memory, version("memory")) {
+        (None, Some(Version::V1)) if swap_asked => (limits, number("memory.limit_in_bytes")),
+        (None, Some(Version::V2)) if limits.memsw_max.is_some() => (limits, number("memory.max")),
+        (Some(_), Some(Version::V1)) if !swap_asked => {
+            let (old, both) = (number("memory.limit_in_bytes"), number("memory.memsw.limit_in_bytes"));
+            limits.swap_max = both.zip(old).and_then(|(both, old)| both.checked_sub(old));
+            (limits, memory)
         }
         _ => (limits, memory),
     }
@@ -144,8 +170,7 @@ mod tests {
     fn on_v1(limits: Limits) -> (Vec<String>, Vec<String>) {
         let layout = Layout::parse(V1, "1:cpu:/\n2:memory:/\n3:pids:/\n4:blkio:/\n");
         let request = Request { name: "a/b".into(), limits, ..Request::default() };
-        let mut lacking = Vec::new();
-        let writes = writes(&request, &layout, &mut lacking, &mut Vec::new()).unwrap();
+        let Todo { writes, lacking, .. } = todo(&request, &layout).unwrap();
         (writes.into_iter().map(|w| format!("{}={}", w.path().display(), w.value)).collect(), lacking)
     }
 

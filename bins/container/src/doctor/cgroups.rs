@@ -115,6 +115,7 @@ impl Throwaway {
             if_exists: IfExists::Replace,
             lenient: true,
             lean: true,
+            dirs: vec![],
             make_leaf: false,
         };
         let report = request.validate(&layout)?.apply(&Ctx::silent())?;

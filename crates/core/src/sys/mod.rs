@@ -1,6 +1,7 @@
 //! System calls that nix and rustix lack or offer only as unsafe. Each function is safe to call and says in its
 //! SAFETY comments why; one module a kernel concept. Nothing else in the workspace is unsafe.
 
+pub mod bpf;
 pub mod fd;
 pub mod keyring;
 pub mod mount;

@@ -1,0 +1,70 @@
+//! Whose a cgroup is: those that we made on the way are ours to remove, those for a container's user are given to it.
+
+use crate::group::Cgroup;
+use crate::name::SHARED_PARENT;
+use crate::step::Act;
+use drydock_core::error::CallExt;
+use drydock_core::{Ctx, Result};
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::unistd::{Uid, fchownat};
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+use std::path::Path;
+
+/// On the cgroups above a container's that were made for it.
+const MADE: &str = "user.drydock.made";
+
+/// Marks a directory as made by us. Best effort: without the mark (no such attributes before Linux 5.7) it stays when its
+/// last child goes, empty.
+pub fn mark(dir: &Path) {
+    let _ = lsetxattr(dir, MADE, b"1", XattrFlags::empty());
+}
+
+fn marked(dir: &Path) -> bool {
+    lgetxattr(dir, MADE, &mut [0u8; 8]).is_ok()
+}
+
+/// Removes the empty cgroups above `dir` that were made by us: up to and including the nearest `drydock`, and further
+/// those that are marked. rmdir(2) refuses with EBUSY what still has children or processes, so nothing in use can go.
+pub fn prune(dir: &Path) {
+    let above: Vec<&Path> = dir.ancestors().skip(1).collect();
+    let top = above.iter().position(|a| a.file_name().is_some_and(|n| n == SHARED_PARENT));
+    for (i, parent) in above.iter().enumerate() {
+        let ours = top.is_some_and(|top| i <= top) || marked(parent);
+        if !ours || std::fs::remove_dir(parent).is_err() {
+            return;
+        }
+    }
+}
+
+impl Cgroup {
+    /// Lets a user manage what is below this cgroup, but not its own limits: for the root of a container with a user
+    /// namespace and a cgroup namespace of its own. Only on v2: v1's delegation is not safe, so there this does nothing.
+    ///
+    /// # Errors
+    /// chown(2)'s.
+    pub fn delegate(&self, uid: u32, ctx: &Ctx<'_>) -> Result<()> {
+        let [dir] = self.entries() else { return Ok(()) };
+        if !dir.v2 {
+            return Ok(());
+        }
+        let dir = &dir.path;
+        ctx.perform(&Act::Delegate { dir: dir.clone(), uid }, |_| {
+            chown(dir, uid).call(|| format!("chown({dir:?}, {uid}, -1)"))?;
+            let listed = crate::files::read_if_there(Path::new("/sys/kernel/cgroup/delegate"))
+                .unwrap_or_else(|| "cgroup.procs cgroup.subtree_control cgroup.threads".to_string());
+            for file in listed.split_whitespace().map(|name| dir.join(name)) {
+                match chown(&file, uid) {
+                    // Not each cgroup has each of them.
+                    Err(Errno::ENOENT) => {}
+                    other => other.call(|| format!("chown({file:?}, {uid}, -1)"))?,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn chown(path: &Path, uid: u32) -> nix::Result<()> {
+    fchownat(nix::fcntl::AT_FDCWD, path, Some(Uid::from_raw(uid)), None, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
