@@ -4,36 +4,103 @@ use crate::capabilities::Capabilities;
 use crate::capset::{CapSet, last_cap, name_of};
 use crate::plan::{Action, Plan};
 use crate::request::Rlimit;
+use crate::seccomp::Handover;
 use crate::{list, procfs, rlimit};
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result, sys};
 use nix::libc::{EACCES, EPERM};
 use rustix::process::{Gid, Resource, Uid};
 use rustix::thread;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
 /// What the steps gave.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The notify descriptor of a filter with SCMP_ACT_NOTIFY: to be sent to the profile's listener before exec.
-    pub seccomp_notify: Option<OwnedFd>,
     /// Capabilities that were asked for and that this process does not have itself: left out.
     pub unavailable: CapSet,
+    /// Supplementary groups were asked for where the user namespace denies setgroups(2): left out, as runc does.
+    pub groups_denied: bool,
+}
+
+impl Report {
+    /// What was left out, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let caps = (!self.unavailable.is_empty()).then(|| {
+            format!("capabilities {} are left out: the caller does not have them", self.unavailable)
+        });
+        let groups = self
+            .groups_denied
+            .then(|| "supplementary groups are left out: the user namespace denies them".into());
+        caps.into_iter().chain(groups).collect()
+    }
 }
 
 impl Plan {
-    /// Takes the steps, in order. To be called in the child right before exec, single-threaded: ids, capabilities and
-    /// filter are a thread's. Allocates little and starts no process.
+    /// Takes all steps, in order: [`Plan::apply_settings`], then [`Plan::apply_privileges`] without a handover.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
+        self.apply_settings(ctx)?;
+        self.apply_privileges(ctx, None)
+    }
+
+    /// Limits, priorities, labels: what needs the caller's privileges and drops none. May be done well before
+    /// [`Plan::apply_privileges`], so that what cannot be set is known early.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::Failed`] with the call that failed.
+    pub fn apply_settings(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let mut report = Report::default();
+        let settings = self.actions.iter().filter(|action| action.is_setting());
+        settings.into_iter().try_for_each(|action| ctx.perform(action, |action| perform(action, &mut report)))
+    }
+
+    /// Ids, capabilities, the filter. To be called in the child right before exec, single-threaded: all of them are a
+    /// thread's. Allocates little and starts no process. With a [`Plan::listener`] the notify descriptor goes to the
+    /// parent through `handover`.
     ///
     /// # Errors
     /// [`drydock_core::Kind::Failed`] with the call that failed; the steps before it have been taken, so the process
     /// must not exec.
-    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
+    pub fn apply_privileges(&self, ctx: &Ctx<'_>, handover: Option<&Handover>) -> Result<Report> {
         let mut report = Report::default();
-        for action in &self.actions {
-            ctx.perform(action, |action| perform(action, &mut report))?;
+        let actions: Vec<&Action> = self.actions.iter().filter(|action| !action.is_setting()).collect();
+        let filter = actions.iter().position(|action| matches!(action, Action::Seccomp(_)));
+        let (open, filtered) = actions.split_at(filter.unwrap_or(actions.len()));
+        for action in open {
+            ctx.perform(*action, |action| perform(action, &mut report))?;
+        }
+        // Whoever watches would be told by system calls, which the filter may refuse or ask about: tell it before.
+        for action in filtered {
+            ctx.perform(*action, |_| Ok(()))?;
+        }
+        for action in filtered {
+            match action {
+                Action::Seccomp(filter) => install(filter, handover)?,
+                action => perform(action, &mut report)?,
+            }
         }
         Ok(report)
+    }
+
+    /// What the parent can do for a child that is in a user namespace already, where privileges of the host no longer
+    /// count: limits above the hard ones, and /proc/PID/oom_score_adj. The child's own steps then find nothing to do.
+    /// Call it while the child waits.
+    ///
+    /// # Errors
+    /// As [`Plan::apply_settings`].
+    pub fn apply_outside(&self, ctx: &Ctx<'_>, child: i32) -> Result<()> {
+        let mut outer = self.actions.iter();
+        outer.try_for_each(|action| match action {
+            Action::OomScoreAdj(score) => {
+                ctx.perform(action, |_| oom_score(&procfs::Of::Process(child), *score))
+            }
+            Action::Rlimit { resource, limit } => {
+                ctx.perform(action, |_| set_rlimit(rustix::process::Pid::from_raw(child), *resource, limit))
+            }
+            _ => Ok(()),
+        })
     }
 
     /// Moves the process to the CPUs on which it is to run before it is moved into its cgroup
@@ -49,7 +116,7 @@ impl Plan {
 
 fn perform(action: &Action, report: &mut Report) -> Result<()> {
     match action {
-        Action::OomScoreAdj(score) => oom_score(*score),
+        Action::OomScoreAdj(score) => oom_score(&procfs::Of::Myself, *score),
         Action::Nice(nice) => rustix::process::setpriority_process(None, *nice)
             .call(|| format!("setpriority(PRIO_PROCESS, 0, {nice})")),
         Action::Affinity(cpus) => affinity(cpus),
@@ -59,12 +126,16 @@ fn perform(action: &Action, report: &mut Report) -> Result<()> {
         Action::Personality(persona) => {
             sys::personality::set(*persona).call(|| format!("personality({persona:#x})"))
         }
-        Action::Rlimit { resource, limit } => set_rlimit(*resource, limit),
-        Action::Keyring(name) => keyring(name),
+        Action::Rlimit { resource, limit } => set_rlimit(None, *resource, limit),
+        Action::Keyring { name, label } => keyring(name, label.as_deref()),
+        Action::OwnStreams(uid) => own_streams(*uid),
         Action::AppArmor(profile) => apparmor(profile),
         Action::Selinux(label) => procfs::write_self("attr/exec", label),
         Action::Bounding(keep) => drop_bounding(*keep),
-        Action::Groups(groups) => set_groups(groups),
+        Action::Groups(groups) => {
+            report.groups_denied = set_groups(groups)?;
+            Ok(())
+        }
         Action::Ids { uid, gid, keep_caps } => set_ids(*uid, *gid, *keep_caps),
         Action::Umask(mask) => {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
@@ -74,20 +145,17 @@ fn perform(action: &Action, report: &mut Report) -> Result<()> {
         Action::Capabilities(caps) => capset(caps, report),
         Action::Ambient(set) => ambient(*set - report.unavailable),
         Action::NoNewPrivs => thread::set_no_new_privs(true).call(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)"),
-        Action::Seccomp(filter) => {
-            report.seccomp_notify = install(filter)?;
-            Ok(())
-        }
+        Action::Seccomp(filter) => install(filter, None),
     }
 }
 
-fn oom_score(score: i32) -> Result<()> {
+fn oom_score(of: &procfs::Of, score: i32) -> Result<()> {
     // Lowering needs CAP_SYS_RESOURCE even when nothing changes.
-    if procfs::read_self("oom_score_adj").is_ok_and(|now| now == score.to_string()) {
+    if of.read("oom_score_adj").is_ok_and(|now| now == score.to_string()) {
         return Ok(());
     }
-    procfs::write_self("oom_score_adj", &score.to_string())
-        .map_err(|e| e.hint("lowering oom_score_adj needs CAP_SYS_RESOURCE"))
+    of.write("oom_score_adj", &score.to_string())
+        .map_err(|e| e.hint("lowering oom_score_adj needs CAP_SYS_RESOURCE, in the initial user namespace"))
 }
 
 fn affinity(cpus: &[usize]) -> Result<()> {
@@ -130,10 +198,10 @@ fn memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
     })
 }
 
-fn set_rlimit(resource: Resource, limit: &Rlimit) -> Result<()> {
+fn set_rlimit(of: Option<rustix::process::Pid>, resource: Resource, limit: &Rlimit) -> Result<()> {
     let set = |soft: u64, hard: u64| {
         let new = rustix::process::Rlimit { current: rlimit::raw(soft), maximum: rlimit::raw(hard) };
-        rustix::process::setrlimit(resource, new)
+        rustix::process::prlimit(of, resource, new).map(drop)
     };
     let result = match set(limit.soft, limit.hard) {
         Err(rustix::io::Errno::PERM) if limit.best_effort => {
@@ -142,13 +210,28 @@ fn set_rlimit(resource: Resource, limit: &Rlimit) -> Result<()> {
         }
         other => other,
     };
-    result.call(|| format!("prlimit64(0, {}, {{{}, {}}})", limit.name, limit.soft, limit.hard)).map_err(|e| {
-        if e.errno() == Some(EPERM) { e.hint("raising a hard limit needs CAP_SYS_RESOURCE") } else { e }
-    })
+    let pid = of.map_or(0, |pid| pid.as_raw_nonzero().get());
+    result.call(|| format!("prlimit64({pid}, {}, {{{}, {}}})", limit.name, limit.soft, limit.hard)).map_err(
+        |e| match e.errno() {
+            Some(EPERM) if matches!(resource, Resource::Nofile) => e.hint(
+                "raising a hard limit needs CAP_SYS_RESOURCE, and none may be above /proc/sys/fs/nr_open",
+            ),
+            Some(EPERM) => e.hint("raising a hard limit needs CAP_SYS_RESOURCE"),
+            _ => e,
+        },
+    )
 }
 
-fn keyring(name: &std::ffi::CStr) -> Result<()> {
-    match sys::keyring::join_new_session(name) {
+fn keyring(name: &std::ffi::CStr, label: Option<&str>) -> Result<()> {
+    if let Some(label) = label {
+        procfs::write_self("attr/keycreate", label)?;
+    }
+    let joined = sys::keyring::join_new_session(name);
+    if label.is_some() {
+        // Keys that the command makes have its own label again.
+        procfs::write_self("attr/keycreate", "\n")?;
+    }
+    match joined {
         // A kernel without keys has none to share.
         Err(e) if e.raw_os_error() == Some(nix::libc::ENOSYS) => return Ok(()),
         other => other.call(|| format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})")).map_err(|e| {
@@ -189,23 +272,41 @@ fn drop_bounding(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
-fn set_groups(groups: &[u32]) -> Result<()> {
+/// Standard streams belong to the command's user, so that it can open them again by /dev/stdout (runc does the same).
+fn own_streams(uid: u32) -> Result<()> {
+    let null = rustix::fs::stat("/dev/null").ok().map(|null| null.st_rdev);
+    let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for (name, stream) in [input.as_fd(), output.as_fd(), errors.as_fd()].into_iter().enumerate() {
+        // A closed stream has no owner; the null device is everybody's.
+        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+        if stat.st_uid == uid || (stat.st_rdev != 0 && Some(stat.st_rdev) == null) {
+            continue;
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // The host's file of an owner that this user namespace does not know, or a read-only file system.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM | rustix::io::Errno::ROFS) => {}
+            Err(errno) => return Err(Error::call(format!("fchown({name}, {uid}, -1)"), errno)),
+        }
+    }
+    Ok(())
+}
+
+/// True if the user namespace denies groups, and some were asked for.
+fn set_groups(groups: &[u32]) -> Result<bool> {
     let raw: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
-    let Err(errno) = thread::set_thread_groups(&raw) else { return Ok(()) };
+    let Err(errno) = thread::set_thread_groups(&raw) else { return Ok(false) };
     let same = || rustix::process::getgroups().is_ok_and(|now| now == raw);
     // Without CAP_SETGID, nothing to do is no error.
     if errno == rustix::io::Errno::PERM && same() {
-        return Ok(());
+        return Ok(false);
     }
-    let denied = errno == rustix::io::Errno::PERM
-        && procfs::read_self("setgroups").is_ok_and(|setting| setting == "deny");
-    if denied && groups.is_empty() {
-        return Ok(());
+    if errno == rustix::io::Errno::PERM
+        && procfs::read_self("setgroups").is_ok_and(|setting| setting == "deny")
+    {
+        return Ok(!groups.is_empty());
     }
     let error = Error::call(format!("setgroups({}, {groups:?})", groups.len()), errno);
     Err(match errno {
-        _ if denied => error
-            .hint("this user namespace denies setgroups: map several groups with newgidmap(1), or give none"),
         rustix::io::Errno::INVAL => {
             error.hint("a group is not mapped in this user namespace: see /proc/self/gid_map")
         }
@@ -271,8 +372,12 @@ fn ambient(set: CapSet) -> Result<()> {
     Ok(())
 }
 
-fn install(filter: &crate::seccomp::Filter) -> Result<Option<OwnedFd>> {
-    sys::seccomp::install(&filter.program, filter.flags)
+fn install(filter: &crate::seccomp::Filter, handover: Option<&Handover>) -> Result<()> {
+    if filter.notify && handover.is_none() {
+        return Err(Error::failed("seccomp", "nobody takes the notify descriptor (SCMP_ACT_NOTIFY)"));
+    }
+    handover.filter(|_| filter.notify).map_or(Ok(()), Handover::open)?;
+    let listener = sys::seccomp::install(&filter.program, filter.flags)
         .call(|| format!("seccomp(SECCOMP_SET_MODE_FILTER, {:#x}, {})", filter.flags, filter.summary))
         .map_err(|e| match e.errno() {
             Some(EACCES) => e.hint("set no_new_privs, or keep CAP_SYS_ADMIN"),
@@ -280,5 +385,11 @@ fn install(filter: &crate::seccomp::Filter) -> Result<Option<OwnedFd>> {
                 e.hint("this kernel lacks CONFIG_SECCOMP_FILTER; run with seccomp=unconfined")
             }
             _ => e,
-        })
+        })?;
+    if let (Some(listener), Some(handover)) = (listener, handover) {
+        handover.give(&listener)?;
+        // Closed by the exec: close(2) may be one of the calls that the filter asks about.
+        std::mem::forget(listener);
+    }
+    Ok(())
 }

@@ -51,7 +51,7 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
             "personality(2)",
         ),
         Action::Rlimit { limit, .. } => rlimit(limit),
-        Action::Keyring(name) => (
+        Action::Keyring { name, .. } => (
             format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"),
             "keys of the caller's session stay out of reach",
             "keyctl(2)",
@@ -77,6 +77,11 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
 
 fn privileges(action: &Action) -> (String, &'static str, &'static str) {
     match action {
+        Action::OwnStreams(uid) => (
+            format!("fchown(0, 1 and 2, {uid}, -1)"),
+            "the command's user can open /dev/stdout again",
+            "fchown(2)",
+        ),
         Action::Groups(groups) => (
             format!("setgroups({}, {groups:?})", groups.len()),
             "exactly these groups: the caller's are not inherited",

@@ -43,4 +43,5 @@ pub use plan::{Action, Plan};
 pub use request::{Request, Rlimit, Seccomp, User};
 pub use scheduling::{ExecCpuAffinity, IoPriority, Scheduler};
 pub use sealed::run_sealed;
+pub use seccomp::{Handover, Listener};
 pub use security_opt::security_opt;

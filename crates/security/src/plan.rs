@@ -4,7 +4,7 @@ use crate::capabilities::Capabilities;
 use crate::capset::CapSet;
 use crate::request::{Request, Rlimit, Seccomp, User};
 use crate::scheduling::ExecCpuAffinity;
-use crate::seccomp::{Arch, Filter, Profile, compile, compile::Target};
+use crate::seccomp::{Arch, Filter, Listener, Profile, compile, compile::Target};
 use crate::{lsm, rlimit};
 use drydock_core::{Error, Explain, Result, Step, text};
 use rustix::process::Resource;
@@ -13,6 +13,9 @@ use std::path::Path;
 
 /// uid and gid -1 mean "leave it" to the kernel.
 const MAX_ID: u32 = u32::MAX - 1;
+
+/// What fits into a socket address with its final NUL (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
 
 /// The kernel's limit (NGROUPS_MAX).
 const MAX_GROUPS: usize = 65536;
@@ -42,13 +45,20 @@ pub enum Action {
         limit: Rlimit,
     },
     /// A new session keyring.
-    Keyring(CString),
+    Keyring {
+        /// Its name.
+        name: CString,
+        /// SELinux context that it gets.
+        label: Option<String>,
+    },
     /// AppArmor profile at the next exec.
     AppArmor(String),
     /// SELinux context at the next exec.
     Selinux(String),
     /// Take everything but this out of the bounding set.
     Bounding(CapSet),
+    /// The standard streams belong to this user.
+    OwnStreams(u32),
     /// Exactly these supplementary groups.
     Groups(Vec<u32>),
     /// setresgid, then setresuid.
@@ -74,18 +84,42 @@ pub enum Action {
     Seccomp(Filter),
 }
 
+impl Action {
+    /// Drops no privilege.
+    pub(crate) fn is_setting(&self) -> bool {
+        use Action as A;
+        matches!(
+            self,
+            A::OomScoreAdj(_)
+                | A::Nice(_)
+                | A::Affinity(_)
+                | A::Scheduler(_)
+                | A::IoPriority(_)
+                | A::MemoryPolicy(..)
+                | A::Personality(_)
+                | A::Rlimit { .. }
+                | A::Keyring { .. }
+                | A::AppArmor(_)
+                | A::Selinux(_)
+        )
+    }
+}
+
 /// The steps that one process takes, in order. Made by [`Request::validate`]; nothing has been touched yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub(crate) actions: Vec<Action>,
     /// Where the process runs before it is moved into its cgroup.
     pub(crate) first_cpus: Option<Action>,
+    listener: Option<Listener>,
+    own_streams: bool,
 }
 
 impl Plan {
     pub(crate) fn new(request: &Request) -> Result<Plan> {
-        let filter = filter(request)?;
-        let mut actions = before_privileges(request)?;
+        let (filter, listener) = filter(request)?.unzip();
+        let listener = listener.flatten();
+        let mut actions = settings(request)?;
         let user = request.user.as_ref().map(check_user).transpose()?;
         if let Some(caps) = &request.capabilities {
             caps.check()?;
@@ -98,7 +132,7 @@ impl Plan {
             actions.push(Action::Seccomp(filter.clone()));
         }
         if let Some(user) = user {
-            actions.extend(identity(user, request.capabilities.is_some()));
+            actions.extend(identity(user, request.own_streams, request.capabilities.is_some()));
         }
         if let Some(caps) = request.capabilities {
             if let Some(filter) = early {
@@ -117,7 +151,7 @@ impl Plan {
         }
         let cpus = request.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::check).transpose()?;
         let first_cpus = cpus.and_then(|[first, _]| first).map(Action::Affinity);
-        Ok(Plan { actions, first_cpus })
+        Ok(Plan { actions, first_cpus, listener, own_streams: request.own_streams })
     }
 
     /// Whom the command runs as, in place of what the request said: names are known only once the container's own
@@ -126,9 +160,14 @@ impl Plan {
     /// # Errors
     /// [`drydock_core::Kind::BadInput`] for ids that the kernel does not have.
     pub fn set_user(&mut self, user: &User) -> Result<()> {
-        let new =
-            identity(check_user(user)?, self.actions.iter().any(|a| matches!(a, Action::Capabilities(_))));
-        let old = |a: &Action| matches!(a, Action::Groups(_) | Action::Ids { .. } | Action::Umask(_));
+        let new = identity(
+            check_user(user)?,
+            self.own_streams,
+            self.actions.iter().any(|a| matches!(a, Action::Capabilities(_))),
+        );
+        let old = |a: &Action| {
+            matches!(a, Action::OwnStreams(_) | Action::Groups(_) | Action::Ids { .. } | Action::Umask(_))
+        };
         // Where no user was planned: behind what needs the caller's privileges, before they are dropped.
         let drops = |a: &Action| {
             matches!(a, Action::CapabilitiesForFilter(_) | Action::Capabilities(_) | Action::NoNewPrivs)
@@ -158,6 +197,11 @@ impl Plan {
         })
     }
 
+    /// Who gets the filter's notify descriptor: then the process must be given a [`crate::Handover`].
+    pub fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
+    }
+
     /// Names in refusing rules of the seccomp profile that no architecture knows: without effect, worth a warning.
     pub fn unknown_syscalls(&self) -> &[String] {
         self.filter().map_or(&[], |f| &f.unknown)
@@ -165,7 +209,7 @@ impl Plan {
 }
 
 /// What needs the caller's privileges and is not about them.
-fn before_privileges(request: &Request) -> Result<Vec<Action>> {
+fn settings(request: &Request) -> Result<Vec<Action>> {
     let mut actions = Vec::new();
     if let Some(score) = request.oom_score_adj {
         in_range("oomScoreAdj", score, -1000, 1000)?;
@@ -190,9 +234,8 @@ fn before_privileges(request: &Request) -> Result<Vec<Action>> {
     if let Some(personality) = &request.personality {
         actions.push(Action::Personality(personality.check()?));
     }
-    actions.extend(rlimit::check(&request.rlimits)?);
     if let Some(name) = &request.keyring {
-        actions.push(Action::Keyring(check_keyring(name)?));
+        actions.push(Action::Keyring { name: check_keyring(name)?, label: request.selinux.clone() });
     }
     if let Some(profile) = &request.apparmor {
         actions.extend(lsm::check_apparmor(profile)?.then(|| Action::AppArmor(profile.clone())));
@@ -201,14 +244,17 @@ fn before_privileges(request: &Request) -> Result<Vec<Action>> {
         lsm::check_selinux(label)?;
         actions.push(Action::Selinux(label.clone()));
     }
+    // Last: few descriptors or little memory should not hinder the others.
+    actions.extend(rlimit::check(&request.rlimits)?);
     Ok(actions)
 }
 
-fn identity(user: &User, keep_caps: bool) -> Vec<Action> {
-    let mut actions = vec![
+fn identity(user: &User, own_streams: bool, keep_caps: bool) -> Vec<Action> {
+    let mut actions: Vec<Action> = own_streams.then_some(Action::OwnStreams(user.uid)).into_iter().collect();
+    actions.extend([
         Action::Groups(user.additional_gids.clone()),
         Action::Ids { uid: user.uid, gid: user.gid, keep_caps },
-    ];
+    ]);
     actions.extend(user.umask.map(Action::Umask));
     actions
 }
@@ -251,8 +297,8 @@ fn check_keyring(name: &str) -> Result<CString> {
     CString::new(name).map_err(|_| bad())
 }
 
-fn filter(request: &Request) -> Result<Option<Filter>> {
-    let mut filter = match &request.seccomp {
+fn filter(request: &Request) -> Result<Option<(Filter, Option<Listener>)>> {
+    let (mut filter, listener) = match &request.seccomp {
         Seccomp::None => return Ok(None),
         Seccomp::Default => compiled(&crate::seccomp::default::profile(), request)?,
         Seccomp::Profile(path) => from_file(path, request)?,
@@ -261,10 +307,10 @@ fn filter(request: &Request) -> Result<Option<Filter>> {
     if request.seccomp_log {
         filter.flags |= drydock_core::sys::seccomp::FLAG_LOG;
     }
-    Ok(Some(filter))
+    Ok(Some((filter, listener)))
 }
 
-fn from_file(path: &Path, request: &Request) -> Result<Filter> {
+fn from_file(path: &Path, request: &Request) -> Result<(Filter, Option<Listener>)> {
     let profile = Profile::read(path)?;
     let object = || format!("seccomp profile {}", text::escape(&path.to_string_lossy()));
     compiled(&profile, request).map_err(|e| match e.remedy() {
@@ -273,15 +319,25 @@ fn from_file(path: &Path, request: &Request) -> Result<Filter> {
     })
 }
 
-fn compiled(profile: &Profile, request: &Request) -> Result<Filter> {
+fn compiled(profile: &Profile, request: &Request) -> Result<(Filter, Option<Listener>)> {
     let filter = compile(profile, &target(request))?;
-    if filter.notify {
-        if profile.listener_path.is_none() {
-            return Err(Error::bad_input("seccomp profile", "SCMP_ACT_NOTIFY without a listenerPath"));
-        }
-        return Ok(Filter { flags: filter.flags | drydock_core::sys::seccomp::FLAG_NEW_LISTENER, ..filter });
+    if !filter.notify {
+        return Ok((filter, None));
     }
-    Ok(filter)
+    let Some(path) = &profile.listener_path else {
+        return Err(Error::bad_input(
+            "seccomp.listenerPath",
+            "missing (allowed: with SCMP_ACT_NOTIFY, the agent's socket)",
+        ));
+    };
+    if !path.starts_with('/') || path.len() > MAX_SOCKET_PATH || path.contains('\0') {
+        let shown = text::shorten(&text::escape(path), 120);
+        let allowed = format!("an absolute path of at most {MAX_SOCKET_PATH} bytes");
+        return Err(Error::bad_input("seccomp.listenerPath", format!("'{shown}' (allowed: {allowed})")));
+    }
+    let metadata = profile.listener_metadata.clone().unwrap_or_default();
+    let flags = filter.flags | drydock_core::sys::seccomp::FLAG_NEW_LISTENER;
+    Ok((Filter { flags, ..filter }, Some(Listener { path: path.into(), metadata })))
 }
 
 /// What a request's filter is compiled for: this architecture and kernel, and the bounding set that it will have.

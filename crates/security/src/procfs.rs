@@ -22,34 +22,64 @@ fn root() -> Result<OwnedFd> {
         .hint("mount proc on /proc"))
 }
 
-fn open_self(file: &str, flags: OFlags) -> Result<OwnedFd> {
-    let root = root()?;
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    let path = format!("self/{file}");
-    let access = if flags.contains(OFlags::WRONLY) { "O_WRONLY" } else { "O_RDONLY" };
-    openat2(&root, &path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty(), how).call(|| {
-        format!("openat2(/proc, \"{path}\", {access}, RESOLVE_BENEATH|RESOLVE_NO_XDEV|RESOLVE_NO_MAGICLINKS)")
-    })
+/// Whose files.
+pub(crate) enum Of {
+    /// The calling process's.
+    Myself,
+    /// Another's, which its parent keeps from being reaped.
+    Process(i32),
+}
+
+impl Of {
+    fn open(&self, file: &str, flags: OFlags) -> Result<OwnedFd> {
+        let root = root()?;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        let path = format!("{}/{file}", self.name());
+        let access = if flags.contains(OFlags::WRONLY) { "O_WRONLY" } else { "O_RDONLY" };
+        openat2(&root, &path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty(), how).call(|| {
+            format!(
+                "openat2(/proc, \"{path}\", {access}, RESOLVE_BENEATH|RESOLVE_NO_XDEV|RESOLVE_NO_MAGICLINKS)"
+            )
+        })
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Of::Myself => "self".to_string(),
+            Of::Process(pid) => pid.to_string(),
+        }
+    }
+
+    /// Writes a value to `/proc/<it>/<file>` in one write(2).
+    pub(crate) fn write(&self, file: &str, value: &str) -> Result<()> {
+        let fd = self.open(file, OFlags::WRONLY)?;
+        let call = || format!("write(\"/proc/{}/{file}\", {value:?})", self.name());
+        let written = rustix::io::write(&fd, value.as_bytes()).call(call)?;
+        if written == value.len() {
+            Ok(())
+        } else {
+            Err(Error::failed(format!("/proc/{}/{file}", self.name()), "short write"))
+        }
+    }
+
+    /// Reads a short `/proc/<it>/<file>`.
+    pub(crate) fn read(&self, file: &str) -> Result<String> {
+        let fd = self.open(file, OFlags::empty())?;
+        let mut buffer = [0u8; 256];
+        let count =
+            rustix::io::read(&fd, &mut buffer).call(|| format!("read(\"/proc/{}/{file}\")", self.name()))?;
+        Ok(String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).trim().to_string())
+    }
 }
 
 /// Writes a value to `/proc/self/<file>` in one write(2).
 pub(crate) fn write_self(file: &str, value: &str) -> Result<()> {
-    let fd = open_self(file, OFlags::WRONLY)?;
-    let call = || format!("write(\"/proc/self/{file}\", {value:?})");
-    let written = rustix::io::write(&fd, value.as_bytes()).call(call)?;
-    if written == value.len() {
-        Ok(())
-    } else {
-        Err(Error::failed(format!("/proc/self/{file}"), "short write"))
-    }
+    Of::Myself.write(file, value)
 }
 
 /// Reads a short `/proc/self/<file>`.
 pub(crate) fn read_self(file: &str) -> Result<String> {
-    let fd = open_self(file, OFlags::empty())?;
-    let mut buffer = [0u8; 256];
-    let count = rustix::io::read(&fd, &mut buffer).call(|| format!("read(\"/proc/self/{file}\")"))?;
-    Ok(String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).trim().to_string())
+    Of::Myself.read(file)
 }
 
 /// Whether `/proc/self/<file>` is there.

@@ -26,6 +26,8 @@ pub struct Request {
     pub rlimits: Vec<Rlimit>,
     /// Whom the command runs as; `None` leaves ids, groups and umask.
     pub user: Option<User>,
+    /// Give the user the standard streams too, as runc does, so that it can open /dev/stdout. Changes the caller's files.
+    pub own_streams: bool,
     /// Name of a new session keyring (`_ses.<id>`); must not begin with a dot.
     pub keyring: Option<String>,
     /// AppArmor profile to change to on exec.

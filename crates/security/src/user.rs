@@ -73,7 +73,7 @@ pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<Resolved> {
         (Some(name), None) => (group_id(&read(root, "etc/group")?, name)?, Vec::new()),
         (None, None) => primary_and_others(root, entry.as_ref())?,
     };
-    let user = User { uid, gid, additional_gids, umask: None };
+    let user = User { uid, gid, additional_gids, ..User::default() };
     Ok(match entry {
         None => Resolved { user, name: None, home: PathBuf::from("/"), shell: None },
         Some(entry) => Resolved {

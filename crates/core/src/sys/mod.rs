@@ -12,4 +12,5 @@ pub mod probe;
 pub mod process;
 pub mod sched;
 pub mod seccomp;
+pub mod shared;
 pub mod signal;

@@ -1,6 +1,6 @@
 //! From rules to a BPF program: a check of the architecture, then a balanced binary search over the numbers.
 
-use super::action::{RET_ERRNO, RET_KILL_PROCESS};
+use super::action::{RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_LOG, RET_TRACE};
 use super::bpf::{
     ARCH, IF_EQ, IF_GE, Instruction, JUMP, LOAD, MAX_INSTRUCTIONS, NUMBER, RETURN, branch, plain,
 };
@@ -8,7 +8,7 @@ use super::condition;
 use super::names::{Arch, X32_BIT};
 use super::profile::Profile;
 use super::select::{Case, Selected, Table, select};
-use drydock_core::sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV};
+use drydock_core::sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV};
 use drydock_core::{Error, Result, text};
 use nix::libc::ENOSYS;
 
@@ -35,8 +35,8 @@ const RET_ENOSYS: u32 = RET_ERRNO | ENOSYS as u32;
 /// Compiles a profile for a target.
 ///
 /// The native architecture is always filtered; others only where the profile names them, and a call of any other kills
-/// the process. x32's calls answer ENOSYS unless the profile names x32. Where the default is an errno, numbers above
-/// every one that we know answer ENOSYS instead.
+/// the process. x32's calls answer ENOSYS unless the profile names x32. Where the default refuses, numbers above every
+/// one that the profile names answer ENOSYS instead: who wrote it did not know them, and programs fall back (as runc).
 ///
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] with the rule that is wrong, or when the program is longer than the kernel takes.
@@ -62,7 +62,8 @@ fn flags(profile: &Profile) -> Result<u32> {
             | match name.strip_prefix("SECCOMP_FILTER_FLAG_").unwrap_or(name) {
                 "LOG" => FLAG_LOG,
                 "SPEC_ALLOW" => FLAG_SPEC_ALLOW,
-                "TSYNC" => FLAG_TSYNC,
+                // For all threads of the process: it has one, and with a listener the kernel would refuse it.
+                "TSYNC" => 0,
                 "WAIT_KILLABLE_RECV" => FLAG_WAIT_KILLABLE_RECV,
                 _ => {
                     let shown = text::shorten(&text::escape(name), 60);
@@ -80,8 +81,8 @@ fn assemble(selected: &Selected<'_>) -> Result<Vec<Instruction>> {
     let mut audits: Vec<u32> = selected.arches.iter().map(|(arch, _)| arch.audit()).collect();
     audits.dedup();
     for audit in audits {
-        let tables: Vec<&(Arch, Table<'_>)> =
-            selected.arches.iter().filter(|(a, _)| a.audit() == audit).collect();
+        let all = selected.arches.iter().zip(&selected.newest);
+        let tables: Vec<_> = all.filter(|((a, _), _)| a.audit() == audit).collect();
         let mut body = vec![plain(LOAD, NUMBER)];
         body.extend(search(&ranges(&tables, selected.default_code)?));
         // The body may be longer than a conditional jump reaches: skip it by a long one.
@@ -100,20 +101,23 @@ struct Range {
 }
 
 /// The numbers of one audit architecture, cut into ranges that cover all 32 bits.
-fn ranges(tables: &[&(Arch, Table<'_>)], default_code: u32) -> Result<Vec<Range>> {
+fn ranges(tables: &[(&(Arch, Table<'_>), &u32)], default_code: u32) -> Result<Vec<Range>> {
     let mut ranges: Vec<Range> = Vec::new();
     let mut push = |start: u32, code: Vec<Instruction>| push(&mut ranges, Range { start, code });
     let answer = |code: u32| vec![plain(RETURN, code)];
-    let newer = if is_errno(default_code) { RET_ENOSYS } else { default_code };
-    let has_x32 = tables.iter().any(|(arch, _)| *arch == Arch::X32);
-    for (arch, table) in tables {
+    let newer = if refuses(default_code) { RET_ENOSYS } else { default_code };
+    let has_x32 = tables.iter().any(|((arch, _), _)| *arch == Arch::X32);
+    for ((arch, table), newest) in tables {
         push(if *arch == Arch::X32 { X32_BIT } else { 0 }, answer(default_code));
         for (number, cases) in table {
-            push(*number, body(cases, default_code)?);
+            push(*number, body(cases, *arch, default_code)?);
             // u32::MAX is no call's number.
             push(number.saturating_add(1), answer(default_code));
         }
-        push(arch.highest().max(table.keys().last().copied().unwrap_or(0)).saturating_add(1), answer(newer));
+        let last = table.keys().last().copied().unwrap_or(0);
+        if let Some(after) = (*newest).max(&last).checked_add(1) {
+            push(after, answer(newer));
+        }
         if matches!(arch, Arch::X86_64) && !has_x32 {
             push(X32_BIT, answer(RET_ENOSYS));
         }
@@ -131,22 +135,24 @@ fn push(ranges: &mut Vec<Range>, range: Range) {
     }
 }
 
-fn is_errno(code: u32) -> bool {
-    code & 0xffff_0000 == RET_ERRNO
+/// Neither allows nor leaves it to a tracer, who may know newer calls.
+fn refuses(code: u32) -> bool {
+    !matches!(code & 0xffff_0000, RET_ALLOW | RET_LOG | RET_TRACE)
 }
 
 /// The cases of one call: the first whose conditions all hold decides, else the default.
-fn body(cases: &[Case<'_>], default_code: u32) -> Result<Vec<Instruction>> {
+fn body(cases: &[Case<'_>], arch: Arch, default_code: u32) -> Result<Vec<Instruction>> {
     let mut program = Vec::new();
     for case in cases {
         if case.args.is_empty() {
             program.push(plain(RETURN, case.code));
             return Ok(program);
         }
-        let mut rest: usize = case.args.iter().map(condition::length).sum::<usize>() + 1;
+        let low = arch.is_32_bit();
+        let mut rest: usize = case.args.iter().map(|arg| condition::length(arg, low)).sum::<usize>() + 1;
         for arg in case.args {
-            rest -= condition::length(arg);
-            condition::emit(arg, rest, &mut program).ok_or_else(|| {
+            rest -= condition::length(arg, low);
+            condition::emit(arg, low, rest, &mut program).ok_or_else(|| {
                 let problem = format!("{} conditions in one rule (allowed: about 50)", case.args.len());
                 Error::bad_input("seccomp rule", problem)
             })?;

@@ -20,9 +20,10 @@ enum Part {
 }
 
 /// Appends code that falls through if the condition holds, and otherwise jumps over the `rest` instructions that will
-/// follow its own. `None` if that is farther than a conditional jump reaches (255).
-pub fn emit(arg: &Arg, rest: usize, program: &mut Vec<Instruction>) -> Option<()> {
-    let parts = parts(arg);
+/// follow its own. `None` if that is farther than a conditional jump reaches (255). With `low_only` the upper half of
+/// the argument is not looked at.
+pub fn emit(arg: &Arg, low_only: bool, rest: usize, program: &mut Vec<Instruction>) -> Option<()> {
+    let parts = parts(arg, low_only);
     let count = parts.len();
     for (at, part) in parts.into_iter().enumerate() {
         let left = count - at - 1;
@@ -40,11 +41,33 @@ pub fn emit(arg: &Arg, rest: usize, program: &mut Vec<Instruction>) -> Option<()
 }
 
 /// How many instructions [`emit`] makes.
-pub fn length(arg: &Arg) -> usize {
-    parts(arg).len()
+pub fn length(arg: &Arg, low_only: bool) -> usize {
+    parts(arg, low_only).len()
 }
 
-fn parts(arg: &Arg) -> Vec<Part> {
+/// One comparison of the low half.
+fn low_parts(arg: &Arg) -> Vec<Part> {
+    use Part::{Branch, Plain};
+    use To::{Fails, Next};
+    let load = Plain(plain(LOAD, arg_low(arg.index)));
+    let (_, low) = halves(arg.value);
+    let (_, wanted) = halves(arg.value & arg.value_two);
+    match arg.op {
+        Operator::MaskedEq if low == 0 => vec![],
+        Operator::MaskedEq => vec![load, Plain(plain(AND, low)), Branch(IF_EQ, wanted, Next, Fails)],
+        Operator::Eq => vec![load, Branch(IF_EQ, low, Next, Fails)],
+        Operator::Ne => vec![load, Branch(IF_EQ, low, Fails, Next)],
+        Operator::Gt => vec![load, Branch(IF_GT, low, Next, Fails)],
+        Operator::Ge => vec![load, Branch(IF_GE, low, Next, Fails)],
+        Operator::Lt => vec![load, Branch(IF_GE, low, Fails, Next)],
+        Operator::Le => vec![load, Branch(IF_GT, low, Fails, Next)],
+    }
+}
+
+fn parts(arg: &Arg, low_only: bool) -> Vec<Part> {
+    if low_only {
+        return low_parts(arg);
+    }
     use Part::{Branch, Plain};
     use To::{Fails, Holds, Next};
     let load_high = || Plain(plain(LOAD, arg_high(arg.index)));
@@ -72,13 +95,13 @@ fn parts(arg: &Arg) -> Vec<Part> {
             Branch(if arg.op == Operator::Lt { IF_GE } else { IF_GT }, low, Fails, Next),
         ],
         Operator::MaskedEq => {
-            let (want_high, want_low) = halves(arg.value_two);
+            // What is masked away is not compared, in the value neither.
+            let (want_high, want_low) = halves(arg.value & arg.value_two);
             let mut parts = Vec::with_capacity(6);
-            // A half that is masked away and wanted as 0 always fits.
-            if high != 0 || want_high != 0 {
+            if high != 0 {
                 parts.extend([load_high(), Plain(plain(AND, high)), Branch(IF_EQ, want_high, Next, Fails)]);
             }
-            if low != 0 || want_low != 0 {
+            if low != 0 {
                 parts.extend([load_low(), Plain(plain(AND, low)), Branch(IF_EQ, want_low, Next, Fails)]);
             }
             parts
@@ -100,6 +123,6 @@ pub fn holds(arg: &Arg, value: u64) -> bool {
         Operator::Ge => value >= arg.value,
         Operator::Lt => value < arg.value,
         Operator::Le => value <= arg.value,
-        Operator::MaskedEq => value & arg.value == arg.value_two,
+        Operator::MaskedEq => value & arg.value == arg.value_two & arg.value,
     }
 }

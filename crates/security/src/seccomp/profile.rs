@@ -124,7 +124,7 @@ pub enum Operator {
     /// Greater.
     #[serde(rename = "SCMP_CMP_GT")]
     Gt,
-    /// `argument & value == valueTwo`.
+    /// `argument & value == valueTwo & value`.
     #[serde(rename = "SCMP_CMP_MASKED_EQ")]
     MaskedEq,
 }

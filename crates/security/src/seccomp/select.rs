@@ -1,6 +1,7 @@
 //! From a profile's words to the rules of one architecture.
 
 use super::action::Action;
+use super::multiplex::multiplexed;
 use super::names::{Arch, is_known};
 use super::profile::{Arg, Profile, Rule, Selector};
 use crate::capset::CapSet;
@@ -42,6 +43,8 @@ pub struct Selected<'a> {
     pub unknown: Vec<String>,
     /// Whether any rule asks the notify descriptor.
     pub notify: bool,
+    /// The last call that any rule names, by architecture: a greater number is newer than the profile.
+    pub newest: Vec<u32>,
 }
 
 /// Chooses the rules that apply to the target, and resolves names.
@@ -57,7 +60,11 @@ pub fn select<'a>(profile: &'a Profile, target: &Target) -> Result<Selected<'a>>
         arches: arches(profile, target.native)?.into_iter().map(|a| (a, Table::new())).collect(),
         unknown: Vec::new(),
         notify: profile.default_action == Action::Notify,
+        newest: Vec::new(),
     };
+    let all: Vec<&str> = profile.syscalls.iter().flatten().flat_map(Rule::calls).collect();
+    let newest = |(arch, _): &(Arch, Table<'_>)| all.iter().filter_map(|name| arch.number(name)).max();
+    selected.newest = selected.arches.iter().map(|a| newest(a).unwrap_or(u32::MAX)).collect();
     for (index, rule) in profile.syscalls.iter().flatten().enumerate() {
         add(&mut selected, rule, target)
             .map_err(|e| Error::bad_input(format!("seccomp rule {index}"), e.sentence()))?;
@@ -88,6 +95,11 @@ fn add<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) -> Resu
         }
         for (arch, table) in &mut selected.arches {
             if let Some(number) = arch.number(name) {
+                table.entry(number).or_default().push(Case { args, code });
+            }
+            // The same call through socketcall(2) or ipc(2), whose own arguments lie in memory: with conditions it is
+            // refused whole, and never allowed.
+            if let Some((number, args)) = multiplexed(*arch, name).filter(|_| args.is_empty() || refuses) {
                 table.entry(number).or_default().push(Case { args, code });
             }
         }
@@ -160,7 +172,7 @@ pub fn parse_release(release: &str) -> Result<(u32, u32)> {
 }
 
 /// The errno of an action, EPERM where none is given. The kernel takes at most 4095 for SCMP_ACT_ERRNO.
-fn errno_of(number: Option<u32>, name: Option<&str>, action: Action) -> Result<u16> {
+pub(super) fn errno_of(number: Option<u32>, name: Option<&str>, action: Action) -> Result<u16> {
     let name = name.filter(|n| !n.is_empty());
     if !action.takes_errno() {
         return match (number.filter(|n| *n != 0), name) {
