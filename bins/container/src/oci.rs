@@ -1,18 +1,20 @@
 //! An OCI bundle as a container's request: every stage gets its part of config.json.
 
+mod mounts;
+
 use crate::request::{Namespaces, Network, Request};
 use crate::rootfs::Source;
 use drydock_bundle::Bundle;
 use drydock_cgroups::{CpuMax, IfExists, Limits, convert};
 use drydock_core::{ContainerId, Error, Result};
 use drydock_init::inside;
-use drydock_mounts::{Device, DeviceKind, Mount, Root};
+use drydock_mounts::Root;
 use drydock_namespaces::join::Source as NamespaceSource;
 use drydock_namespaces::{IdMap, Kind};
 use drydock_security::{CapSet, Capabilities, Rlimit, Seccomp, User};
-use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn bad(pointer: &str, problem: impl Into<String>) -> Error {
     Error::bad_input(format!("config.json: {pointer}"), problem)
@@ -199,7 +201,7 @@ fn inside_request(
         session: true,
         terminal: process.terminal().unwrap_or(false),
         sysctls: linux.sysctl().clone().unwrap_or_default().into_iter().collect(),
-        mounts: Some(mounts(spec, linux, root, namespaces)),
+        mounts: Some(mounts::request(bundle, linux, root, namespaces)?),
         security: security(bundle, process, id)?,
         user: Some(format!("{}:{}", user.uid(), user.gid())),
         workdir: Some(cwd),
@@ -207,53 +209,6 @@ fn inside_request(
         env: process.env().clone().unwrap_or_default(),
         reaper: false,
     })
-}
-
-fn mounts(spec: &Spec, linux: &Linux, root: Root, namespaces: &Namespaces) -> drydock_mounts::Request {
-    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let mounts = spec.mounts().clone().unwrap_or_default();
-    drydock_mounts::Request {
-        mounts: mounts
-            .iter()
-            .map(|m| Mount {
-                destination: text(m.destination()),
-                fstype: m.typ().clone(),
-                source: m.source().as_ref().map(text),
-                options: m.options().clone().unwrap_or_default(),
-                ..Mount::default()
-            })
-            .collect(),
-        devices: devices(linux),
-        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
-        readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
-        user_namespace: namespaces.new.contains(Kind::User),
-        symlinks: drydock_mounts::Request::container_defaults(root.clone()).symlinks,
-        root,
-        ..drydock_mounts::Request::default()
-    }
-}
-
-/// The devices that the specification supplies, and the configuration's own.
-fn devices(linux: &Linux) -> Vec<Device> {
-    let mut devices = drydock_mounts::Request::container_defaults(Root::default()).devices;
-    for device in linux.devices().clone().unwrap_or_default() {
-        let path = device.path().to_string_lossy().into_owned();
-        devices.retain(|d| d.path != path);
-        devices.push(Device {
-            path,
-            kind: match device.typ() {
-                LinuxDeviceType::B => DeviceKind::Block,
-                LinuxDeviceType::P => DeviceKind::Fifo,
-                _ => DeviceKind::Char,
-            },
-            major: u32::try_from(device.major()).unwrap_or(0),
-            minor: u32::try_from(device.minor()).unwrap_or(0),
-            mode: device.file_mode().unwrap_or(0o666),
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
-        });
-    }
-    devices
 }
 
 fn security(bundle: &Bundle, process: &Process, id: &ContainerId) -> Result<drydock_security::Request> {

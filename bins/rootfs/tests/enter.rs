@@ -163,7 +163,7 @@ fn hostile_roots_do_not_reach_the_host() {
             case.enter(&[], "true")
                 .fails_with(125)
                 .says(&format!("/{name}"))
-                .says("must be an ordinary directory");
+                .says("must be mounted on ordinary directory");
             case.untouched();
         }
     }

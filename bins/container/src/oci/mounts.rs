@@ -1,0 +1,96 @@
+//! `mounts`, `root`, `linux.rootfsPropagation`, `linux.devices`, masked and read-only paths, `linux.mountLabel`.
+
+use super::bad;
+use crate::request::Namespaces;
+use drydock_bundle::Bundle;
+use drydock_core::Result;
+use drydock_mounts::{Device, DeviceKind, IdMapping, Mount, Propagation, Request, Root};
+use drydock_namespaces::Kind;
+use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping};
+use std::path::Path;
+
+/// The mounts of a bundle. `root`: its root file system.
+///
+/// # Errors
+/// A propagation that the specification does not know.
+pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespaces) -> Result<Request> {
+    let defaults = Request::container_defaults(Root::default());
+    Ok(Request {
+        mounts: bundle.spec.mounts().iter().flatten().map(|m| mount(&bundle.dir, m)).collect(),
+        devices: devices(linux, defaults.devices),
+        symlinks: defaults.symlinks,
+        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+        readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        user_namespace: namespaces.new.contains(Kind::User),
+        host_cgroup_namespace: !namespaces.new.contains(Kind::Cgroup),
+        uid_mappings: mappings(linux.uid_mappings().as_ref()),
+        gid_mappings: mappings(linux.gid_mappings().as_ref()),
+        label: linux.mount_label().clone(),
+        pass_unknown: true,
+        root: propagated(linux, root)?,
+        ..Request::default()
+    })
+}
+
+/// Without a word, mounts of the host appear in the container's bind mounts, and nothing goes back.
+fn propagated(linux: &Linux, mut root: Root) -> Result<Root> {
+    root.propagation = Propagation::Slave;
+    if let Some(word) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty()) {
+        let (propagation, recursive) = Propagation::parse(word).ok_or_else(|| {
+            let known = Propagation::WORDS.join(", ");
+            let shown = drydock_core::text::escape(word);
+            bad("/linux/rootfsPropagation", format!("'{shown}' (allowed: {known})"))
+        })?;
+        (root.propagation, root.propagation_recursive) = (propagation, recursive);
+    }
+    Ok(root)
+}
+
+fn mount(bundle: &Path, mount: &oci_spec::runtime::Mount) -> Mount {
+    let options = mount.options().clone().unwrap_or_default();
+    let is_bind = options.iter().any(|o| o == "bind" || o == "rbind")
+        || mount.typ().as_deref().is_none_or(|t| matches!(t, "" | "bind" | "none"));
+    let source = mount.source().as_ref().map(|source| match is_bind {
+        true => bundle.join(source).to_string_lossy().into_owned(),
+        false => source.to_string_lossy().into_owned(),
+    });
+    Mount {
+        destination: mount.destination().to_string_lossy().into_owned(),
+        fstype: mount.typ().clone(),
+        source,
+        options,
+        uid_mappings: mappings(mount.uid_mappings().as_ref()),
+        gid_mappings: mappings(mount.gid_mappings().as_ref()),
+    }
+}
+
+fn mappings(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
+    let one = |l: &LinuxIdMapping| IdMapping {
+        container_id: l.container_id(),
+        host_id: l.host_id(),
+        size: l.size(),
+    };
+    lines.into_iter().flatten().map(one).collect()
+}
+
+/// The devices that the specification supplies, and the configuration's own.
+fn devices(linux: &Linux, mut devices: Vec<Device>) -> Vec<Device> {
+    for device in linux.devices().iter().flatten() {
+        let path = device.path().to_string_lossy().into_owned();
+        devices.retain(|d| d.path != path);
+        devices.push(Device {
+            path,
+            kind: match device.typ() {
+                LinuxDeviceType::B => DeviceKind::Block,
+                LinuxDeviceType::P => DeviceKind::Fifo,
+                _ => DeviceKind::Char,
+            },
+            major: u32::try_from(device.major()).unwrap_or(u32::MAX),
+            minor: u32::try_from(device.minor()).unwrap_or(u32::MAX),
+            mode: device.file_mode().unwrap_or(0o666),
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        });
+    }
+    devices
+}
