@@ -208,6 +208,9 @@ pub struct Create {
     /// If it exists, kill what is in it, remove it, make it anew
     #[arg(long)]
     pub replace: bool,
+    /// All of it as JSON instead of flags, as `container plan --format commands` prints it for a bundle
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["reuse", "replace"])]
+    pub request: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

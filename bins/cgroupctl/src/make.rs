@@ -16,11 +16,16 @@ pub fn create(args: &Create) -> Outcome {
         _ => IfExists::Fail,
     };
     let layout = Layout::detect()?;
-    if args.replace {
+    let asked = match &args.request {
+        Some(json) => from_json(json, args)?,
+        None => request(&args.name, &args.making, if_exists)?,
+    };
+    let replace = asked.if_exists == IfExists::Replace;
+    if replace {
         crate::names::guard_name(&args.name, "replace")?;
     }
-    let plan = request(&args.name, &args.making, if_exists)?.validate(&layout)?;
-    if args.replace {
+    let plan = asked.validate(&layout)?;
+    if replace {
         // Only an existing one can hold somebody.
         if let Ok(old) = drydock_cgroups::Cgroup::open(&args.name, &layout) {
             crate::names::guard_processes(&old, &args.name, "replace")?;
@@ -28,6 +33,23 @@ pub fn create(args: &Create) -> Outcome {
     }
     let report = apply(&plan, &args.making)?;
     print(&report, args.json, true)
+}
+
+/// A request as it is printed.
+fn from_json(json: &str, args: &Create) -> Result<Request> {
+    let flags = request(&args.name, &args.making, IfExists::Fail)?;
+    if flags != (Request { name: args.name.clone(), ..Request::default() }) {
+        return Err(Error::bad_input("--request", "says everything itself (allowed: no limit flags)"));
+    }
+    let request: Request =
+        serde_json::from_str(json).map_err(|e| Error::bad_input("--request", e.to_string()))?;
+    if request.name.is_empty() || request.name == args.name {
+        return Ok(Request { name: args.name.clone(), ..request });
+    }
+    Err(Error::bad_input(
+        "--request",
+        format!("is for '{}', not for this cgroup", shorten(&escape(&request.name), 60)),
+    ))
 }
 
 /// The request that the flags describe.

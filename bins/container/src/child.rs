@@ -58,17 +58,6 @@ impl Child {
     }
 }
 
-/// A process that is born in a user namespace still has the ids of its parent, which may mean nobody in there.
-fn become_root_inside() -> Result<()> {
-    use nix::unistd::{Gid, Uid, getuid, setresgid, setresuid};
-    if getuid().is_root() {
-        return Ok(());
-    }
-    let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
-    setresgid(gid, gid, gid).map_err(|e| Error::call("setresgid(0, 0, 0)", e))?;
-    setresuid(uid, uid, uid).map_err(|e| Error::call("setresuid(0, 0, 0)", e))
-}
-
 /// The child's view of its parent.
 struct Parent {
     channel: Channel,
@@ -87,7 +76,7 @@ impl Parent {
         drydock_cgroups::join(cgroup)?;
         if let Some(mapped) = begin {
             let view = self.expect_word()?;
-            become_root_inside()?;
+            drydock_namespaces::credentials::become_root_inside()?;
             if let (Some(view), Some(at)) = (view, mapped) {
                 crate::idmap::attach(&view, &at)?;
             }

@@ -4,6 +4,7 @@ use crate::options::Options;
 use drydock_cli::Outcome;
 use drydock_cli::args::Parsed;
 use drydock_core::Error;
+use drydock_namespaces::IdMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -27,6 +28,22 @@ pub struct Args {
     /// Make DIR the root file system, with proc, sys, dev, tmp and the like in it (pivot_root(2); needs --unshare mount)
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// First mount an overlay on --root's DIR: this directory below, and above it, in the new mount namespace, a tmpfs that
+    /// is mounted on the directory DIR lies in
+    #[arg(long, value_name = "DIR", requires = "root")]
+    pub lower: Option<PathBuf>,
+    /// Size of that tmpfs [default: 1g]
+    #[arg(long, value_name = "SIZE", requires = "lower")]
+    pub scratch: Option<String>,
+    /// Users of a new user namespace [default: the caller is 0] (user_namespaces(7))
+    #[arg(long, value_name = "INSIDE:OUTSIDE:COUNT", requires = "map_groups")]
+    pub map_users: Vec<IdMap>,
+    /// Its groups
+    #[arg(long, value_name = "INSIDE:OUTSIDE:COUNT", requires = "map_users")]
+    pub map_groups: Vec<IdMap>,
+    /// The whole inside as JSON instead of options, as `container plan --format commands` prints it for a bundle
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["root", "lower", "id", "confine"])]
+    pub request: Option<String>,
     /// Become the command instead of staying as PID 1
     #[arg(long, conflicts_with_all = ["reaper", "group", "subreaper", "grace"])]
     pub exec: bool,

@@ -2,6 +2,7 @@
 //!
 //! [`inside`] is the library that `container` calls in its own child; [`options`] are the options both share.
 
+mod ask;
 pub mod command;
 pub mod inside;
 pub mod options;

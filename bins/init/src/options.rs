@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Options of the inside.
-#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[group(skip)]
 #[serde(default)]
 pub struct Options {

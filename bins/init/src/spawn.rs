@@ -1,16 +1,17 @@
 //! `init` as a program: with `--unshare` it makes the namespaces and their first process, without it runs in place.
 
+use crate::ask;
 use crate::command::Args;
 use crate::inside::{Peer, Plan};
-use crate::options::Surroundings;
 use drydock_cgroups::{Cgroup, Layout};
 use drydock_cli::Explainer;
 use drydock_core::error::CallExt;
 use drydock_core::sys::fd::replace_standard_stream;
 use drydock_core::sys::{process, signal};
-use drydock_core::{ContainerId, Error, Observer, Result};
-use drydock_mounts::Root;
-use drydock_namespaces::{Kind, Set};
+use drydock_core::{ContainerId, Ctx, Error, Observer, Result};
+use drydock_namespaces::idmap::write_maps;
+use drydock_namespaces::relay::{self, End, Said};
+use drydock_namespaces::{IdMap, Kind, Set};
 use drydock_supervise::exec::{Command, utf8_words};
 use drydock_supervise::reap::{self, Policy};
 use drydock_supervise::{Blocked, Supervised};
@@ -18,14 +19,21 @@ use nix::unistd::Pid;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Nobody else takes part: ready at once, and the console is this process's own business.
+/// Nobody else takes part: ready at once; the terminal is for whoever waits at the other end.
 struct Alone {
     explainer: Explainer,
+    end: Option<End>,
 }
 
 impl Peer for Alone {
-    fn console(&self, _: BorrowedFd<'_>) -> Result<()> {
-        Err(Error::bad_input("--tty", "needs somebody to show the terminal (allowed: container run -t)"))
+    fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
+        match &self.end {
+            Some(end) => end.terminal(master),
+            None => Err(Error::bad_input(
+                "--tty",
+                "needs somebody to show the terminal (allowed: no --exec without --unshare)",
+            )),
+        }
     }
     fn ready(&self) -> Result<()> {
         Ok(())
@@ -41,10 +49,10 @@ impl Peer for Alone {
 /// Bad input before anything is touched, or the step that failed.
 pub fn run(args: &Args) -> Result<u8> {
     let command = utf8_words("command", args.command.iter().map(std::ffi::OsString::as_os_str))?;
-    if command.is_empty() {
+    if command.is_empty() && args.request.is_none() {
         return Err(Error::bad_input("command", "missing (allowed: init [OPTIONS] -- COMMAND…)"));
     }
-    let new = namespaces(&args.unshare)?;
+    let new = ask::namespaces(&args.unshare)?;
     if args.root.is_some() && !new.contains(Kind::Mount) {
         return Err(Error::bad_input(
             "--root",
@@ -54,46 +62,76 @@ pub fn run(args: &Args) -> Result<u8> {
     if let Some(id) = &args.id {
         ContainerId::parse(id)?;
     }
-    check_fit(args)?;
+    ask::check_fit(args, new)?;
     if args.root.is_none() && !args.confine && new.is_empty() && args.cgroup.is_none() && !sets_up(args) {
         return in_place(args, &command);
     }
-    let plan = plan(args, new, &command)?.reap_with(reaper_options(args));
+    let plan = ask::plan(args, new, &command)?.reap_with(reaper_options(args));
+    let terminal = plan.request().terminal;
     let birth = Birth::of(args)?;
     if args.exec && new.is_empty() && args.cgroup.is_none() {
-        return Err(birth.settle().err().unwrap_or_else(|| enter(plan, args.explain)));
+        return Err(birth.settle().err().unwrap_or_else(|| enter(plan, args.explain, None)));
     }
+    make_layers(&plan)?;
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));
     let target = birth.target.as_ref().map(AsFd::as_fd);
-    let child = process::clone_child(cloned, target, || child(plan, &birth, args.explain))
-        .map_err(|e| drydock_namespaces::create::explain_clone(e, new, "clone3"))?;
-    let ended = Supervised::new(&child, new.contains(Kind::Pid)).wait(&signals)?;
+    let (here, there) = relay::pair()?;
+    let mut here = Some(here);
+    let born = Born { wait: new.contains(Kind::User), explain: args.explain };
+    let child = process::clone_child(cloned, target, || {
+        drop(here.take());
+        child(plan, &birth, there, born)
+    })
+    .map_err(|e| drydock_namespaces::create::explain_clone(e, new, "clone3"))?;
+    let (Some(end), is_pid_1) = (here, new.contains(Kind::Pid)) else {
+        return Err(Error::failed("child", "has gone"));
+    };
+    if let Err(error) = attend(args, new, &child, &end) {
+        // It ends as soon as nobody is at the other end.
+        drop(end);
+        drydock_supervise::wait_exit(&child)?;
+        return Err(error);
+    }
+    let master = if terminal { terminal_of(&end)? } else { None };
+    drop(end);
+    let ended = match master {
+        Some(master) => drydock_supervise::relay::relay(&child, is_pid_1, &signals, &master, !args.no_stdin)?,
+        None => Supervised::new(&child, is_pid_1).wait(&signals)?,
+    };
     Ok(ended.code())
 }
 
-/// Options that would have no effect are mistakes, not requests.
-fn check_fit(args: &Args) -> Result<()> {
-    let o = &args.inside;
-    if o.tty {
-        return Err(Error::bad_input(
-            "--tty",
-            "needs somebody to show the terminal (allowed: container run -t)",
-        ));
+/// The tmpfs of an overlay is mounted on a directory of the host's.
+fn make_layers(plan: &Plan) -> Result<()> {
+    let scratch = plan.request().mounts.as_ref().and_then(|m| m.root.overlay.as_ref()?.scratch.as_ref());
+    let Some(scratch) = scratch else { return Ok(()) };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
+    builder.recursive(true).create(&scratch.path).call(|| format!("mkdir({:?}, 0755)", scratch.path))
+}
+
+/// Writes the maps of a new user namespace, and lets its process go on.
+fn attend(args: &Args, new: Set, child: &process::Child, end: &End) -> Result<()> {
+    if !new.contains(Kind::User) {
+        return Ok(());
     }
-    let rooted = [
-        ("--volume", !o.volume.is_empty()),
-        ("--tmpfs", !o.tmpfs.is_empty()),
-        ("--read-only", o.read_only),
-        ("--shm-size", o.shm_size.is_some()),
-        ("--file", !o.file.is_empty()),
-    ];
-    match rooted.into_iter().find(|(_, given)| *given && args.root.is_none()) {
-        Some((option, _)) => Err(Error::bad_input(
-            option,
-            "needs a root file system (allowed: with --unshare mount --root DIR)",
-        )),
-        None => Ok(()),
+    let own = |id: u32| vec![IdMap::new(0, id, 1)];
+    let (uid, gid) = if args.map_users.is_empty() {
+        (own(nix::unistd::geteuid().as_raw()), own(nix::unistd::getegid().as_raw()))
+    } else {
+        (args.map_users.clone(), args.map_groups.clone())
+    };
+    let explainer = Explainer { on: args.explain };
+    write_maps(child.pid, &uid, &gid, &Ctx::new(&explainer, None))?;
+    end.go()
+}
+
+/// The master of the child's terminal; nothing if the child has ended before it had one, having said why.
+fn terminal_of(end: &End) -> Result<Option<OwnedFd>> {
+    match end.hear()? {
+        Said::Terminal(master) => Ok(Some(master)),
+        _ => Ok(None),
     }
 }
 
@@ -122,57 +160,6 @@ fn sets_up(args: &Args) -> bool {
         || !o.security_opt.is_empty()
         || !o.ulimit.is_empty()
         || args.exec
-}
-
-fn namespaces(words: &[String]) -> Result<Set> {
-    let mut set = Set::default();
-    for word in words {
-        let kind: Kind = word.parse()?;
-        set.insert(kind);
-    }
-    Ok(set)
-}
-
-fn plan(args: &Args, new: Set, command: &[String]) -> Result<Plan> {
-    let root = args.root.as_ref().map(|dir| checked_root(dir)).transpose()?;
-    let confined = root.is_some() || args.confine;
-    let mut request = args.inside.request(
-        command,
-        Surroundings {
-            root,
-            new_network: new.contains(Kind::Network),
-            new_cgroup: new.contains(Kind::Cgroup),
-            user_namespace: new.contains(Kind::User),
-            id: args.id.clone(),
-        },
-    )?;
-    request.reaper = !args.exec;
-    request.session = confined;
-    if !confined && args.inside.cap_add.is_empty() && args.inside.cap_drop.is_empty() {
-        // A bare namespace keeps the caller's privileges, as unshare(1) does.
-        request.security.capabilities = None;
-        if args.inside.security_opt.is_empty() {
-            request.security.seccomp = drydock_security::Seccomp::None;
-            request.security.no_new_privs = false;
-        }
-    }
-    request.validate()
-}
-
-fn checked_root(dir: &std::path::Path) -> Result<Root> {
-    let shown = drydock_core::text::escape(&dir.to_string_lossy());
-    let real = std::fs::canonicalize(dir).call(|| format!("realpath({dir:?})"));
-    let real = real.map_err(|e| Error::bad_input("--root", format!("'{shown}': {}", e.sentence())))?;
-    if !real.is_dir() {
-        return Err(Error::bad_input("--root", format!("'{shown}' is not a directory")));
-    }
-    if real == std::path::Path::new("/") {
-        return Err(Error::bad_input(
-            "--root",
-            "'/' is the host's own root (allowed: a directory of its own)",
-        ));
-    }
-    Ok(Root::directory(real))
 }
 
 /// Where the first process is born, and what it gets to read: opened before the clone.
@@ -209,17 +196,39 @@ impl Birth {
     }
 }
 
-fn child(plan: Plan, birth: &Birth, explain: bool) -> u8 {
+/// How the child begins.
+#[derive(Clone, Copy)]
+struct Born {
+    /// In a user namespace, whose maps are to be waited for.
+    wait: bool,
+    explain: bool,
+}
+
+fn child(plan: Plan, birth: &Birth, end: End, born: Born) -> u8 {
     // The parent's end is our end: a container made by hand should not outlive its command line.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     signal::reset_dispositions();
     let _ = signal::unblock_all();
-    let error = birth.settle().err().unwrap_or_else(|| enter(plan, explain));
+    let begun = birth.settle().and_then(|()| if born.wait { begin(&end) } else { Ok(true) });
+    let error = match begun {
+        Ok(true) => enter(plan, born.explain, Some(end)),
+        // The parent says why.
+        Ok(false) => return drydock_core::exit::FAILED,
+        Err(error) => error,
+    };
     drydock_cli::report("init", &error.into())
 }
 
-fn enter(mut plan: Plan, explain: bool) -> Error {
-    plan.enter(&Alone { explainer: Explainer { on: explain } })
+/// Waits for the maps; false: there will be none.
+fn begin(end: &End) -> Result<bool> {
+    match end.hear()? {
+        Said::Go => drydock_namespaces::credentials::become_root_inside().map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn enter(mut plan: Plan, explain: bool, end: Option<End>) -> Error {
+    plan.enter(&Alone { explainer: Explainer { on: explain }, end })
 }
 
 /// A process group of its own, which a terminal on standard input then belongs to: a background group could not read

@@ -7,7 +7,7 @@ use drydock_core::{Ctx, Error, Explain, Result, Step};
 use drydock_mounts::inside::{Inside, Links, open_host};
 use drydock_mounts::{Mount, Pivot, Plan, Request, Root};
 use drydock_namespaces::exec::{Command, clean_process};
-use drydock_namespaces::relay::{self, End, Said};
+use drydock_namespaces::relay::{self, End};
 use drydock_supervise::foreground::wait_in_foreground;
 use drydock_supervise::wait::{Blocked, wait_exit};
 use nix::sched::CloneFlags;
@@ -292,7 +292,7 @@ fn work_in(path: &str) -> Result<()> {
 
 fn finish(child: &Child, relay: &End, signals: &Blocked) -> Outcome {
     match relay.hear() {
-        Ok(Said::Ready | Said::Go | Said::Closed) => Ok(wait_in_foreground(child, true, signals)?.code()),
+        Ok(_) => Ok(wait_in_foreground(child, true, signals)?.code()),
         Err(error) => {
             wait_exit(child)?;
             Err(error.into())

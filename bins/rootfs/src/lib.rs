@@ -11,6 +11,7 @@ mod mount;
 mod new;
 mod progress;
 mod propagation;
+mod shift;
 
 use clap::{Parser, Subcommand};
 use drydock_cli::args::Parsed;

@@ -1,5 +1,6 @@
 //! `rootfs mount` and `rootfs umount`: overlays, bind mounts and tmpfs in the caller's own mount namespace.
 
+use crate::shift::{Holder, Maps};
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::error::CallExt;
 use drydock_core::{ContainerId, Ctx, Error, Journal, Object, Result};
@@ -27,8 +28,8 @@ pub struct Args {
     /// Empty directory for the kernel's use, on the same file system as the upper layer
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
-    /// Make --upper, --work and MNT if they are missing, and what they lie in
-    #[arg(long, requires = "upper")]
+    /// Make --upper, --work and MNT (with --map-users: MNT) if they are missing, and what they lie in
+    #[arg(long)]
     make: bool,
     /// First mount a tmpfs of this size on the directory of --upper, --work and MNT, which are made in it
     #[arg(long, value_name = "SIZE", requires = "upper", requires = "make")]
@@ -39,9 +40,11 @@ pub struct Args {
     /// Keep the overlay's marks in user.* attributes, as user namespaces need
     #[arg(long, requires = "lower")]
     userxattr: bool,
-    /// Bind this file or directory, with all mounts below
+    /// Bind this file or directory, with all mounts below; 'default' as for --lower
     #[arg(long, value_name = "SRC", conflicts_with = "tmpfs")]
     bind: Option<PathBuf>,
+    #[command(flatten)]
+    maps: Maps,
     /// Mount a tmpfs with these options, separated by ',': size=64m,nr_inodes=1k,mode=755 (default size 256m)
     #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     tmpfs: Option<String>,
@@ -78,9 +81,16 @@ pub struct UmountArgs {
 
 /// Mounts.
 pub fn run(args: Args) -> Outcome {
-    let layers = args.make.then(|| overlay(&args)).transpose()?;
+    let shifted = args.make && args.maps.any();
+    if args.make && args.upper.is_none() && !shifted {
+        return Err(
+            Error::bad_input("--make", "has nothing to make (allowed: with --upper or --map-users)").into()
+        );
+    }
+    let layers = (args.make && !shifted).then(|| overlay(&args)).transpose()?;
     match &layers {
         Some(layers) => layers.check()?,
+        None if shifted => drop(source(&args)?),
         None => drop(request(&args)?.validate()?),
     }
     let own = own_layers(&args, layers.as_ref())?;
@@ -92,14 +102,26 @@ pub fn run(args: Args) -> Outcome {
     }
     let made = match &layers {
         Some(layers) => make(layers, &absolute(&args.target)?, own.as_ref(), &ctx)?,
+        None if shifted => make(&Overlay::default(), &absolute(&args.target)?, own.as_ref(), &ctx)?,
         None => Vec::new(),
     };
-    let report = request(&args).and_then(Request::validate).and_then(|plan| plan.apply(&ctx));
+    let report = mount(&args, own.as_ref(), &ctx);
     if report.is_err() {
         drydock_mounts::layers::take_back(&made);
     }
     tell(&report?, args.json)?;
     Ok(0)
+}
+
+/// The mount itself. A tree that is shifted lies in a directory that its new owners can enter.
+fn mount(args: &Args, own: Option<&Own>, ctx: &Ctx<'_>) -> Result<Report> {
+    let mut request = request(args)?;
+    let holder = args.maps.any().then(|| args.maps.hold(ctx)).transpose()?;
+    if let (Some(_), Some(own)) = (&holder, own) {
+        args.maps.give(&own.layers)?;
+    }
+    request.shift = holder.as_ref().map(Holder::file);
+    request.validate()?.apply(ctx)
 }
 
 /// Mounts the tmpfs for a writable layer, made if missing, closed to others.
@@ -111,7 +133,7 @@ fn scratch(size: &str, layers: &Overlay, ctx: &Ctx<'_>) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(&path).call(|| format!("mkdir({path:?}, 0700)"))?;
     let scratch = drydock_mounts::Scratch { path: path.clone(), size };
-    Request { kind: Kind::Tmpfs(scratch.options()), target: path, readonly: false }
+    Request { kind: Kind::Tmpfs(scratch.options()), target: path, readonly: false, shift: None }
         .validate()?
         .apply(ctx)
         .map(drop)
@@ -124,9 +146,14 @@ struct Own {
 }
 
 fn own_layers(args: &Args, layers: Option<&Overlay>) -> Result<Option<Own>> {
-    let (Some(id), Some(overlay)) = (&args.owner, layers) else { return Ok(None) };
+    let Some(id) = &args.owner else { return Ok(None) };
+    let inside = match layers {
+        Some(overlay) => overlay.upper.clone(),
+        None if args.maps.any() => absolute(&args.target)?,
+        None => return Ok(None),
+    };
     let layers = drydock_core::paths::data_root()?.join("containers").join(id);
-    if !overlay.upper.starts_with(&layers) {
+    if !inside.starts_with(&layers) || inside == layers {
         return Ok(None);
     }
     let state = drydock_core::paths::state_root(args.root.as_deref())?.join(id);
@@ -165,7 +192,7 @@ fn request(args: &Args) -> Result<Request> {
         )
     })?;
     let kind = match (&args.bind, &args.tmpfs) {
-        (Some(source), _) => Kind::Bind(absolute(source)?),
+        (Some(_), _) => Kind::Bind(source(args)?),
         (_, Some(options)) => {
             Kind::Tmpfs(options.split(',').filter(|o| !o.is_empty()).map(String::from).collect())
         }
@@ -177,7 +204,16 @@ fn request(args: &Args) -> Result<Request> {
         }
         _ => Kind::Overlay(overlay(args)?),
     };
-    Ok(Request { kind, target, readonly: args.read_only })
+    Ok(Request { kind, target, readonly: args.read_only, shift: None })
+}
+
+/// What `--bind` names.
+fn source(args: &Args) -> Result<PathBuf> {
+    let given = args.bind.as_deref().unwrap_or(Path::new(""));
+    match given.to_str() {
+        Some("default") => lower_layer("default"),
+        _ => absolute(given),
+    }
 }
 
 fn overlay(args: &Args) -> Result<Overlay> {

@@ -6,6 +6,7 @@ use crate::options::{self, Flags, Options, show};
 use crate::overlay::Overlay;
 use crate::{mask, table};
 use drydock_core::error::CallExt;
+use drydock_core::sys::mount::{ATTR_IDMAP, Attributes, EMPTY_PATH, mount_setattr};
 use drydock_core::{Ctx, Error, Explain, Object, Result, Step};
 use nix::mount::{MntFlags, MsFlags};
 use rustix::fs::OFlags;
@@ -35,6 +36,9 @@ pub struct Request {
     pub target: PathBuf,
     /// Cannot be written.
     pub readonly: bool,
+    /// For a bind mount: shift the owners of the files by the maps of this user namespace (its file).
+    #[serde(default)]
+    pub shift: Option<PathBuf>,
 }
 
 /// A checked request: one step.
@@ -123,6 +127,12 @@ impl Explain for Plan {
                 format!("mount(\"overlay\", {target:?}, \"overlay\", {flags}, {:?})", overlay.data()),
                 "one tree of several layers; what is written goes to the upper one",
             ),
+            Kind::Bind(source) if self.request.shift.is_some() => (
+                format!(
+                    "open_tree({source:?}, OPEN_TREE_CLONE); mount_setattr(MOUNT_ATTR_IDMAP); move_mount({target:?})"
+                ),
+                "the same files at a second place, seen with the owners of a user namespace",
+            ),
             Kind::Bind(source) => (
                 format!("mount({source:?}, {target:?}, NULL, MS_BIND|MS_REC, NULL)"),
                 "the same files at a second place",
@@ -163,7 +173,7 @@ impl Plan {
         let shown = target.to_string_lossy();
         match &self.request.kind {
             Kind::Overlay(overlay) => overlay.mount(&shown, &shown, self.options.flags.0),
-            Kind::Bind(source) => bind(source, target, self.request.readonly),
+            Kind::Bind(source) => bind(source, target, self.request.readonly, self.request.shift.as_deref()),
             Kind::Tmpfs(_) => {
                 let flags = sys_mount::MountFlags::from_bits_truncate(self.options.flags.0.bits());
                 let data = self.options.data_string();
@@ -178,7 +188,7 @@ impl Plan {
     }
 }
 
-fn bind(source: &Path, target: &Path, readonly: bool) -> Result<()> {
+fn bind(source: &Path, target: &Path, readonly: bool, shift: Option<&Path>) -> Result<()> {
     let onto = inside::open_host(target, OFlags::empty())?;
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
@@ -187,6 +197,14 @@ fn bind(source: &Path, target: &Path, readonly: bool) -> Result<()> {
     if readonly {
         mask::set_attributes(tree.as_fd(), drydock_core::sys::mount::ATTR_RDONLY, 0, true)
             .map_err(|e| e.hint("read-only bind mounts with all below need Linux 5.12"))?;
+    }
+    if let Some(file) = shift {
+        let namespace = std::fs::File::open(file).call(|| format!("open({file:?}, O_RDONLY)"))?;
+        let attributes =
+            Attributes { set: ATTR_IDMAP, user_namespace: Some(namespace.as_fd()), ..Attributes::default() };
+        mount_setattr(tree.as_fd(), c"", EMPTY_PATH, attributes)
+            .call(|| "mount_setattr(tree, AT_EMPTY_PATH, MOUNT_ATTR_IDMAP)")
+            .map_err(|e| e.hint("needs Linux 5.12 and a file system with id-mapped mounts"))?;
     }
     mask::attach(tree.as_fd(), onto.as_fd(), &target.to_string_lossy())
 }

@@ -89,6 +89,25 @@ pub fn become_ids(ids: Ids) -> Result<()> {
     Ok(())
 }
 
+/// Becomes root of the user namespace that the process was born in: it still has the ids of its parent, which may mean
+/// nobody in there. What it has been told about its parent's death it keeps (prctl(2) forgets it).
+///
+/// # Errors
+/// setresgid(2)'s and setresuid(2)'s.
+pub fn become_root_inside() -> Result<()> {
+    if nix::unistd::getuid().is_root() {
+        return Ok(());
+    }
+    let tied = rustix::process::parent_process_death_signal().ok().flatten();
+    let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
+    nix::unistd::setresgid(gid, gid, gid).call(|| "setresgid(0, 0, 0)")?;
+    nix::unistd::setresuid(uid, uid, uid).call(|| "setresuid(0, 0, 0)")?;
+    match tied {
+        None => Ok(()),
+        tied => rustix::process::set_parent_process_death_signal(tied).call(|| "prctl(PR_SET_PDEATHSIG, …)"),
+    }
+}
+
 fn drop_groups() -> Result<()> {
     match nix::unistd::setgroups(&[]) {
         Ok(()) => Ok(()),

@@ -3,9 +3,14 @@
 
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Kind, Result};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// The longest message that is believed.
@@ -13,6 +18,7 @@ const MAX: u64 = 16 << 10;
 const READY: u8 = b'R';
 const GO: u8 = b'G';
 const ERROR: u8 = b'E';
+const TERMINAL: u8 = b'T';
 
 /// One end.
 #[derive(Debug)]
@@ -39,6 +45,8 @@ pub enum Said {
     Ready,
     /// Parent: go on.
     Go,
+    /// Child: the master of its pseudoterminal.
+    Terminal(OwnedFd),
     /// Nothing more: it has executed its command, or ended.
     Closed,
 }
@@ -65,6 +73,19 @@ impl End {
     /// When the child is gone.
     pub fn go(&self) -> Result<()> {
         self.send(&[GO])
+    }
+
+    /// Child: this is the master of its pseudoterminal.
+    ///
+    /// # Errors
+    /// sendmsg(2)'s.
+    pub fn terminal(&self, master: BorrowedFd<'_>) -> Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [master];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        let tag = [IoSlice::new(&[TERMINAL])];
+        sendmsg(&self.0, &tag, &mut control, SendFlags::NOSIGNAL).map(drop).call(|| "sendmsg(terminal)")
     }
 
     /// Child: this failed. A parent that is gone hears nothing.
@@ -100,17 +121,34 @@ impl End {
     /// # Errors
     /// The child's error, as it reported it; read(2)'s.
     pub fn hear(&self) -> Result<Said> {
-        let mut tag = [0u8; 1];
-        match (&self.0).read_exact(&mut tag) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(Said::Closed),
-            Err(e) => return Err(Error::call("read(socket of parent and child)", e)),
-        }
-        match tag {
-            [READY] => Ok(Said::Ready),
-            [GO] => Ok(Said::Go),
+        let (tag, passed) = self.tag()?;
+        match (tag, passed) {
+            (None, _) => Ok(Said::Closed),
+            (Some(READY), _) => Ok(Said::Ready),
+            (Some(GO), _) => Ok(Said::Go),
+            (Some(TERMINAL), Some(master)) => Ok(Said::Terminal(master)),
             _ => Err(self.failure()),
         }
+    }
+
+    /// One byte, and the descriptor that came with it. No byte: the other side has closed.
+    fn tag(&self) -> Result<(Option<u8>, Option<OwnedFd>)> {
+        let mut tag = [0u8; 1];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = loop {
+            let mut slices = [IoSliceMut::new(&mut tag)];
+            match recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CONNRESET) => return Ok((None, None)),
+                other => break other.call(|| "recvmsg(socket of parent and child)")?.bytes,
+            }
+        };
+        let passed = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        Ok((tag.first().copied().filter(|_| got > 0), passed))
     }
 
     fn failure(&self) -> Error {
@@ -144,5 +182,14 @@ mod tests {
         let heard = b.hear().unwrap_err();
         assert_eq!((heard.to_string(), heard.exit_code()), (error.to_string(), 127));
         assert!(matches!(b.hear(), Ok(Said::Closed)));
+    }
+
+    #[test]
+    fn a_terminal_crosses() {
+        let (a, b) = pair().unwrap();
+        a.terminal(std::fs::File::open("/dev/null").unwrap().as_fd()).unwrap();
+        a.go().unwrap();
+        assert!(matches!(b.hear(), Ok(Said::Terminal(_))));
+        assert!(matches!(b.hear(), Ok(Said::Go)));
     }
 }

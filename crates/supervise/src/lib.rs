@@ -4,6 +4,7 @@ pub mod exec;
 pub mod foreground;
 pub mod log;
 pub mod reap;
+pub mod relay;
 pub mod signals;
 pub mod terminal;
 pub mod wait;

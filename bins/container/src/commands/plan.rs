@@ -1,5 +1,6 @@
 //! `container plan`: what `run` would do, as steps, as JSON, or as the stage tools' own command lines.
 
+use crate::by_hand::{self, Origin};
 use crate::options::Options;
 use crate::plan::Plan;
 use crate::request::Request;
@@ -51,12 +52,6 @@ fn of_bundle(dir: &Path, args: &Args, command: &[String], store: &Store) -> Resu
             "has its own root and command (allowed: no --rootfs, no COMMAND)",
         ));
     }
-    if args.format == Format::Commands {
-        return Err(Error::bad_input(
-            "--format",
-            "'commands' is for options (allowed with --bundle: steps, json)",
-        ));
-    }
     let id = match &args.options.name {
         Some(name) => ContainerId::parse(name)?,
         None => ContainerId::random(),
@@ -83,7 +78,11 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
             }
         }
         (_, Format::Commands) => {
-            drydock_cli::print_text(&crate::by_hand::lines(&plan, &args.options, store.root())?)?
+            let origin = match &args.bundle {
+                Some(_) => Origin::Bundle,
+                None => Origin::Options(&args.options),
+            };
+            drydock_cli::print_text(&by_hand::lines(&plan, origin, store.root())?)?
         }
     }
     Ok(0)

@@ -1,55 +1,78 @@
 //! A plan as command lines for the six tools: run by hand, top to bottom, they give the same container.
 
+mod inside;
+
 use crate::options::Options;
 use crate::plan::Plan;
 use crate::request::{Network, Request};
 use crate::rootfs::Source;
-use drydock_core::error::CallExt;
 use drydock_core::text::{escape, shell_quote, shorten};
 use drydock_core::{Error, Result};
 use drydock_namespaces::Kind;
 use drydock_namespaces::join;
 use std::path::Path;
 
+/// Where a plan comes from.
+#[derive(Clone, Copy)]
+pub enum Origin<'a> {
+    /// Options, which the tools have too.
+    Options(&'a Options),
+    /// An OCI bundle: the tools take its requests as they are.
+    Bundle,
+}
+
 /// The lines, with comments between, ready for a POSIX shell.
 ///
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] for what the stage tools cannot do from a command line.
-pub fn lines(plan: &Plan, options: &Options, state_root: &Path) -> Result<String> {
+pub fn lines(plan: &Plan, origin: Origin<'_>, state_root: &Path) -> Result<String> {
     let request = &plan.outside.request;
-    refuse(request, options)?;
+    refuse(request)?;
     let mut script = Script { text: String::new(), owner: owner(request, state_root) };
+    script.notes(request, origin);
     let root = script.rootfs(request)?;
-    script.cgroup(plan, options)?;
-    let netns = script.network(request, options)?;
-    script.files(request, options)?;
-    script.process(request, options, &root, netns.as_deref())?;
+    script.cgroup(plan, origin)?;
+    let netns = script.network(request, origin)?;
+    script.files(request, origin)?;
+    script.process(request, origin, root, netns.as_deref(), state_root)?;
     Ok(script.text)
 }
 
-/// What belongs to the process that stays with a container, or needs one on both sides of the clone.
-fn refuse(request: &Request, options: &Options) -> Result<()> {
-    let asked = [
-        ("--userns", request.namespaces.new.contains(Kind::User)),
-        ("--tty", options.inside.tty),
-        ("--detach", options.detach),
-        ("--label", !options.label.is_empty()),
-        ("--stop-signal", options.stop_signal.is_some()),
-        ("--stop-timeout", options.stop_timeout.is_some()),
-    ];
-    match asked.iter().find(|(_, given)| *given) {
-        Some((option, _)) => {
-            let why = "cannot be written as command lines of the stage tools (allowed: --format json)";
-            Err(Error::bad_input(*option, why)
-                .hint(format!("leave {option} out, or let container run do it")))
-        }
-        None => Ok(()),
+/// What no order of single commands gives.
+fn refuse(request: &Request) -> Result<()> {
+    let joins_user = request.namespaces.join.iter().any(|(kind, _)| *kind == Kind::User);
+    if joins_user {
+        let why = "a user namespace that is joined leaves no rights to the commands that follow (allowed: --format json)";
+        return Err(Error::bad_input("config.json: /linux/namespaces", why));
     }
+    let bridged = matches!(request.network, Network::Bridge(_));
+    if bridged && request.namespaces.new.contains(Kind::User) {
+        let why = "with --net bridge cannot be written as command lines: the network namespace belongs to the user \
+                   namespace, which is not there before the first process (allowed: --net none or host; --format json)";
+        return Err(Error::bad_input("--userns", why));
+    }
+    Ok(())
 }
 
 struct Script {
     text: String,
     owner: Vec<String>,
+}
+
+/// An overlay that the first process makes in its own mount namespace.
+fn over(lower: &Path, target: &Path, size: u64) -> Vec<String> {
+    let (lower, target) = (lower.display().to_string(), target.display().to_string());
+    words(&["--root", &target, "--lower", &lower, "--scratch", &size.to_string()])
+}
+
+/// The maps of a new user namespace.
+fn maps(request: &Request) -> Vec<String> {
+    let namespaces = &request.namespaces;
+    let mut line = Vec::new();
+    for (name, maps) in [("--map-users", &namespaces.uid_map), ("--map-groups", &namespaces.gid_map)] {
+        maps.iter().for_each(|map| option(&mut line, name, Some(map)));
+    }
+    line
 }
 
 /// `--owner ID`, and the state root unless it is the default one wherever the lines are run.
@@ -81,11 +104,6 @@ fn option(words: &mut Vec<String>, name: &str, value: Option<impl ToString>) {
     }
 }
 
-/// The lines may be run in another directory.
-fn absolute(path: &Path) -> Result<String> {
-    Ok(std::path::absolute(path).call(|| "getcwd()")?.display().to_string())
-}
-
 impl Script {
     fn comment(&mut self, text: &str) {
         self.text.push_str(&format!("# {text}\n"));
@@ -106,15 +124,53 @@ impl Script {
         Ok(())
     }
 
-    /// The root file system; the directory that `init` takes.
-    fn rootfs(&mut self, request: &Request) -> Result<String> {
+    /// What only the record of `container` has.
+    fn notes(&mut self, request: &Request, origin: Origin<'_>) {
+        let Origin::Options(options) = origin else {
+            if !request.labels.is_empty() {
+                self.comment("its annotations are recorded by container only; the container is the same");
+            }
+            return;
+        };
+        let mut notes: Vec<String> = request
+            .labels
+            .iter()
+            .map(|(key, value)| format!("--label {}", escape(&format!("{key}={value}"))))
+            .collect();
+        notes.extend(options.stop_signal.as_ref().map(|signal| format!("--stop-signal {}", escape(signal))));
+        notes.extend(options.stop_timeout.map(|seconds| format!("--stop-timeout {seconds}")));
+        for note in notes {
+            self.comment(&format!("{note}: recorded by container only; the container is the same"));
+        }
+    }
+
+    /// Makes the last line a background job; what it says goes where `container logs` has it.
+    fn in_background(&mut self, log: &Path) {
+        let log = shell_quote(&log.display().to_string());
+        self.text.truncate(self.text.trim_end().len());
+        self.text.push_str(&format!(" </dev/null >{log} 2>&1 &\n"));
+    }
+
+    /// The root file system; the options by which `init` takes it.
+    fn rootfs(&mut self, request: &Request) -> Result<Vec<String>> {
+        if let Some(mapped) = &request.mapped {
+            return self.mapped_rootfs(request, mapped);
+        }
+        let root = |path: &Path| vec!["--root".to_string(), path.display().to_string()];
         match &request.rootfs {
-            Source::Directory(path) => Ok(path.display().to_string()),
+            Source::Directory(path) => Ok(root(path)),
+            Source::Layered { lower, target, size, default, .. }
+                if request.namespaces.new.contains(Kind::User) =>
+            {
+                if *default {
+                    self.default_rootfs()?;
+                }
+                Ok(over(lower, target, *size))
+            }
             Source::Layered { lower, default, layers, target, size } => {
                 let mut lower = escape_layer(&lower.display().to_string());
                 if *default {
-                    self.comment("the default root file system, made of the host's own programs");
-                    self.line(&words(&["rootfs", "default"]))?;
+                    self.default_rootfs()?;
                     lower = "default".into();
                 }
                 self.comment("a writable layer over it, in memory");
@@ -125,26 +181,56 @@ impl Script {
                 line.extend(self.owner.clone());
                 line.push(target.display().to_string());
                 self.line(&line)?;
-                Ok(target.display().to_string())
+                Ok(root(target))
             }
         }
     }
 
-    fn cgroup(&mut self, plan: &Plan, options: &Options) -> Result<()> {
+    fn default_rootfs(&mut self) -> Result<()> {
+        self.comment("the default root file system, made of the host's own programs");
+        self.line(&words(&["rootfs", "default"]))
+    }
+
+    /// The files of the root belong to the ids of the user namespace; the writable layer is made inside.
+    fn mapped_rootfs(&mut self, request: &Request, mapped: &Path) -> Result<Vec<String>> {
+        let mut source = request.rootfs.path().display().to_string();
+        if let Source::Layered { default: true, .. } = &request.rootfs {
+            self.default_rootfs()?;
+            source = "default".into();
+        }
+        self.comment("the same files as the ids of its user namespace");
+        let mut line = words(&["rootfs", "mount", "--make", "--bind", &source]);
+        line.extend(maps(request));
+        line.extend(self.owner.clone());
+        line.push(mapped.display().to_string());
+        self.line(&line)?;
+        Ok(match &request.rootfs {
+            Source::Directory(_) => vec!["--root".to_string(), mapped.display().to_string()],
+            Source::Layered { target, size, .. } => over(mapped, target, *size),
+        })
+    }
+
+    fn cgroup(&mut self, plan: &Plan, origin: Origin<'_>) -> Result<()> {
         let Some(cgroup) = &plan.outside.cgroup else { return Ok(()) };
         self.comment("its cgroup, with its limits");
-        let mut line = words(&["cgroupctl", "create", cgroup.name(), "--lenient", "--lean"]);
-        option(&mut line, "--cpu", options.cpus.as_ref());
-        option(&mut line, "--cpu-weight", options.cpu_weight);
-        option(&mut line, "--memory", options.memory.as_ref());
-        option(&mut line, "--swap", options.swap.as_ref());
-        option(&mut line, "--pids", cgroup.request().limits.pids_max);
+        let mut line = words(&["cgroupctl", "create", cgroup.name()]);
+        match origin {
+            Origin::Bundle => option(&mut line, "--request", Some(inside::json(cgroup.request())?)),
+            Origin::Options(options) => {
+                line.extend(words(&["--lenient", "--lean"]));
+                option(&mut line, "--cpu", options.cpus.as_ref());
+                option(&mut line, "--cpu-weight", options.cpu_weight);
+                option(&mut line, "--memory", options.memory.as_ref());
+                option(&mut line, "--swap", options.swap.as_ref());
+                option(&mut line, "--pids", cgroup.request().limits.pids_max);
+            }
+        }
         line.extend(self.owner.clone());
         self.line(&line)
     }
 
     /// The network; the namespace file to join, if there is one.
-    fn network(&mut self, request: &Request, options: &Options) -> Result<Option<String>> {
+    fn network(&mut self, request: &Request, origin: Origin<'_>) -> Result<Option<String>> {
         let attachment = match &request.network {
             Network::Namespace(path) => return Ok(Some(path.display().to_string())),
             Network::None | Network::Host => return Ok(None),
@@ -160,8 +246,8 @@ impl Script {
         option(&mut line, "--subnet", attachment.subnet);
         option(&mut line, "--addr", attachment.address);
         line.push(if attachment.internal { "--no-default-route" } else { "--nat" }.into());
-        for spec in &options.publish {
-            option(&mut line, "--publish", Some(spec));
+        if let Origin::Options(options) = origin {
+            options.publish.iter().for_each(|spec| option(&mut line, "--publish", Some(spec)));
         }
         line.extend(self.owner.clone());
         self.line(&line)?;
@@ -169,7 +255,8 @@ impl Script {
     }
 
     /// After the network: the container's own address is among them.
-    fn files(&mut self, request: &Request, options: &Options) -> Result<()> {
+    fn files(&mut self, request: &Request, origin: Origin<'_>) -> Result<()> {
+        let Origin::Options(options) = origin else { return Ok(()) };
         if crate::files::injected(&request.files, &request.rootfs).is_empty() {
             return Ok(());
         }
@@ -195,9 +282,10 @@ impl Script {
     fn process(
         &mut self,
         request: &Request,
-        options: &Options,
-        root: &str,
+        origin: Origin<'_>,
+        root: Vec<String>,
         netns: Option<&str>,
+        state_root: &Path,
     ) -> Result<()> {
         self.comment("its first process: joined to the network, born in the cgroup, PID 1 of new namespaces");
         let mut joins: Vec<String> = netns.iter().map(|path| format!("--net={path}")).collect();
@@ -220,17 +308,19 @@ impl Script {
         if netns.is_some() {
             new = new.without(Kind::Network);
         }
-        line.extend(words(&[
-            "init",
-            "--unshare",
-            &new.to_string(),
-            "--root",
-            root,
-            "--id",
-            request.id.as_str(),
-        ]));
+        line.extend(words(&["init", "--unshare", &new.to_string()]));
+        if new.contains(Kind::User) {
+            line.extend(maps(request));
+        }
         option(&mut line, "--cgroup", request.cgroup.as_ref().map(|cgroup| &cgroup.name));
-        line.extend(inside(request, options)?);
+        match origin {
+            Origin::Options(options) => {
+                line.extend(root);
+                line.extend(words(&["--id", request.id.as_str()]));
+                line.extend(inside::of_options(request, options)?);
+            }
+            Origin::Bundle => line.extend(inside::of_bundle(request)?),
+        }
         if !request.interactive {
             line.push("--no-stdin".into());
         }
@@ -240,6 +330,9 @@ impl Script {
         line.push("--".into());
         line.extend(request.inside.args.iter().cloned());
         self.line(&line)?;
+        if request.detach {
+            self.in_background(&state_root.join(&request.id).join(crate::attach::LOG));
+        }
         let owner = self.owner.get(2..).unwrap_or_default().iter().map(|word| shell_quote(word));
         let delete: Vec<String> = ["container".to_string()].into_iter().chain(owner).collect();
         self.comment(&format!(
@@ -254,64 +347,4 @@ impl Script {
 /// `rootfs mount --lower` separates layers by colons.
 fn escape_layer(path: &str) -> String {
     path.replace('\\', "\\\\").replace(':', "\\:")
-}
-
-/// The options of the inside, as they were given.
-fn inside(request: &Request, options: &Options) -> Result<Vec<String>> {
-    let given = &options.inside;
-    let mut line = Vec::new();
-    option(&mut line, "--hostname", request.inside.hostname.as_ref());
-    option(&mut line, "--workdir", given.workdir.as_ref());
-    option(&mut line, "--user", given.user.as_ref());
-    option(&mut line, "--shm-size", given.shm_size.as_ref());
-    for file in &given.env_file {
-        option(&mut line, "--env-file", Some(absolute(file)?));
-    }
-    for volume in &given.volume {
-        option(&mut line, "--volume", Some(absolute_volume(volume)?));
-    }
-    for word in &given.security_opt {
-        option(&mut line, "--security-opt", Some(absolute_profile(word)?));
-    }
-    let many: [(&str, &[String]); 7] = [
-        ("--env", &given.env),
-        ("--tmpfs", &given.tmpfs),
-        ("--file", &given.file),
-        ("--cap-add", &given.cap_add),
-        ("--cap-drop", &given.cap_drop),
-        ("--ulimit", &given.ulimit),
-        ("--sysctl", &given.sysctl),
-    ];
-    for (name, values) in many {
-        for value in values {
-            option(&mut line, name, Some(value));
-        }
-    }
-    for (destination, source) in crate::files::injected(&request.files, &request.rootfs) {
-        option(&mut line, "--file", Some(format!("{}:{destination}", source.display())));
-    }
-    if given.read_only {
-        line.push("--read-only".into());
-    }
-    Ok(line)
-}
-
-/// A volume's source may be relative to the caller's directory (`./data`).
-fn absolute_volume(volume: &str) -> Result<String> {
-    match volume.split_once(':') {
-        Some((source, rest)) if source.starts_with('.') => {
-            Ok(format!("{}:{rest}", absolute(Path::new(source))?))
-        }
-        _ => Ok(volume.to_string()),
-    }
-}
-
-/// `seccomp=FILE` names a file of the caller's.
-fn absolute_profile(word: &str) -> Result<String> {
-    match word.split_once(['=', ':']) {
-        Some(("seccomp", file)) if !matches!(file, "default" | "unconfined") => {
-            Ok(format!("seccomp={}", absolute(Path::new(file))?))
-        }
-        _ => Ok(word.to_string()),
-    }
 }
