@@ -435,7 +435,7 @@ fn bad_input_is_one_sentence_and_touches_nothing() {
     std::fs::create_dir(&root).unwrap();
     let root = root.display().to_string();
     let file = scratch.file("file", "", 0o644);
-    let cases: [(&[&str], &str); 26] = [
+    let cases: [(&[&str], &str); 28] = [
         (&["--"], "command"),
         (&["--", ""], "empty"),
         (&["--no-such"], "--no-such"),
@@ -461,7 +461,9 @@ fn bad_input_is_one_sentence_and_touches_nothing() {
         (&["--ulimit", "nofile=x"], "nofile"),
         (&["--read-only"], "--root"),
         (&["-v", "/a:/b"], "--root"),
-        (&["--tty"], "container run -t"),
+        (&["--tty"], "--root"),
+        (&["--map-users", "0:1:1", "--map-groups", "0:1:1"], "--unshare user"),
+        (&["--request", "{}"], "--request"),
     ];
     for (args, says) in cases {
         let all = if args.contains(&"--") { args.to_vec() } else { [args, &["--", "touch", &mark]].concat() };
@@ -472,6 +474,19 @@ fn bad_input_is_one_sentence_and_touches_nothing() {
         assert!(!Path::new(&mark).exists(), "{args:?} ran the command");
     }
     assert_eq!(run(&[]).0, 2);
+}
+
+#[test]
+fn a_user_namespace_has_its_maps() {
+    need_root!("a_user_namespace_has_its_maps");
+    let map = |options: &[&str]| {
+        let (code, out, errors) = run(&[options, &["--", "cat", "/proc/self/uid_map"]].concat());
+        assert_eq!(code, 0, "{errors}");
+        out.split_whitespace().map(String::from).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(map(&["--unshare", "user"]), "0 0 1");
+    let maps = ["--unshare", "user", "--map-users", "0:70000:10", "--map-groups", "0:70000:10"];
+    assert_eq!(map(&maps), "0 70000 10");
 }
 
 #[test]
