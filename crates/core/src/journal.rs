@@ -34,6 +34,11 @@ pub enum Object {
         /// Absolute directories.
         dirs: Vec<PathBuf>,
     },
+    /// A group of the resctrl file system (cache and memory bandwidth), removed by rmdir(2).
+    ResctrlGroup {
+        /// Absolute directory.
+        path: PathBuf,
+    },
     /// A directory tree of ours, removed recursively without following links or crossing mounts.
     Directory {
         /// Absolute path.

@@ -43,9 +43,11 @@ impl Profile {
         let mut rules = rules.collect::<Result<Vec<Rule>>>()?;
         refuse_notify(&profile, &rules)?;
         let default = (profile.default_action, errno(profile.default_action, profile.default_errno_ret));
-        rules.retain(|rule| (rule.action, errno(rule.action, rule.errno_ret)) != default);
-        // Stable: the order among those with conditions stays.
-        rules.sort_by_key(|rule| rule.args.as_ref().is_some_and(|args| !args.is_empty()));
+        // The first that matches decides. Stable: the order among those with conditions stays.
+        rules.sort_by_key(|rule| {
+            let redundant = (rule.action, errno(rule.action, rule.errno_ret)) == default;
+            (redundant, rule.args.as_ref().is_some_and(|args| !args.is_empty()))
+        });
         profile.syscalls = Some(rules);
         profile.flags.get_or_insert_with(|| vec!["SECCOMP_FILTER_FLAG_SPEC_ALLOW".to_string()]);
         if profile.listener_path.as_deref() == Some("") {

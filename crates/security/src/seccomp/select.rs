@@ -69,7 +69,28 @@ pub fn select<'a>(profile: &'a Profile, target: &Target) -> Result<Selected<'a>>
         add(&mut selected, rule, target)
             .map_err(|e| Error::bad_input(format!("seccomp rule {index}"), e.sentence()))?;
     }
+    profile.syscalls.iter().flatten().for_each(|rule| allow_multiplexed(&mut selected, rule, target));
     Ok(selected)
+}
+
+/// What a rule allows is allowed through socketcall(2) and ipc(2) too, where no rule says something about those.
+fn allow_multiplexed<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) {
+    let allows = matches!(rule.action, Action::Allow | Action::Log);
+    let conditional = rule.args.as_ref().is_some_and(|args| !args.is_empty());
+    if !allows || conditional || !applies(rule, target).unwrap_or(false) {
+        return;
+    }
+    for (arch, table) in &mut selected.arches {
+        for (number, args) in rule.calls().filter_map(|name| multiplexed(*arch, name)) {
+            table.entry(number).or_default().push(Case { args, code: rule.action.code(0) });
+        }
+    }
+}
+
+fn applies(rule: &Rule, target: &Target) -> Result<bool> {
+    let included = holds(rule.includes.as_ref(), target, Mode::Includes)?;
+    let excluded = holds(rule.excludes.as_ref(), target, Mode::Excludes)?;
+    Ok(included && !excluded)
 }
 
 fn add<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) -> Result<()> {
@@ -82,9 +103,7 @@ fn add<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) -> Resu
         return Err(Error::bad_input("names", "no call (allowed: at least one)"));
     }
     // Checked also for a rule that does not apply here: a profile is right or wrong everywhere.
-    let included = holds(rule.includes.as_ref(), target, Mode::Includes)?;
-    let excluded = holds(rule.excludes.as_ref(), target, Mode::Excludes)?;
-    if !included || excluded {
+    if !applies(rule, target)? {
         return Ok(());
     }
     selected.notify |= rule.action == Action::Notify;
@@ -99,7 +118,7 @@ fn add<'a>(selected: &mut Selected<'a>, rule: &'a Rule, target: &Target) -> Resu
             }
             // The same call through socketcall(2) or ipc(2), whose own arguments lie in memory: with conditions it is
             // refused whole, and never allowed.
-            if let Some((number, args)) = multiplexed(*arch, name).filter(|_| args.is_empty() || refuses) {
+            if let Some((number, args)) = multiplexed(*arch, name).filter(|_| refuses) {
                 table.entry(number).or_default().push(Case { args, code });
             }
         }
