@@ -36,7 +36,7 @@ pub fn enter(pivot: Pivot, root: BorrowedFd<'_>, shared: bool) -> Result<()> {
     match pivot {
         Pivot::PivotRoot => pivot_root(root, shared),
         Pivot::Chroot => chroot(root),
-        Pivot::Move => move_root(root),
+        Pivot::Move => move_root(root, shared),
     }
 }
 
@@ -67,9 +67,15 @@ fn chroot(root: BorrowedFd<'_>) -> Result<()> {
     nix::unistd::chdir("/").call(|| "chdir(\"/\")")
 }
 
-fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+fn move_root(root: BorrowedFd<'_>, shared: bool) -> Result<()> {
     use rustix::mount::MoveMountFlags as Flags;
     hide_kernel_file_systems(root)?;
+    if shared {
+        // Or the host, a peer, would find the container's root over its own.
+        let none: Option<&str> = None;
+        nix::mount::mount(none, "/", none, MsFlags::MS_SLAVE, none)
+            .call(|| "mount(NULL, \"/\", NULL, MS_SLAVE, NULL)")?;
+    }
     let slash = open_directory("/")?;
     let empty = Flags::MOVE_MOUNT_F_EMPTY_PATH | Flags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(root, "", &slash, "", empty)

@@ -1,91 +1,19 @@
-//! The plan carried out, judged from inside. A test starts this executable again as the child that a plan is for: in a
-//! new mount namespace it applies the request from its environment and execs a shell script in the new root.
+//! The plan carried out, judged from inside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-use drydock_core::Ctx;
-use drydock_mounts::{
-    Device, DeviceKind, InjectedFile, Mount, Overlay, Pivot, Propagation, Request, Root, Symlink,
-};
-use drydock_testkit::{Output, Sandbox, is_root, require, run};
+mod common;
+
+use common::Case;
+use drydock_mounts::{Device, DeviceKind, Mount, Overlay, Pivot, Propagation, Request, Root, Symlink};
+use drydock_testkit::{is_root, require};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Not a test: the child. Passes at once when it is run as one.
 #[test]
 fn child() {
-    let Ok(request) = std::env::var("DRYDOCK_TEST_REQUEST") else { return };
-    let request: Request = serde_json::from_str(&request).unwrap();
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-    let applied = request.validate().and_then(|plan| plan.apply(&Ctx::silent()));
-    let say = |line: String| std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
-    match applied {
-        Ok(report) => report.notes.iter().for_each(|note| say(format!("note: {note}\n"))),
-        Err(e) => {
-            say(format!("refused: {e}\n"));
-            std::process::exit(125);
-        }
-    }
-    let script = std::env::var("DRYDOCK_TEST_SCRIPT").unwrap();
-    panic!("exec: {}", Command::new("/bin/sh").args(["-c", &script]).exec());
-}
-
-struct Case(Sandbox);
-
-impl Case {
-    fn new() -> Self {
-        let case = Self(Sandbox::new());
-        for dir in ["r/bin", "victim"] {
-            fs::create_dir_all(case.at(dir)).unwrap();
-        }
-        let busybox = ["/usr/bin/busybox", "/bin/busybox"].iter().find(|p| Path::new(p).exists());
-        fs::copy(busybox.expect("busybox"), case.at("r/bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "ls", "touch", "stat", "grep", "wc", "readlink", "mount", "test", "id"] {
-            symlink("busybox", case.at("r/bin").join(applet)).unwrap();
-        }
-        fs::write(case.at("victim/marker"), "host").unwrap();
-        fs::write(case.at("ours"), "ours").unwrap();
-        case
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn root(&self) -> Root {
-        Root::directory(self.at("r"))
-    }
-
-    fn files(&self) -> Request {
-        let file = InjectedFile { destination: "/etc/hosts".into(), source: self.at("ours") };
-        Request { root: self.root(), files: vec![file], ..Request::default() }
-    }
-
-    fn child(&self, before: &[&str], request: &Request, script: &str) -> Output {
-        let exe = std::env::current_exe().unwrap();
-        let words = [before, &[exe.to_str().unwrap(), "child", "--exact", "-q"]].concat();
-        let (first, rest) = words.split_first().unwrap();
-        let mut command = Command::new(first);
-        let text = serde_json::to_string(request).unwrap();
-        command.args(rest).env("DRYDOCK_TEST_REQUEST", text).env("DRYDOCK_TEST_SCRIPT", script);
-        run(&mut command)
-    }
-
-    fn apply(&self, request: &Request, script: &str) -> Output {
-        self.child(&[], request, script)
-    }
-
-    fn untouched(&self) {
-        assert_eq!(
-            fs::read_dir(self.at("victim")).unwrap().count(),
-            1,
-            "the host's directory was written to"
-        );
-        assert_eq!(fs::read_to_string(self.at("victim/marker")).unwrap(), "host");
-    }
+    common::child();
 }
 
 #[test]
@@ -249,6 +177,8 @@ fn nothing_reaches_a_host_whose_mounts_are_shared() {
         );
         let wrapped = ["unshare", "-m", "sh", "-c", &before, "sh"];
         let output = case.child(&wrapped, &request, "cat /proc/self/mountinfo").exits(0);
+        let moved = Request { pivot: Pivot::Move, ..request.clone() };
+        case.child(&wrapped, &moved, "cat /proc/self/mountinfo").exits(0);
         let slash = output.stdout.lines().find(|l| l.split(' ').nth(4) == Some("/")).unwrap();
         let optional = slash.split(" - ").next().unwrap();
         match propagation {

@@ -73,7 +73,7 @@ pub(super) fn inside(path: &str, root: Option<&Path>, object: &str) -> Result<St
     check_text(path, object)?;
     match Path::new(path).strip_prefix(root) {
         Ok(rest) => normalise(&format!("/{}", rest.to_string_lossy()), object),
-        Err(_) => normalise(&format!("/{path}"), object),
+        Err(_) => normalise(&format!("/{}", path.trim_start_matches('/')), object),
     }
 }
 
