@@ -7,7 +7,7 @@ set -u
 
 vm_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # The programs that tests compare with, as reasons name them: `nft`, nft(8), or "no nft".
-programs=" busybox capsh curl gcc getcap ip iptables lsns mkfs.ext4 nft nsenter ping ping6 prlimit ps python3 script setpriv sh
+programs=" busybox capsh chrt curl gcc getcap ionice ip iptables lsns mkfs.ext4 nft nsenter ping ping6 prlimit ps python3 script setpriv sh
  socat strace su tar tc unshare "
 
 lacks_command() { # TIER COMMAND
@@ -46,6 +46,8 @@ holds_on_host() {
     case $reason in *"account swap"*) [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] || cgroup_is_v2 || return 0 ;; esac
     case $reason in *"time namespace"*) [ -e /proc/self/ns/time ] || return 0 ;; esac
     case $reason in *"user namespaces"*) unshare --user true 2>/dev/null || return 0 ;; esac
+    case $reason in *real-time*) chrt --fifo 1 true 2>/dev/null || return 0 ;; esac
+    case $reason in *numa*) [ -e /proc/self/numa_maps ] || return 0 ;; esac
     case $reason in *overlay*) grep -qw overlay /proc/filesystems || return 0 ;; esac
     case $reason in *qemu* | *virtiofsd* | *busybox* | *apt-get* | *"the vm"*) [ -n "$(vm_lacks)" ] && return ;; esac
     case $reason in *x86_64* | *x86-64*) [ "$(uname -m)" != x86_64 ] && return ;; esac
