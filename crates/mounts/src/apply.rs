@@ -34,6 +34,10 @@ struct Work<'p> {
     sources: Sources,
     inside: Option<Inside>,
     masks: Masks,
+    /// The directory of the last node or link.
+    directory: dev::Directory,
+    /// /proc/self/cgroup, once it was needed.
+    cgroups: Option<String>,
     report: Report,
 }
 
@@ -80,7 +84,15 @@ impl Plan {
     ) -> Result<Report> {
         let report = Report { notes: self.notes.clone(), ..Report::default() };
         let masks = Masks::labelled(self.label.clone());
-        let mut work = Work { plan: self, sources, inside: None, masks, report };
+        let mut work = Work {
+            plan: self,
+            sources,
+            inside: None,
+            masks,
+            directory: dev::Directory::default(),
+            cgroups: None,
+            report,
+        };
         let last = self.actions.iter().position(Action::is_last_part).unwrap_or(self.actions.len());
         let (first, rest) = self.actions.split_at_checked(last).unwrap_or((&self.actions, &[]));
         work.perform(ctx, first)?;
@@ -97,10 +109,22 @@ impl Work<'_> {
     }
 
     fn inside(&self) -> Result<&Inside> {
-        self.inside.as_ref().ok_or_else(|| Error::failed("root file system", "not mounted yet"))
+        self.inside.as_ref().ok_or_else(root::missing)
+    }
+
+    fn cgroups(&mut self) -> Result<&str> {
+        if self.cgroups.is_none() {
+            let file = "/proc/self/cgroup";
+            self.cgroups = Some(std::fs::read_to_string(file).call(|| format!("open({file:?}, O_RDONLY)"))?);
+        }
+        Ok(self.cgroups.as_deref().unwrap_or_default())
     }
 
     fn act(&mut self, action: &Action) -> Result<()> {
+        if !matches!(action, Action::Device { .. } | Action::Symlink(_)) {
+            // A mount may hide it.
+            self.directory = dev::Directory::default();
+        }
         match action {
             Action::Tree { propagation, root } => root::tree(*propagation, root),
             Action::BindRoot { path } => self.bind_root(path),
@@ -115,15 +139,21 @@ impl Work<'_> {
                 self.bind(tree, destination, source, options, *links)
             }
             Action::OwnCgroup { destination, hierarchy, options } => {
-                let source = hierarchy.own()?;
+                let source = hierarchy.own_of(self.cgroups()?);
                 let tree = self.source(&source, destination, true, options, None)?;
                 self.bind(tree, destination, &source, options, Links::Refuse)
             }
             Action::Seal { destination, links } => self.seal(destination, *links),
             Action::Remount { destination, options } => self.remount(destination, options),
             Action::Device { device, bind: true } => dev::bind(self.inside()?, device),
-            Action::Device { device, bind: false } => dev::make(self.inside()?, device),
-            Action::Symlink(link) => dev::symlink(self.inside()?, link),
+            Action::Device { device, bind: false } => {
+                let inside = self.inside.as_ref().ok_or_else(root::missing)?;
+                dev::make(inside, &mut self.directory, device)
+            }
+            Action::Symlink(link) => {
+                let inside = self.inside.as_ref().ok_or_else(root::missing)?;
+                dev::symlink(inside, &mut self.directory, link)
+            }
             Action::File(file) => self.file(file),
             Action::ReadonlyPath(path) => mask::make_readonly(self.inside()?, path),
             Action::Mask(path) => match &self.inside {

@@ -66,18 +66,8 @@ pub fn from_mounts(mounts: &[Entry]) -> Layout {
 }
 
 impl Hierarchy {
-    /// Where the host has the calling process's own cgroup of this hierarchy.
-    ///
-    /// # Errors
-    /// When /proc/self/cgroup cannot be read.
-    pub fn own(&self) -> drydock_core::Result<PathBuf> {
-        use drydock_core::error::CallExt;
-        let text =
-            std::fs::read_to_string("/proc/self/cgroup").call(|| "open(\"/proc/self/cgroup\", O_RDONLY)")?;
-        Ok(self.own_of(&text))
-    }
-
-    fn own_of(&self, table: &str) -> PathBuf {
+    /// Where the host has the cgroup of this hierarchy that a /proc/PID/cgroup names.
+    pub(crate) fn own_of(&self, table: &str) -> PathBuf {
         let mut wanted: Vec<&str> = self.data.split(',').filter(|w| *w != "xattr").collect();
         wanted.sort_unstable();
         let found = table.lines().find_map(|line| {

@@ -38,6 +38,25 @@ pub fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(character && stat.st_rdev == rustix::fs::makedev(1, 3))
 }
 
+/// The directory in which the last node or link was made: most of them are in the same.
+#[derive(Debug, Default)]
+pub struct Directory(Option<(String, OwnedFd)>);
+
+impl Directory {
+    /// Splits a path inside the root into its directory, opened, and its name.
+    ///
+    /// # Errors
+    /// As [`Inside::ensure`].
+    fn of<'p>(&mut self, root: &Inside, path: &'p str) -> Result<(&OwnedFd, &'p str)> {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let fd = match self.0.take() {
+            Some((known, fd)) if known == above => fd,
+            _ => root.parent(path, links(path))?.0,
+        };
+        Ok((&self.0.insert((above.to_string(), fd)).1, name))
+    }
+}
+
 /// /dev itself must be an ordinary directory; other places may lie behind links of the image, inside the root.
 fn links(path: &str) -> Links {
     if path.starts_with("/dev/") { Links::Refuse } else { Links::Follow }
@@ -47,15 +66,15 @@ fn links(path: &str) -> Links {
 ///
 /// # Errors
 /// When something else is there (it is left alone), or mknod(2) fails.
-pub fn make(root: &Inside, device: &Device) -> Result<()> {
-    let (dir, name) = root.parent(&device.path, links(&device.path))?;
+pub fn make(root: &Inside, directory: &mut Directory, device: &Device) -> Result<()> {
+    let (dir, name) = directory.of(root, &device.path)?;
     let mode = Mode::from_raw_mode(device.mode);
     let number = rustix::fs::makedev(device.major, device.minor);
     let call = || {
         format!("mknodat(dir, {name:?}, {:04o}, makedev({}, {}))", device.mode, device.major, device.minor)
     };
-    match rustix::fs::mknodat(&dir, name, file_type(device.kind), mode, number) {
-        Err(Errno::EXIST) => return existing(&dir, name, device),
+    match rustix::fs::mknodat(dir, name, file_type(device.kind), mode, number) {
+        Err(Errno::EXIST) => return existing(dir, name, device),
         // Some sandboxes refuse mknod(2) to root as well: the host's node serves as it does in user namespaces.
         Err(Errno::PERM) if device.kind != DeviceKind::Fifo => return bind(root, device),
         other => other.call(call).map_err(|e| e.on(device.path.clone()))?,
@@ -64,7 +83,7 @@ pub fn make(root: &Inside, device: &Device) -> Result<()> {
         return Ok(());
     }
     let (uid, gid) = (rustix::fs::Uid::from_raw(device.uid), rustix::fs::Gid::from_raw(device.gid));
-    rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .call(|| format!("fchownat(dir, {name:?}, {}, {}, AT_SYMLINK_NOFOLLOW)", device.uid, device.gid))
 }
 
@@ -111,14 +130,14 @@ pub fn bind_fd(source: BorrowedFd<'_>, target: BorrowedFd<'_>, shown: &str) -> R
 ///
 /// # Errors
 /// symlinkat(2)'s, except EEXIST.
-pub fn symlink(root: &Inside, link: &Symlink) -> Result<()> {
-    let (dir, name) = root.parent(&link.path, Links::Refuse)?;
-    let mut made = rustix::fs::symlinkat(&link.target, &dir, name);
+pub fn symlink(root: &Inside, directory: &mut Directory, link: &Symlink) -> Result<()> {
+    let (dir, name) = directory.of(root, &link.path)?;
+    let mut made = rustix::fs::symlinkat(&link.target, dir, name);
     if made == Err(Errno::EXIST) && link.path == PTMX {
-        rustix::fs::unlinkat(&dir, name, AtFlags::empty())
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())
             .call(|| format!("unlinkat(dir, {name:?}, 0)"))
             .map_err(|e| e.on(link.path.clone()))?;
-        made = rustix::fs::symlinkat(&link.target, &dir, name);
+        made = rustix::fs::symlinkat(&link.target, dir, name);
     }
     match made {
         Err(Errno::EXIST) => Ok(()),

@@ -87,10 +87,17 @@ impl Inside {
         let (found, existed) = match self.open2(path, links, directory) {
             Ok(fd) if want == Want::Directory => return Ok((fd, true)),
             Ok(fd) => (fd, true),
-            Err(Errno::NOENT | Errno::NOSYS | Errno::PERM) => match self.walk(path, links, Some(want))? {
-                Some(fd) => (fd, false),
-                None => return Err(Error::call(format!("openat(root, {path:?})"), Errno::NOENT)),
-            },
+            Err(e @ (Errno::NOENT | Errno::NOSYS | Errno::PERM)) => {
+                if e == Errno::NOENT
+                    && let Some(made) = self.make_last(path, want, links)
+                {
+                    return Ok((made, false));
+                }
+                match self.walk(path, links, Some(want))? {
+                    Some(fd) => (fd, false),
+                    None => return Err(Error::call(format!("openat(root, {path:?})"), Errno::NOENT)),
+                }
+            }
             Err(e) => return Err(failure(path, links, e)),
         };
         let is_directory = file_type(found.as_fd(), path)? == FileType::Directory;
@@ -105,6 +112,22 @@ impl Inside {
             )),
             _ => Ok((found, existed)),
         }
+    }
+
+    /// The usual case of a missing path: only its last component is missing. `None`: to be found out step by step.
+    fn make_last(&self, path: &str, want: Want, links: Links) -> Option<OwnedFd> {
+        let (above, name) = path.rsplit_once('/')?;
+        if matches!(name, "" | "." | "..") {
+            return None;
+        }
+        let above = self.open2(above, links, OFlags::DIRECTORY).ok()?;
+        if want == Want::File {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            return rustix::fs::openat(&above, name, flags, Mode::from_raw_mode(0o644)).ok();
+        }
+        rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)).ok()?;
+        let flags = PATH_FLAGS | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        rustix::fs::openat(&above, name, flags, Mode::empty()).ok()
     }
 
     /// Splits `/a/b/c` into the directory `/a/b`, opened (made if missing), and the name `c`.

@@ -61,8 +61,8 @@ impl Work<'_> {
             ));
         }
         let want = if is_directory { Want::Directory } else { Want::File };
-        let target = self.inside()?.ensure(destination, want, links)?;
-        if links == Links::Follow && inside::is_proc(target.as_fd()) {
+        let (target, existed) = self.inside()?.ensure_told(destination, want, links)?;
+        if existed && links == Links::Follow && inside::is_proc(target.as_fd()) {
             return Err(Error::failed(destination, "leads into /proc, where nothing may be mounted"));
         }
         let changed = set_flags(&tree, options, destination);

@@ -44,7 +44,8 @@ impl Work<'_> {
     pub(super) fn filesystem(&mut self, destination: &str, what: &What<'_>, links: Links) -> Result<()> {
         let options = what.options;
         let (target, existed) = self.inside()?.ensure_told(destination, Want::Directory, links)?;
-        if links == Links::Follow && inside::is_proc(target.as_fd()) {
+        // Nothing can be made in a procfs.
+        if existed && links == Links::Follow && inside::is_proc(target.as_fd()) {
             return Err(Error::failed(destination, "leads into /proc, where nothing may be mounted"));
         }
         let mut data = options.data_string();

@@ -13,6 +13,11 @@ use rustix::fs::OFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// A step that needs the root came before the one that makes it.
+pub(super) fn missing() -> Error {
+    Error::failed("root file system", "not mounted yet")
+}
+
 impl Work<'_> {
     pub(super) fn bind_root(&mut self, path: &Path) -> Result<()> {
         let below = open_root(path)?;
