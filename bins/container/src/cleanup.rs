@@ -29,6 +29,7 @@ pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> R
         match object {
             Object::Process { pid, start_time } => kill_process(*pid, *start_time),
             Object::Cgroup { dirs } => keep(remove_cgroup(dirs)),
+            Object::SystemdUnit { name, user } => keep(drydock_cgroups::systemd::stop(name, *user)),
             Object::ResctrlGroup { path } => keep(drydock_security::rdt::remove(path)),
             _ => {}
         }

@@ -76,6 +76,8 @@ enum Verb {
     Pause(commands::pause::Args),
     /// Let paused containers go on
     Resume(commands::pause::Args),
+    /// Change the limits of a running container
+    Update(Box<commands::update::Args>),
     /// Print what a container uses, and when its memory runs out, as JSON lines
     Events(commands::events::Args),
     /// Stop containers: their stop signal, then SIGKILL
@@ -136,6 +138,7 @@ fn run() -> Outcome {
         Verb::Attach(args) => commands::show::attach(&args, &store()?),
         Verb::Pause(args) => commands::pause::pause(&args, &store()?),
         Verb::Resume(args) => commands::pause::resume(&args, &store()?),
+        Verb::Update(args) => commands::update::run(&args, &store()?),
         Verb::Events(args) => commands::events::run(&args, &store()?),
         Verb::Stop(args) => commands::signals::stop(&args, &store()?),
         Verb::Kill(args) => commands::signals::kill(&args, &store()?),

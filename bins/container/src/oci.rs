@@ -1,11 +1,12 @@
 //! An OCI bundle as a container's request: every stage gets its part of config.json.
 
 mod mounts;
+pub mod resources;
 
 use crate::request::{Namespaces, Network, Request};
 use crate::rootfs::Source;
 use drydock_bundle::Bundle;
-use drydock_cgroups::{CpuMax, IfExists, Limits, convert};
+use drydock_cgroups::{IfExists, Limits};
 use drydock_core::{ContainerId, Error, Result};
 use drydock_init::inside;
 use drydock_mounts::Root;
@@ -141,36 +142,13 @@ fn cgroup_name(linux: &Linux, id: &ContainerId) -> Result<String> {
     }
 }
 
-/// Negative numbers mean "no limit", as the specification says.
-fn positive(value: Option<i64>) -> Option<u64> {
-    value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0)
-}
-
+/// The limits, and which devices may be used: only root can say that.
 fn limits(linux: &Linux) -> Result<Limits> {
-    let Some(resources) = linux.resources() else { return Ok(Limits::default()) };
-    let mut limits = Limits::default();
-    if let Some(memory) = resources.memory() {
-        limits.memory_max = positive(memory.limit());
-        limits.memory_low = positive(memory.reservation());
-        // The specification counts memory and swap together; v2 and we count swap alone.
-        limits.swap_max = match (positive(memory.swap()), limits.memory_max) {
-            (Some(both), Some(memory)) if both >= memory => Some(both - memory),
-            (Some(_), Some(_)) => {
-                return Err(bad("/linux/resources/memory/swap", "is less than the memory limit"));
-            }
-            _ => None,
-        };
-    }
-    if let Some(cpu) = resources.cpu() {
-        if let Some(quota_us) = positive(cpu.quota()) {
-            limits.cpu = Some(CpuMax::new(quota_us, cpu.period().unwrap_or(100_000)));
-        }
-        limits.cpu_weight = cpu.shares().filter(|shares| *shares > 0).map(convert::weight_from_shares);
-        limits.cpuset_cpus = cpu.cpus().clone().filter(|c| !c.is_empty());
-        limits.cpuset_mems = cpu.mems().clone().filter(|m| !m.is_empty());
-    }
-    if let Some(pids) = resources.pids() {
-        limits.pids_max = positive(Some(pids.limit()));
+    const AT: &str = "config.json: /linux/resources";
+    let resources = linux.resources().clone().unwrap_or_default();
+    let mut limits = resources::limits(&resources, AT)?;
+    if nix::unistd::geteuid().is_root() {
+        limits.devices = Some(resources::devices(resources.devices().as_deref().unwrap_or_default(), AT)?);
     }
     Ok(limits)
 }

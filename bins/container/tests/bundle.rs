@@ -54,8 +54,8 @@ fn every_stage_gets_its_part() {
     assert_eq!(stage("mounts")["masked_paths"], json!(["/proc/kcore"]));
     let limits = stage("cgroup")["limits"].clone();
     assert_eq!(
-        (limits["memory_max"].clone(), limits["swap_max"].clone()),
-        (json!(104_857_600), json!(52_428_800))
+        (limits["memory_max"].clone(), limits["memsw_max"].clone()),
+        (json!(104_857_600), json!(157_286_400))
     );
     assert_eq!(stage("namespaces")["new"].as_array().unwrap().len(), 4);
     assert!(!sandbox.state().join("b1").exists(), "a plan touches nothing");

@@ -153,3 +153,78 @@ fn events_tells_when_memory_runs_out_and_ends_with_the_container() {
     assert!(child.wait().unwrap().success());
     sandbox.run("container", &["delete", "-f", &id]).success();
 }
+
+/// The number in a kernel file of the container's cgroup: v2's name, or v1's hierarchy and name.
+fn limit(sandbox: &Sandbox, id: &str, v2: &str, v1: &str) -> String {
+    let output = sandbox.run("container", &["inspect", id]).success();
+    let all: Value = serde_json::from_str(&output.stdout).unwrap();
+    let dirs = all["cgroup"].as_array().unwrap();
+    let files = dirs.iter().flat_map(|dir| [v2, v1].map(|file| format!("{}/{file}", dir.as_str().unwrap())));
+    let text = files.into_iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap();
+    text.trim().to_string()
+}
+
+#[test]
+fn update_changes_what_the_kernel_enforces() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let id = start(&sandbox, "up", &["-m", "64M"], "sleep 1000 & wait");
+    let memory = || limit(&sandbox, &id, "memory.max", "memory.limit_in_bytes");
+    let pids = || limit(&sandbox, &id, "pids.max", "pids.max");
+    assert_eq!(memory(), (64u64 << 20).to_string());
+    sandbox.run("container", &["update", "--memory", "128m", "--pids-limit", "33", &id]).success();
+    assert_eq!((memory(), pids()), ((128u64 << 20).to_string(), "33".to_string()));
+    sandbox.run("container", &["update", "--pids-limit", "-1", "--cpus", "0.5", &id]).success();
+    assert_eq!(pids(), "max");
+    let quota = limit(&sandbox, &id, "cpu.max", "cpu.cfs_quota_us");
+    assert!(["50000 100000", "50000"].contains(&quota.as_str()), "{quota}");
+    // As runc writes it, from a file and from standard input.
+    let json = r#"{"memory":{"limit":83886080},"cpu":{"quota":20000,"period":100000},"unknown":1}"#;
+    let file = sandbox.join("r.json");
+    std::fs::write(&file, json).unwrap();
+    sandbox.run("container", &["update", "-r", file.to_str().unwrap(), &id]).success();
+    assert_eq!(memory(), (80u64 << 20).to_string());
+    let mut command = sandbox.command("container");
+    let input = br#"{"pids":{"limit":44}}"#;
+    drydock_testkit::run_for(command.args(["update", "-r", "-", &id]), input, drydock_testkit::run::TIME)
+        .success();
+    assert_eq!(pids(), "44");
+    assert_eq!(memory(), (80u64 << 20).to_string(), "what is not given stays");
+    // A controller that the container was made without.
+    sandbox.run("container", &["update", "--cpuset-cpus", "0", &id]).success();
+    sandbox.run("container", &["update", "--cpuset-cpus", "0", &id]).success();
+    let first = self::pids(&sandbox, &id)[0];
+    let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+    assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+    sandbox.run("container", &["delete", "-f", &id]).success();
+}
+
+#[test]
+fn a_bad_update_changes_nothing() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let id = start(&sandbox, "bad", &["-m", "64M", "--pids", "50"], "sleep 1000 & wait");
+    for (words, says) in [
+        (&["--memory", "x"][..], "--memory"),
+        (&["--memory", "64m", "--memory-swap", "1m"], "--memory-swap"),
+        (&["--pids-limit", "5", "--cpuset-cpus", "0-99999"], "cpuset.cpus"),
+        (&["--pids-limit", "5", "--blkio-weight", "5000"], "weight"),
+        (&["--pids-limit", "5", "--cpu-idle", "7"], "--cpu-idle"),
+        (&["--pids-limit", "5", "--cpu-quota", "1"], "quota"),
+        (&["--l3-cache-schema", "a\nb"], "l3CacheSchema"),
+        (&["-r", "/no/such/file"], "/no/such/file"),
+        (&["-r", "/dev/null"], "--resources"),
+        (&["--cpus", "1", "--cpu-quota", "5000"], "cannot be used with"),
+    ] {
+        let mut line = vec!["update"];
+        line.extend_from_slice(words);
+        line.push(&id);
+        let output = sandbox.run("container", &line).exits(2);
+        assert!(output.stderr.contains(says), "{says}: {}", output.describe());
+    }
+    assert_eq!(limit(&sandbox, &id, "pids.max", "pids.max"), "50");
+    sandbox.run("container", &["stop", "-t", "0", &id]).success();
+    sandbox.run("container", &["update", "--pids-limit", "5", &id]).fails_with(125).says("not running");
+    sandbox.run("container", &["delete", &id]).success();
+    sandbox.run("container", &["update", "--pids-limit", "5", &id]).fails_with(2).says("no such container");
+}

@@ -3,6 +3,7 @@
 //! - [`Layout`]: which hierarchies there are, where, and where we may make cgroups;
 //! - [`Limits`], [`Request`], [`Plan`], [`Report`]: the stage contract of `drydock-core`;
 //! - [`Cgroup`]: an existing cgroup: join, list, freeze, kill, remove, statistics;
+//! - [`systemd`]: the driver that has systemd make the cgroup;
 //! - [`convert`]: v1 and v2 numbers for the same thing.
 //!
 //! Limits are always given as v2 means them and translated where v1 has the controller. What the kernel lacks is an
@@ -37,6 +38,7 @@ mod run;
 mod setting;
 mod stats;
 mod step;
+pub mod systemd;
 mod translate;
 #[cfg(feature = "v1-statistics")]
 mod v1stats;

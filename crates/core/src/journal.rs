@@ -39,6 +39,13 @@ pub enum Object {
         /// Absolute directory.
         path: PathBuf,
     },
+    /// A transient scope of systemd's: its own cgroup, by the name of the unit.
+    SystemdUnit {
+        /// `PREFIX-NAME.scope`.
+        name: String,
+        /// Of the user's systemd, not the system's.
+        user: bool,
+    },
     /// A directory tree of ours, removed recursively without following links or crossing mounts.
     Directory {
         /// Absolute path.

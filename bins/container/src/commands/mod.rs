@@ -16,3 +16,5 @@ pub mod show;
 pub mod signals;
 pub mod unshare;
 pub mod up;
+pub mod update;
+mod update_rdt;
