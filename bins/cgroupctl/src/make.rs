@@ -62,6 +62,7 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
         make_leaf: making.make_leaf,
         lean: making.lean,
         dirs: vec![],
+        complete: false,
     })
 }
 
@@ -97,6 +98,7 @@ pub fn set(args: &Set) -> Outcome {
         make_leaf: args.make_leaf,
         lean: false,
         dirs: vec![],
+        complete: false,
     };
     let plan = request.validate(&Layout::detect()?)?;
     let report = plan.apply(&Ctx::new(&Explainer { on: args.explain }, None))?;

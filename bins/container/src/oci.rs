@@ -41,11 +41,12 @@ pub fn request(bundle: &Bundle, id: &ContainerId, state_root: &Path) -> Result<R
         cgroup: Some(drydock_cgroups::Request {
             name: cgroup_name(&linux, id)?,
             limits: limits(&linux)?,
-            if_exists: IfExists::Fail,
+            if_exists: IfExists::ReuseEmpty,
             lenient: false,
             make_leaf: false,
             lean: true,
             dirs: vec![],
+            complete: true,
         }),
         id: id.clone(),
         rootfs: Source::Directory(root.path),

@@ -142,6 +142,7 @@ impl Request {
                 make_leaf: false,
                 lean: true,
                 dirs: vec![],
+                complete: false,
             }),
             id,
             rootfs: source,

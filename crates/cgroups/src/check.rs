@@ -60,14 +60,21 @@ impl Limits {
         Ok(())
     }
 
-    fn check_memory(&self) -> Result<()> {
+    /// Nothing can begin in less than a page. A running cgroup may be given less: its end is wanted then.
+    pub(crate) fn check_pages(&self) -> Result<()> {
         let bytes = " bytes (a page or more)";
         check(self.memory_max, |v| range_or_max("memory.max", v, 4096, TOP, bytes))?;
-        check(self.memory_high, |v| range_or_max("memory.high", v, 4096, TOP, bytes))?;
+        check(self.memory_high, |v| range_or_max("memory.high", v, 4096, TOP, bytes))
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        let bytes = " bytes";
+        check(self.memory_max, |v| range_or_max("memory.max", v, 1, TOP, bytes))?;
+        check(self.memory_high, |v| range_or_max("memory.high", v, 1, TOP, bytes))?;
         check(self.memory_low, |v| range_or_max("memory.low", v, 0, TOP, " bytes"))?;
         check(self.memory_min, |v| range_or_max("memory.min", v, 0, TOP, " bytes"))?;
         check(self.swap_max, |v| range_or_max("memory.swap.max", v, 0, TOP, " bytes"))?;
-        check(self.memsw_max, |v| range_or_max("memory.memsw.limit_in_bytes", v, 4096, TOP, bytes))?;
+        check(self.memsw_max, |v| range_or_max("memory.memsw.limit_in_bytes", v, 1, TOP, bytes))?;
         check(self.memory_swappiness, |v| range("memory.swappiness", v, 0, 100, ""))?;
         either("memory.swap.max", self.swap_max, "memory.memsw.limit_in_bytes", self.memsw_max)?;
         match (self.memory_max, self.memsw_max) {
@@ -206,7 +213,8 @@ mod tests {
     fn ranges() {
         let ok = |limits: Limits| limits.check().is_ok();
         assert!(ok(Limits { memory_max: Some(UNLIMITED), swap_max: Some(0), ..Limits::default() }));
-        assert!(!ok(Limits { memory_max: Some(1), ..Limits::default() }));
+        let small = Limits { memory_max: Some(1), ..Limits::default() };
+        assert!(ok(small.clone()) && small.check_pages().is_err());
         assert!(!ok(Limits { memory_max: Some(1 << 63), ..Limits::default() }));
         assert!(!ok(Limits { cpu_weight: Some(0), ..Limits::default() }));
         assert!(!ok(Limits { cpu_weight: Some(10_001), ..Limits::default() }));
@@ -241,6 +249,7 @@ mod tests {
         assert!(!ok(Limits { blkio_weight: Some(9), ..none() }));
         let rule = |access: &str| DeviceRule { access: access.into(), ..DeviceRule::default() };
         assert!(ok(Limits { devices: Some(vec![rule("rm")]), ..none() }));
+        assert!(ok(Limits { devices: Some(vec![rule("rwa")]), ..none() }), "as other runtimes have it");
         assert!(!ok(Limits { devices: Some(vec![rule("rx")]), ..none() }));
         assert!(!ok(Limits { devices: Some(vec![rule("")]), ..none() }));
         let unified = |k: &str, v: &str| Limits { unified: [(k.into(), v.into())].into(), ..none() };

@@ -97,7 +97,7 @@ pub fn items(limits: &Limits, memory: Option<u64>) -> Vec<Item> {
     others(limits, &mut items);
     for (file, value) in &limits.unified {
         let lines = value.trim_end_matches('\n').split('\n').map(|line| File::new(file.as_str(), line));
-        let v1 = Way::Lacks("unified resources are cgroup v2's files");
+        let v1 = Way::Lacks("invalid configuration: unified resources are files of cgroup v2");
         items.add(controller_of(file), file, v1, Way::Files(lines.collect()));
     }
     for (file, value) in &limits.raw {
@@ -250,7 +250,9 @@ fn cpu(limits: &Limits, items: &mut Items) {
         );
     }
     if let Some(burst) = limits.cpu_burst_us {
-        items.pair("cpu", ("cpu.cfs_burst_us", burst.to_string()), ("cpu.max.burst", burst.to_string()));
+        // v1's kernel has it since Linux 5.14 only, and without it just smooths less.
+        let v1 = File::new("cpu.cfs_burst_us", burst.to_string()).optional(true);
+        items.add("cpu", "cpu.max.burst", Way::Files(vec![v1]), one("cpu.max.burst", burst.to_string()));
     }
     if let Some(idle) = limits.cpu_idle {
         items.same("cpu", "cpu.idle", flag(idle));

@@ -152,7 +152,7 @@ impl Plan {
             if make {
                 acts.push(Act::Parent { dir: parent.clone() });
                 if branch.cpuset {
-                    acts.push(Act::Inherit { dir: parent.clone() });
+                    acts.push(Act::Inherit { dir: parent.clone(), pass_on: true });
                 }
             }
             if on_the_way {
@@ -162,7 +162,7 @@ impl Plan {
         if make {
             acts.push(Act::Make { dir: branch.leaf.clone(), journal });
             if branch.cpuset {
-                acts.push(Act::Inherit { dir: branch.leaf.clone() });
+                acts.push(Act::Inherit { dir: branch.leaf.clone(), pass_on: false });
             }
             if let Some(from) = &branch.adopt {
                 acts.push(Act::Adopt { dir: branch.leaf.clone(), from: from.clone() });

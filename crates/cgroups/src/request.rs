@@ -1,7 +1,7 @@
 //! What was asked: a cgroup of this name with these limits.
 
 use crate::layout::{Hierarchy, Layout, Mode, Version};
-use crate::limits::{Limits, first_missing, parse_list};
+use crate::limits::{Limits, UNLIMITED, first_missing, parse_list};
 use crate::name::check_name;
 use crate::plan::{Branch, Plan};
 use crate::{Cgroup, files, translate};
@@ -45,6 +45,9 @@ pub struct Request {
     /// v1: do without a cpuset cgroup when no limit needs one. Making it costs as much as all others together, and a
     /// process that joins none stays in its parent's: for the start path of containers.
     pub lean: bool,
+    /// Every hierarchy and controller that there is, as OCI runtimes have it and what is mounted inside a container shows:
+    /// v1 with cpuset and systemd's named hierarchy, v2 with each controller enabled.
+    pub complete: bool,
     /// v2: processes that are in the way of enabling a controller (the no-internal-process rule) are moved into a
     /// child cgroup `leaf`.
     pub make_leaf: bool,
@@ -66,6 +69,7 @@ impl Request {
             return self.change(layout);
         }
         check_name(&self.name)?;
+        self.limits.check_pages()?;
         let branches = self.branches(layout);
         if branches.is_empty() {
             let why = nowhere(layout);
@@ -97,6 +101,11 @@ impl Request {
         let there = Cgroup::at(self.dirs.iter().cloned())?;
         self.dirs = there.dirs().map(Path::to_path_buf).collect();
         self.if_exists = IfExists::Require;
+        let limits = &mut self.limits;
+        if limits.memory_max == Some(UNLIMITED) && limits.swap_max.is_none() {
+            // As OCI has it: without a limit of memory there is none of swap, unless one is given.
+            limits.memsw_max.get_or_insert(UNLIMITED);
+        }
         let Some(first) = self.dirs.first().cloned() else {
             return Err(Error::failed("cgroup", "is not there any more").in_stage("cgroup"));
         };
@@ -141,17 +150,20 @@ impl Request {
         known.or_else(|| Some(hierarchy.base.as_ref()?.join(&self.name)).filter(|_| !self.name.is_empty()))
     }
 
-    /// One branch for each hierarchy in which we may make cgroups; named v1 hierarchies (systemd's) are left alone.
+    /// One branch for each hierarchy in which we may make cgroups; named v1 hierarchies (systemd's) are left alone unless
+    /// everything is asked for.
     fn branches(&self, layout: &Layout) -> Vec<Branch> {
         let needed = translate::controllers(&self.limits);
         let spared = |h: &Hierarchy| {
             let cpuset = h.version == Version::V1 && h.controllers == ["cpuset"];
-            self.lean && cpuset && !needed.iter().any(|c| c == "cpuset")
+            self.lean && !self.complete && cpuset && !needed.iter().any(|c| c == "cpuset")
         };
-        let ours = |h: &&Hierarchy| h.name.is_none() && !spared(h);
+        let ours = |h: &&Hierarchy| (h.name.is_none() || self.complete) && !spared(h);
         let make = self.if_exists != IfExists::Require;
         let one = |h: &Hierarchy| {
-            let branch = branch(h, self.dir_in(h)?, &needed, &WELCOME)?;
+            let all: Vec<&str> = h.controllers.iter().map(String::as_str).collect();
+            let welcome = if self.complete { &all[..] } else { &WELCOME[..] };
+            let branch = branch(h, self.dir_in(h)?, &needed, welcome)?;
             Some(Branch { make, ..branch })
         };
         layout.hierarchies().iter().filter(ours).filter_map(one).collect()

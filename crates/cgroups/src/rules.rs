@@ -96,11 +96,10 @@ impl DeviceRule {
         LETTERS.iter().filter(|(_, letter)| self.access.contains(*letter)).map(|(bit, _)| bit).sum()
     }
 
-    /// Checks the access letters.
+    /// Checks the access letters. An `a` beside one of them means nothing, but configurations have it.
     pub(crate) fn check(&self) -> Result<()> {
-        let known = !self.access.is_empty()
-            && self.access.len() <= 8
-            && self.access.chars().all(|c| "rwm".contains(c));
+        let letters = |allowed: &str| self.access.chars().all(|c| allowed.contains(c));
+        let known = self.bits() != 0 && self.access.len() <= 8 && letters("rwma");
         if known {
             return Ok(());
         }

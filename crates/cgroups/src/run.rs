@@ -90,12 +90,13 @@ impl Plan {
         let cgroup = Cgroup::at(there)?;
         let pids = cgroup.all_pids()?;
         if !pids.is_empty() {
-            return Err(Error::failed(object(), format!("not empty: {}", describe_pids(&pids)))
+            let problem = format!("container's cgroup is not empty: {}", describe_pids(&pids));
+            return Err(Error::failed(object(), problem)
                 .in_stage("cgroup")
                 .hint("another container has the same cgroup path"));
         }
         if cgroup.is_frozen() == Some(true) {
-            return Err(Error::failed(object(), "frozen: nothing would run in it").in_stage("cgroup"));
+            return Err(Error::failed(object(), "container's cgroup unexpectedly frozen").in_stage("cgroup"));
         }
         Ok(())
     }
@@ -155,12 +156,10 @@ impl MemoryCheck {
         let Some(usage) = usage.and_then(|t| t.trim().parse::<u64>().ok()) else { return Ok(()) };
         let too_low = self.limits.iter().find(|(_, limit)| *limit <= usage);
         too_low.map_or(Ok(()), |(what, limit)| {
-            Err(Error::failed(
-                format!("{what} limit"),
-                format!("{limit} bytes are less than the {usage} in use"),
-            )
-            .in_stage("cgroup")
-            .hint("without the check (checkBeforeUpdate) the kernel would reclaim, and kill if it must"))
+            let problem = format!("rejecting {what} limit of {limit} bytes: {usage} are in use");
+            Err(Error::failed("update", problem)
+                .in_stage("cgroup")
+                .hint("without the check (checkBeforeUpdate) the kernel would reclaim, and kill if it must"))
         })
     }
 }

@@ -19,8 +19,8 @@ pub(crate) enum Act {
     Parent { dir: PathBuf },
     /// The cgroup itself.
     Make { dir: PathBuf, journal: Vec<PathBuf> },
-    /// v1 cpuset: processors and memory nodes of the parent.
-    Inherit { dir: PathBuf },
+    /// v1 cpuset: processors and memory nodes of the parent; `pass_on`: and the same in what will be made below.
+    Inherit { dir: PathBuf, pass_on: bool },
     /// v2: move the processes of `dir` into `dir/leaf`.
     Leaf { dir: PathBuf },
     /// v1: the processes of `from` join `dir` too.
@@ -75,7 +75,7 @@ impl Explain for Act {
                 "cgroups(7)",
                 Some(format!("rmdir {}", dir.display())),
             ),
-            Act::Inherit { dir } => (
+            Act::Inherit { dir, .. } => (
                 format!("write({}, …)", shown(&dir.join("cpuset.{cpus,mems}"))),
                 "a new v1 cpuset is empty and cannot be joined: copy its parent's".to_string(),
                 "cpuset(7)",

@@ -92,7 +92,7 @@ fn memory_check(request: &Request, layout: &Layout) -> Option<MemoryCheck> {
     if !request.limits.memory_check || request.if_exists != IfExists::Require {
         return None;
     }
-    let limits = [("memory", request.limits.memory_max), ("memory and swap", request.limits.memsw_max)];
+    let limits = [("memory+swap", request.limits.memsw_max), ("memory", request.limits.memory_max)];
     let limits = limits.into_iter().filter_map(|(what, v)| Some((what, v.filter(|v| *v != UNLIMITED)?)));
     Some(MemoryCheck { dir: request.dir_in(hierarchy)?, limits: limits.collect() })
 }
@@ -123,9 +123,11 @@ fn with_current(request: &Request, layout: &Layout) -> (Limits, Option<u64>) {
     match (memory, version("memory")) {
         (None, Some(Version::V1)) if swap_asked => (limits, number("memory.limit_in_bytes")),
         (None, Some(Version::V2)) if limits.memsw_max.is_some() => (limits, number("memory.max")),
-        (Some(_), Some(Version::V1)) if !swap_asked => {
+        (Some(new), Some(Version::V1)) if !swap_asked => {
             let (old, both) = (number("memory.limit_in_bytes"), number("memory.memsw.limit_in_bytes"));
-            limits.swap_max = both.zip(old).and_then(|(both, old)| both.checked_sub(old));
+            // A container's sum is what was asked for: it stays as long as it can.
+            let fits = !request.dirs.is_empty() && both.is_some_and(|both| new <= both);
+            limits.swap_max = both.zip(old).filter(|_| !fits).and_then(|(both, old)| both.checked_sub(old));
             (limits, memory)
         }
         _ => (limits, memory),

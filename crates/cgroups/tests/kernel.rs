@@ -209,7 +209,7 @@ fn a_limit_below_what_is_in_use_is_refused() {
     let small = Limits { memory_max: Some(4096), memory_check: true, ..Limits::default() };
     if usage >= 4096 {
         let refused = made.change(small).unwrap_err();
-        assert!(refused.to_string().contains("in use"), "{refused}");
+        assert!(refused.to_string().contains("rejecting memory limit"), "{refused}");
         assert_eq!(made.file("", "memory.max"), "max");
     }
     let large = Limits { memory_max: Some(512 * MIB), memory_check: true, ..Limits::default() };
@@ -247,8 +247,39 @@ fn a_cgroup_with_processes_is_nobody_elses() {
     again().unwrap();
     let inside = Sleeper::new(&made.cgroup());
     let refused = again().unwrap_err();
-    assert!(refused.to_string().contains("not empty"), "{refused}");
+    assert!(refused.to_string().contains("container's cgroup is not empty"), "{refused}");
     assert!(made.cgroup().pids().unwrap().contains(&inside.pid()), "untouched");
+    drop(inside);
+    made.cgroup().freeze().unwrap();
+    let refused = again().unwrap_err();
+    made.cgroup().thaw().unwrap();
+    assert!(refused.to_string().contains("unexpectedly frozen"), "{refused}");
+}
+
+#[test]
+fn a_complete_cgroup_is_in_every_hierarchy() {
+    needs_cgroups!();
+    let layout = Layout::detect().unwrap();
+    // Below a parent of its own: v1's kernel copies processors into the second child by itself.
+    let parent = unique("drydock-cg");
+    for _ in 0..2 {
+        let name = format!("{parent}/in");
+        let request = Request { name: name.clone(), lean: true, complete: true, ..Request::default() };
+        let report = request.validate(&layout).unwrap().apply(&Ctx::silent()).unwrap();
+        assert_eq!(report.dirs.len(), layout.hierarchies().len());
+        let cgroup = Cgroup::at(report.dirs.iter().cloned()).unwrap();
+        let inside = Sleeper::new(&cgroup);
+        let joined = std::fs::read_to_string(format!("/proc/{}/cgroup", inside.pid())).unwrap();
+        assert!(joined.lines().all(|line| line.ends_with(&name)), "{joined}");
+        let enabled = cgroup.read("cgroup.controllers").unwrap_or_default();
+        let v2 = layout.v2().map_or(&[][..], |v2| &v2.controllers);
+        assert!(v2.iter().all(|c| enabled.split_whitespace().any(|e| e == c)), "{enabled}");
+        drop(inside);
+        // Only the first level's directories are kept for the second round.
+        cgroup.remove_keeping_parents(Duration::from_secs(10)).unwrap();
+    }
+    let dirs = layout.hierarchies().iter().filter_map(|h| Some(h.base.as_ref()?.join(&parent)));
+    Cgroup::at(dirs).unwrap().remove(Duration::from_secs(10)).unwrap();
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl Throwaway {
             lenient: true,
             lean: true,
             dirs: vec![],
+            complete: false,
             make_leaf: false,
         };
         let report = request.validate(&layout)?.apply(&Ctx::silent())?;
