@@ -1,5 +1,7 @@
 //! Id-mapped mounts: files seen with other owners than they have on disk. Source: mount_setattr(2), user_namespaces(7).
 
+pub(crate) mod helper;
+
 use crate::action::IdMap;
 use crate::request::IdMapping;
 use drydock_core::error::CallExt;
@@ -66,15 +68,19 @@ pub(crate) fn map(tree: &OwnedFd, namespace: Option<BorrowedFd<'_>>, map: &IdMap
         Attributes { set: setattr::ATTR_IDMAP, user_namespace: Some(namespace), ..Attributes::default() };
     mount_setattr(tree.as_fd(), c"", setattr::EMPTY_PATH | recursive, attributes)
         .call(|| "mount_setattr(tree, MOUNT_ATTR_IDMAP)")
-        .map_err(|e| match e.errno() {
-            Some(nix::libc::EINVAL) => e.hint(
-                "the source's file system, or one mounted below it, has no id-mapped mounts on this kernel",
-            ),
-            Some(nix::libc::EPERM) => {
-                e.hint("needs CAP_SYS_ADMIN in the user namespace that owns the file system")
-            }
-            _ => e,
-        })
+        .map_err(explain)
+}
+
+fn explain(error: Error) -> Error {
+    match error.errno() {
+        Some(nix::libc::EINVAL) => error.hint(
+            "the source's file system, or one mounted below it, has no id-mapped mounts on this kernel",
+        ),
+        Some(nix::libc::EPERM) => {
+            error.hint("needs CAP_SYS_ADMIN in the user namespace that owns the file system")
+        }
+        _ => error,
+    }
 }
 
 #[cfg(test)]

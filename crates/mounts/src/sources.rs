@@ -5,7 +5,7 @@
 //! (open_tree(2)) before the clone(2), and the child, which inherits the descriptors, attaches them.
 
 use crate::action::{Action, IdMap};
-use crate::idmap;
+use crate::idmap::{self, helper::Helper};
 use crate::options::SourceLink;
 use crate::plan::Plan;
 use crate::propagation::Propagation;
@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub struct Sources {
     trees: Vec<(String, PathBuf, OwnedFd)>,
     namespaces: Vec<(IdMap, OwnedFd)>,
+    helper: Option<Helper>,
+    root: Option<OwnedFd>,
 }
 
 impl Sources {
@@ -30,10 +32,40 @@ impl Sources {
         Some(self.trees.remove(at).2)
     }
 
+    /// Hands out the root, if the child could not open it.
+    pub(crate) fn take_root(&mut self) -> Option<OwnedFd> {
+        self.root.take()
+    }
+
+    /// Id-maps a detached mount that the child has made, by itself or through the helper.
+    ///
+    /// # Errors
+    /// mount_setattr(2)'s; without a namespace from the parent.
+    pub(crate) fn map(&mut self, tree: &OwnedFd, map: &IdMap) -> Result<()> {
+        let which = self.namespaces.iter().position(|(known, _)| known == map);
+        match (&mut self.helper, which.and_then(|n| u8::try_from(n).ok())) {
+            (Some(helper), Some(which)) => helper.map(tree.as_fd(), which),
+            _ => idmap::map(tree, self.namespace(map), map),
+        }
+    }
+
     /// The user namespace with these maps.
-    pub(crate) fn namespace(&self, map: &IdMap) -> Option<BorrowedFd<'_>> {
+    fn namespace(&self, map: &IdMap) -> Option<BorrowedFd<'_>> {
+        self.namespaces.iter().find(|(known, _)| known == map).map(|(_, fd)| fd.as_fd())
+    }
+
+    fn add_namespace(&mut self, map: &IdMap, userns: Option<BorrowedFd<'_>>) -> Result<()> {
+        if self.namespace(map).is_some() {
+            return Ok(());
+        }
         let same = |known: &IdMap| (&known.uid, &known.gid) == (&map.uid, &map.gid);
-        self.namespaces.iter().find(|(known, _)| same(known)).map(|(_, fd)| fd.as_fd())
+        let there = self.namespaces.iter().find(|(known, _)| same(known)).map(|(_, fd)| fd.as_fd());
+        let namespace = match there.or(userns.filter(|_| !map.own)) {
+            Some(fd) => fd.try_clone_to_owned().call(|| "fcntl(userns, F_DUPFD_CLOEXEC)")?,
+            None => idmap::namespace(map)?,
+        };
+        self.namespaces.push((map.clone(), namespace));
+        Ok(())
     }
 }
 
@@ -48,6 +80,7 @@ impl Plan {
     /// open_tree(2)'s or mount_setattr(2)'s, naming the source.
     pub fn open_sources(&self, userns: Option<BorrowedFd<'_>>) -> Result<Sources> {
         let mut all = Sources::default();
+        let mut helper = false;
         for action in &self.actions {
             let Action::Bind { destination, source, recursive, options, id_map, .. } = action else {
                 continue;
@@ -55,15 +88,12 @@ impl Plan {
             if !self.user_namespace && id_map.is_none() || !rustix::process::geteuid().is_root() {
                 continue;
             }
-            if let Some(map) = id_map.as_ref().filter(|map| all.namespace(map).is_none()) {
-                let namespace = match userns.filter(|_| !map.own) {
-                    Some(fd) => fd.try_clone_to_owned().call(|| "fcntl(userns, F_DUPFD_CLOEXEC)")?,
-                    None => idmap::namespace(map).map_err(|e| e.on(destination.clone()))?,
-                };
-                all.namespaces.push((map.clone(), namespace));
+            if let Some(map) = id_map {
+                all.add_namespace(map, userns).map_err(|e| e.on(destination.clone()))?;
             }
             // What is inside the root may be there only when the mounts before it are.
             if !self.user_namespace || source.starts_with(&self.root) {
+                helper |= self.user_namespace && id_map.is_some();
                 continue;
             }
             let itself = options.source_link != SourceLink::Follow;
@@ -73,6 +103,19 @@ impl Plan {
                 idmap::map(&tree, all.namespace(map), map).map_err(|e| e.on(destination.clone()))?;
             }
             all.trees.push((destination.clone(), source.clone(), tree));
+        }
+        let binds_root = self.actions.iter().any(|action| matches!(action, Action::BindRoot { .. }));
+        if self.user_namespace
+            && binds_root
+            && rustix::process::geteuid().is_root()
+            && !open_to_all(&self.root)
+        {
+            let tree = clone_tree(&self.root, true, false).map_err(|e| e.on("root file system"))?;
+            self.leave_peers(&tree, "/")?;
+            all.root = Some(tree);
+        }
+        if helper {
+            all.helper = Some(idmap::helper::start(&all.namespaces)?);
         }
         Ok(all)
     }
@@ -91,6 +134,13 @@ impl Plan {
             other => other.call(|| format!("mount_setattr(tree of {shown:?}, AT_RECURSIVE, propagation)")),
         }
     }
+}
+
+/// Whether everybody may pass through the directories above a path.
+fn open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let open = |dir: &Path| std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    path.ancestors().skip(1).all(open)
 }
 
 /// A detached copy of what is mounted at a path of the host. `itself`: a symbolic link is not followed.

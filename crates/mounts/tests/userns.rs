@@ -75,6 +75,19 @@ fn sources_that_only_the_parent_can_open() {
 }
 
 #[test]
+fn a_root_that_only_the_parent_can_reach() {
+    require!(is_root(), "needs root");
+    let case = case();
+    fs::set_permissions(case.at(""), fs::Permissions::from_mode(0o700)).unwrap();
+    let proc = Mount::bind("/proc", "/proc", &[]);
+    let tmpfs = Mount::of("tmpfs", "/t", &["size=4k"]);
+    let script = "cat /proc/self/mountinfo; touch /made /t/made";
+    let output = apply(&[], &request(&case, vec![proc, tmpfs]), script).exits(0);
+    output.stdout_has("/r / rw").stdout_lacks("/sys/kernel");
+    assert!(case.at("r/made").exists() && !case.at("r/t/made").exists());
+}
+
+#[test]
 fn owners_are_shown_by_maps() {
     require!(is_root(), "needs root");
     let case = case();
@@ -82,6 +95,9 @@ fn owners_are_shown_by_maps() {
     let mut shifted = bind(&case, "closed/in", "/own", &["bind"]);
     (shifted.uid_mappings, shifted.gid_mappings) = (own(0, HOST + 50), own(0, HOST + 60));
     let mounts = vec![
+        // Inside the root, where only the child sees what the first mount brings.
+        bind(&case, "closed/in", "/plain", &["bind"]),
+        bind(&case, "r/plain", "/inner", &["rbind", "idmap"]),
         bind(&case, "closed/in", "/containers", &["bind", "idmap"]),
         bind(&case, "closed/in", "/again", &["rbind", "ridmap", "ro"]),
         shifted.clone(),
@@ -92,7 +108,7 @@ fn owners_are_shown_by_maps() {
         return drydock_testkit::skip("needs a file system with id-mapped mounts");
     }
     let output = output.exits(0).stdout_has("/containers/file:7:8").stdout_has("/again/file:7:8");
-    output.stdout_has("/own/file:57:68");
+    output.stdout_has("/own/file:57:68").stdout_has("/inner/file:7:8").stdout_has("/plain/file:65534:65534");
     // Without a user namespace of the container's own the child makes them itself, also of what it has just mounted.
     shifted.uid_mappings = own(0, 500);
     let mut inner = bind(&case, "r/own", "/inner", &["rbind"]);

@@ -40,7 +40,7 @@ impl Work<'_> {
             return Ok(tree);
         }
         let tree = clone_tree(source, recursive, itself)?;
-        crate::idmap::map(&tree, self.sources.namespace(map), map).map_err(|e| e.on(destination))?;
+        self.sources.map(&tree, map).map_err(|e| e.on(destination))?;
         Ok(tree)
     }
 

@@ -20,8 +20,13 @@ pub(super) fn missing() -> Error {
 
 impl Work<'_> {
     pub(super) fn bind_root(&mut self, path: &Path) -> Result<()> {
-        let below = open_root(path)?;
-        let tree = clone_tree(path, true, false)?;
+        let (below, tree) = match (open_root(path), self.sources.take_root()) {
+            // Not even its own user namespace can pass through to it: anywhere will do for pivot_root(2).
+            (Err(e), Some(tree)) if e.errno() == Some(nix::libc::EACCES) => {
+                (open_root(Path::new("/"))?, tree)
+            }
+            (below, _) => (below?, clone_tree(path, true, false)?),
+        };
         mask::attach(tree.as_fd(), below.as_fd(), &path.to_string_lossy())?;
         if self.plan.shared_namespace {
             // What follows is for this container, not for the peers of the mount that the root lies on.
