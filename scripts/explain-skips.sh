@@ -48,6 +48,7 @@ holds_on_host() {
     case $reason in *"user namespaces"*) unshare --user true 2>/dev/null || return 0 ;; esac
     case $reason in *real-time*) chrt --fifo 1 true 2>/dev/null || return 0 ;; esac
     case $reason in *numa*) [ -e /proc/self/numa_maps ] || return 0 ;; esac
+    case $reason in *"id-mapped mounts"*) [[ $(stat -f -c %T /tmp) =~ ^(tmpfs|ext2/ext3|xfs|btrfs)$ ]] || return 0 ;; esac
     case $reason in *overlay*) grep -qw overlay /proc/filesystems || return 0 ;; esac
     case $reason in *qemu* | *virtiofsd* | *busybox* | *apt-get* | *"the vm"*) [ -n "$(vm_lacks)" ] && return ;; esac
     case $reason in *x86_64* | *x86-64*) [ "$(uname -m)" != x86_64 ] && return ;; esac

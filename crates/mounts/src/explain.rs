@@ -55,13 +55,17 @@ impl Action {
                 why_filesystem(fstype, destination),
                 "mount(2)",
             ),
-            Self::Bind { destination, source, recursive, options, .. } => {
+            Self::Bind { destination, source, recursive, options, id_map, .. } => {
                 let rec = if *recursive { "|MS_REC" } else { "" };
                 let flags = show(options.flags.0);
                 let flags = if flags == "0" { String::new() } else { format!("|{flags}") };
                 (
                     format!("mount({source:?}, {destination:?}, NULL, MS_BIND{rec}{flags}, NULL)"),
-                    "the host's files, seen inside".to_string(),
+                    match id_map {
+                        Some(_) => "the host's files, seen inside with the owners that the maps say",
+                        None => "the host's files, seen inside",
+                    }
+                    .to_string(),
                     "mount(2)",
                 )
             }

@@ -1,8 +1,10 @@
 //! SELinux labels of file systems (mountLabel). Source: mount(8), "context=".
 
 use crate::options::Options;
+use drydock_core::error::CallExt;
 use drydock_core::text::{escape, shorten};
 use drydock_core::{Error, Result};
+use std::os::fd::BorrowedFd;
 
 /// The label, if this machine uses SELinux: without it the kernel refuses the option.
 ///
@@ -23,6 +25,16 @@ pub(crate) fn add(options: &mut Options, fstype: &str, label: Option<&str>) {
     if let (Some(label), false) = (label, kernels) {
         options.data.push(word(label));
     }
+}
+
+/// Labels the root of a file system that takes no label as an option.
+///
+/// # Errors
+/// setxattr(2)'s.
+pub(crate) fn set(root: BorrowedFd<'_>, label: &str) -> Result<()> {
+    let (path, name) = (crate::inside::fd_path(root), "security.selinux");
+    rustix::fs::setxattr(&path, name, label.as_bytes(), rustix::fs::XattrFlags::empty())
+        .call(|| format!("setxattr({path:?}, {name:?}, {label:?})"))
 }
 
 /// The word of mount(2)'s data; quoted, because levels contain commas.

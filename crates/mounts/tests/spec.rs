@@ -260,6 +260,28 @@ fn without_a_cgroup_namespace_the_own_cgroup_is_shown() {
     output.stdout_has(&name).says("Read-only file system");
 }
 
+/// nsdelegate and its like belong to the whole hierarchy, and a mount from the initial cgroup namespace sets them.
+#[test]
+fn the_hosts_cgroup_options_stay() {
+    require!(is_root(), "needs root");
+    let table = || fs::read_to_string("/proc/self/mounts").unwrap();
+    let Some(before) = table().lines().find(|l| l.contains(" /sys/fs/cgroup cgroup2 ")).map(str::to_string)
+    else {
+        return skip("needs cgroup v2");
+    };
+    let case = Case::new();
+    let mut request = request(&case, vec![mount(Some("cgroup"), "cgroup", "/cg", "ro nosuid relatime")]);
+    for host in [true, false] {
+        request.host_cgroup_namespace = host;
+        // As runtimes do, but for the process that asks: the namespace first.
+        let own: &[&str] = if host { &[] } else { &["unshare", "--cgroup"] };
+        let output = case.child(own, &request, "cat /proc/self/mountinfo; ls /cg; touch /cg/x").exits(1);
+        let output = output.stdout_has("cgroup.procs").says("Read-only file system");
+        assert!(options_of(&output, "/cg").starts_with("ro,nosuid"), "{}", output.describe());
+        assert!(table().contains(&before), "{before} is not in {}", table());
+    }
+}
+
 #[test]
 fn a_shared_namespace_keeps_nothing_but_the_root() {
     require!(is_root(), "needs root");

@@ -72,8 +72,12 @@ impl Work<'_> {
             (Ok(()), _) => self.report.mounts.push(destination.to_string()),
         }
         let recursive = options.recursive_set | options.recursive_clear;
-        if options.copy_up || !options.propagation.is_empty() || recursive != 0 {
+        let label = self.plan.label.as_deref().filter(|_| what.fstype == "mqueue");
+        if options.copy_up || !options.propagation.is_empty() || recursive != 0 || label.is_some() {
             let top = self.reopen(destination, links)?;
+            if let Some(label) = label {
+                crate::label::set(top.as_fd(), label).map_err(|e| e.on(destination))?;
+            }
             if options.copy_up {
                 copyup::copy(target.as_fd(), top.as_fd()).map_err(|e| e.on(destination))?;
             }

@@ -200,6 +200,15 @@ fn add_cgroup(plan: &mut Plan, request: &Request, mount: &Mount, destination: &s
         Layout::None => plan
             .notes
             .push(format!("{destination}: this machine has no cgroup file system mounted: left out")),
+        // A mount from the initial cgroup namespace sets the host's options of the hierarchy (nsdelegate, …) anew.
+        Layout::Unified if request.host_cgroup_namespace => plan.actions.push(Action::Bind {
+            destination: destination.to_string(),
+            source: cgroup::ROOT.into(),
+            recursive: false,
+            options: Options { data: Vec::new(), ..options },
+            links: Links::Refuse,
+            id_map: None,
+        }),
         Layout::Unified => {
             let host = Some(cgroup::ROOT.into());
             plan.actions.push(filesystem(destination.to_string(), "cgroup2", options, host));
