@@ -108,6 +108,10 @@ impl Peer for Parent {
         self.channel.send_with(&Message::Console, Some(master))
     }
 
+    fn hosts(&self, copy: BorrowedFd<'_>) -> Result<()> {
+        self.channel.send_with(&Message::Hosts, Some(copy))
+    }
+
     fn ready(&self) -> Result<()> {
         self.channel.send(&Message::Ready)?;
         self.expect_word().map(drop)

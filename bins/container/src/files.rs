@@ -1,4 +1,5 @@
-//! /etc/hosts, /etc/hostname and /etc/resolv.conf: files in the state directory, bound over the container's.
+//! /etc/hosts, /etc/hostname and /etc/resolv.conf: files in the state directory, copies of which are bound over the
+//! container's: what it writes to them stays in a small tmpfs of its own.
 
 use crate::options::Options;
 use crate::request::Network;
@@ -6,6 +7,9 @@ use crate::rootfs::Source;
 use drydock_core::{ContainerId, Result};
 use drydock_network::etc;
 use std::path::{Path, PathBuf};
+
+/// The directory that they are in; in the container's mount namespace copies of them take its place.
+pub const DIR: &str = "etc";
 
 /// The request that the options make.
 ///
@@ -21,7 +25,7 @@ pub fn request(
     let dns = options.dns.iter().map(|text| etc::parse_server("--dns", text)).collect::<Result<_>>()?;
     let hosts = options.add_host.iter().map(|text| etc::parse_host(text)).collect::<Result<_>>()?;
     let request = etc::Request {
-        dir: state_root.join(id),
+        dir: state_root.join(id).join(DIR),
         hostname: hostname.map(String::from),
         hosts,
         dns,

@@ -8,6 +8,7 @@
 //!        Begin --------------------------------> only if the plan says so
 //!   attaches the network                         mounts, pivot, host name
 //!                <-------------------- Step      with --explain and --timings
+//!                <-------------------- Hosts     with files of its own: its copy of /etc/hosts, as a descriptor
 //!                <-------------------- Console   with -t: the pty's master, as a descriptor
 //!                <-------------------- Ready     everything but the last is done
 //!   writes state "running"
@@ -40,6 +41,8 @@ pub enum Message {
     Ready,
     /// The child shall execute the command.
     Exec,
+    /// The container's copy of /etc/hosts comes with this message: its addresses are not in it yet.
+    Hosts,
     /// The pty's master comes with this message.
     Console,
     /// The seccomp notify descriptor comes with this message.

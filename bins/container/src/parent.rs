@@ -208,7 +208,7 @@ impl Maker<'_> {
         if !explained {
             self.network(running, plan, ctx)?;
         }
-        running.hear(self.watch)?;
+        running.hear(plan, self.watch)?;
         running.state.status = Life::Created;
         Ok(())
     }
@@ -283,10 +283,12 @@ impl Running {
     }
 
     /// Listens to the child until it is ready.
-    fn hear(&mut self, watch: &Watch) -> Result<()> {
+    fn hear(&mut self, plan: &Outside, watch: &Watch) -> Result<()> {
+        let (files, bridged) = (&plan.request.files, matches!(plan.request.network, Network::Bridge(_)));
         loop {
             match self.channel.receive()? {
                 Some((Message::Ready, _)) => return Ok(()),
+                Some((Message::Hosts, Some(copy))) if bridged => files.copy_hosts(copy.into())?,
                 Some((Message::Console, Some(master))) => self.console = Some(master),
                 Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
                 Some((Message::Failed { sentence, hint, kind, .. }, _)) => {

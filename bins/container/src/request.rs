@@ -132,6 +132,7 @@ impl Request {
                     .into_iter()
                     .map(|(destination, path)| InjectedFile { destination, source: path }),
             );
+            mounts.file_store = drydock_init::options::common_directory(&mounts.files);
         }
         Ok(Self {
             cgroup: Some(drydock_cgroups::Request {

@@ -79,6 +79,13 @@ pub trait Peer {
     /// # Errors
     /// When it cannot be sent.
     fn console(&self, master: BorrowedFd<'_>) -> Result<()>;
+    /// The container's copy of /etc/hosts, open for writing: its addresses may not have been known when it was made.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    fn hosts(&self, _copy: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
     /// Everything but the last is done: say so, and wait for the word.
     ///
     /// # Errors
@@ -117,6 +124,14 @@ impl Request {
         let security = self.security.clone().validate()?;
         Ok(Plan { request: self, mounts, security, command, own_program: None, reaper_options: Vec::new() })
     }
+}
+
+/// The container's own copy of /etc/hosts, while the host's path still leads to it.
+fn give_hosts(mounts: &drydock_mounts::Plan, peer: &dyn Peer) -> Result<()> {
+    let Some(path) = mounts.stored_file("/etc/hosts") else { return Ok(()) };
+    let file =
+        std::fs::OpenOptions::new().write(true).open(path).call(|| format!("open({path:?}, O_WRONLY)"))?;
+    peer.hosts(file.as_fd())
 }
 
 /// A host name: 1 to 64 bytes of printable ASCII without blanks. Source: hostname(7), uname(2).
@@ -205,7 +220,8 @@ impl Plan {
         }
         let reaper = if self.request.reaper { Some(crate::reaper::open_program()?) } else { None };
         if let Some(mounts) = &self.mounts {
-            mounts.apply(&ctx)?;
+            let sources = drydock_mounts::Sources::default();
+            mounts.apply_with(&ctx, sources, &mut || give_hosts(mounts, peer))?;
         }
         for step in self.late() {
             match &step {

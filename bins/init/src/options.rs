@@ -140,6 +140,7 @@ impl Options {
                 .ok_or_else(|| Error::bad_input("--file", format!("'{file}' (allowed: SRC:DST)")))?;
             request.files.push(InjectedFile { destination: destination.into(), source: source.into() });
         }
+        request.file_store = common_directory(&request.files);
         Ok(request)
     }
 
@@ -180,6 +181,12 @@ impl Options {
         }
         Ok(last_wins(words))
     }
+}
+
+/// The directory that files lie in, if it is one: copies of them can take its place.
+pub fn common_directory(files: &[InjectedFile]) -> Option<PathBuf> {
+    let dir = files.first()?.source.parent()?;
+    files.iter().all(|file| file.source.parent() == Some(dir)).then(|| dir.to_path_buf())
 }
 
 fn last_wins(words: Vec<String>) -> Vec<String> {

@@ -7,6 +7,7 @@ use crate::overlay::{Overlay, Scratch};
 use crate::pivot::Pivot;
 use crate::propagation::Propagation;
 use crate::request::{Device, IdMapping, InjectedFile, Symlink};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// How an id-mapped mount shows the owners of files.
@@ -113,6 +114,13 @@ pub enum Action {
     },
     /// Make a symbolic link where nothing is.
     Symlink(Symlink),
+    /// Mount a small tmpfs over a directory of the host's, with copies of these files of it.
+    FileStore {
+        /// The directory.
+        dir: PathBuf,
+        /// Names in it.
+        names: Vec<OsString>,
+    },
     /// Bind a file of ours over one inside.
     File(InjectedFile),
     /// Make a path and all below read-only.

@@ -1,8 +1,11 @@
 //! The plan carried out, in the container's own child: after the clone into a new mount namespace, before the exec.
 
 mod bind;
+mod files;
 mod filesystem;
 mod root;
+
+pub(crate) use files::OPTIONS as FILE_STORE;
 
 use crate::action::Action;
 use crate::inside::{Inside, Links};
@@ -154,6 +157,7 @@ impl Work<'_> {
                 let inside = self.inside.as_ref().ok_or_else(root::missing)?;
                 dev::symlink(inside, &mut self.directory, link)
             }
+            Action::FileStore { dir, names } => files::store(dir, names),
             Action::File(file) => self.file(file),
             Action::ReadonlyPath(path) => mask::make_readonly(self.inside()?, path),
             Action::Mask(path) => match &self.inside {

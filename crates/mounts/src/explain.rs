@@ -1,6 +1,7 @@
 //! Each action in words: the call as strace shows it, why, and where it is documented.
 
 use crate::action::Action;
+use crate::apply::FILE_STORE;
 use crate::options::show;
 use crate::pivot::Pivot;
 use crate::propagation::Propagation;
@@ -99,6 +100,12 @@ impl Action {
                 format!("symlinkat({:?}, root, {:?})", link.target, link.path),
                 "programs expect this name".to_string(),
                 "symlink(2)",
+            ),
+            Self::FileStore { dir, .. } => (
+                format!("mount(\"tmpfs\", {dir:?}, \"tmpfs\", MS_NOSUID|MS_NODEV|MS_NOEXEC, {FILE_STORE:?})"),
+                "copies of the container's own files, which it may write to: bounded, and gone with it"
+                    .to_string(),
+                "tmpfs(5)",
             ),
             Self::File(file) => (
                 format!(

@@ -43,6 +43,16 @@ impl Plan {
         self.shared_namespace.then_some(self.root.as_path())
     }
 
+    /// The host's path of a file of the container's own whose place is known, for its maker to write to before the
+    /// pivot; only where it is a copy.
+    pub fn stored_file(&self, destination: &str) -> Option<&Path> {
+        self.actions.iter().find(|action| matches!(action, Action::FileStore { .. }))?;
+        self.actions.iter().find_map(|action| match action {
+            Action::File(file) if file.destination == destination => Some(file.source.as_path()),
+            _ => None,
+        })
+    }
+
     /// What was changed about the request while it was checked, for the caller to tell.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -79,6 +89,7 @@ impl Request {
         if own_dev {
             self.add_devices(&mut plan.actions)?;
         }
+        self.add_file_store(&mut plan.actions)?;
         for file in &self.files {
             let destination = normalise(&file.destination, "file")?;
             check_host_path(&file.source, &destination)?;
@@ -112,6 +123,20 @@ impl Request {
             actions.push(Action::Scratch { scratch: scratch.clone(), dirs });
         }
         actions.push(Action::OverlayRoot { path: root.clone(), overlay: overlay.clone() });
+        Ok(())
+    }
+
+    fn add_file_store(&self, actions: &mut Vec<Action>) -> Result<()> {
+        let Some(dir) = self.file_store.clone().filter(|_| !self.files.is_empty()) else { return Ok(()) };
+        check_host_path(&dir, "file store")?;
+        let mut names = Vec::new();
+        for file in &self.files {
+            match file.source.file_name() {
+                Some(name) if file.source.parent() == Some(&dir) => names.push(name.to_os_string()),
+                _ => return Err(Error::bad_input(quoted(&file.destination), "is not in the file store")),
+            }
+        }
+        actions.push(Action::FileStore { dir, names });
         Ok(())
     }
 

@@ -20,6 +20,9 @@ pub struct Request {
     pub symlinks: Vec<Symlink>,
     /// Files of the host that replace files inside (`/etc/hosts`, `/etc/resolv.conf`, …).
     pub files: Vec<InjectedFile>,
+    /// The host's directory in which all of `files` lie: in the container's mount namespace a small tmpfs with copies of
+    /// them takes its place, so that whoever writes to them inside fills nothing of the host's.
+    pub file_store: Option<PathBuf>,
     /// Paths that read as empty. Missing ones are left out.
     pub masked_paths: Vec<String>,
     /// Paths that cannot be written, with all below. Missing ones are left out.

@@ -18,7 +18,7 @@ pub const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 /// What goes into the files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Where they are written; made (mode 0700) if it is missing.
+    /// Where they are written; made if it is missing.
     pub dir: PathBuf,
     /// The host name; `None` when the uts namespace is the host's: then there is no `hostname` either.
     pub hostname: Option<String>,
@@ -56,11 +56,7 @@ impl Request {
     /// # Errors
     /// When the directory cannot be written.
     pub fn write(&self, own: &[IpAddr]) -> Result<()> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .call(|| format!("mkdir({:?}, 0700)", self.dir))?;
+        self.make_dir()?;
         self.write_hosts(own)?;
         if let Some(name) = &self.hostname {
             self.put("hostname", &format!("{name}\n"))?;
@@ -69,12 +65,37 @@ impl Request {
         self.put("resolv.conf", &self.resolv_conf(&host))
     }
 
+    /// The directory, for every user of a container to enter; what it lies in, if it is missing too, is closed to others.
+    fn make_dir(&self) -> Result<()> {
+        if let Some(parent) = self.dir.parent() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.call(|| format!("mkdir({parent:?}, 0700)"))?;
+        }
+        match DirBuilder::new().mode(0o755).create(&self.dir) {
+            Err(_) if self.dir.is_dir() => Ok(()),
+            Err(e) => Err(Error::call(format!("mkdir({:?}, 0755)", self.dir), e)),
+            Ok(()) => std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o755))
+                .call(|| format!("chmod({:?}, 0755)", self.dir)),
+        }
+    }
+
     /// Writes `hosts` with the container's addresses, in place: the file may be bound already.
     ///
     /// # Errors
     /// As [`Request::write`].
     pub fn write_hosts(&self, own: &[IpAddr]) -> Result<()> {
         self.put("hosts", &self.hosts_text(own))
+    }
+
+    /// Writes what [`Request::write_hosts`] wrote to a copy of it.
+    ///
+    /// # Errors
+    /// read(2)'s and write(2)'s.
+    pub fn copy_hosts(&self, copy: std::fs::File) -> Result<()> {
+        let path = self.dir.join("hosts");
+        let text = std::fs::read(&path).call(|| format!("read({path:?})"))?;
+        copy.set_len(0).call(|| "ftruncate(hosts, 0)")?;
+        (&copy).write_all(&text).call(|| "write(hosts)")
     }
 
     fn hosts_text(&self, own: &[IpAddr]) -> String {
