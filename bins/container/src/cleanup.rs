@@ -1,11 +1,12 @@
 //! Taking a container's objects away again: after it ended, when its making failed, and when its owner was killed.
 
+use crate::ours;
 use drydock_bundle::remove::remove_below;
 use drydock_bundle::state::start_time;
 use drydock_bundle::{Held, Life, Store};
 use drydock_cgroups::Cgroup;
 use drydock_core::error::CallExt;
-use drydock_core::{ContainerId, Ctx, Error, Journal, Object, Result, paths};
+use drydock_core::{ContainerId, Ctx, Error, Object, Result, paths};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// What could not be removed.
 pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> Result<()> {
-    let objects = Journal::read(dir)?;
+    let objects = ours::objects(dir)?;
     let mut first_error = None;
     let mut keep = |result: Result<()>| {
         if let Err(e) = result {
@@ -27,8 +28,8 @@ pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> R
     // Processes first: what they hold (namespaces, mounts, links) cannot go before them.
     for object in objects.iter().rev() {
         match object {
-            Object::Process { pid, start_time } => kill_process(*pid, *start_time),
-            Object::Cgroup { dirs } => keep(remove_cgroup(dirs)),
+            Object::Process { pid, start_time } if ours::is_process(*pid) => kill_process(*pid, *start_time),
+            Object::Cgroup { dirs } => keep(ours::check_cgroup(dirs).and_then(|()| remove_cgroup(dirs))),
             Object::SystemdUnit { name, user } => keep(drydock_cgroups::systemd::stop(name, *user)),
             Object::ResctrlGroup { path } => keep(drydock_security::rdt::remove(path)),
             _ => {}
@@ -37,7 +38,7 @@ pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> R
     keep(crate::network::detach(id.as_str(), &objects, state_root, ctx));
     for object in objects.iter().rev() {
         match object {
-            Object::Mount { target } => keep(unmount(target)),
+            Object::Mount { target } => keep(ours::check_mount(target, dir).and_then(|()| unmount(target))),
             Object::Directory { path } | Object::File { path } => keep(remove_path(path, dir)),
             _ => {}
         }
@@ -145,7 +146,12 @@ pub enum Verdict {
 /// When its lock cannot be opened.
 pub fn judge(store: &Store, entry: &drydock_bundle::Entry) -> Result<(Verdict, Option<Held>)> {
     // A lock file that is missing was never taken, or is gone with the rest; asking must not make one.
-    let made = entry.dir.join("lock").exists();
+    let lock = entry.dir.join("lock");
+    if ours::is_foreign(&lock) {
+        // An owner's is a regular file.
+        return Ok((Verdict::Leaked, None));
+    }
+    let made = lock.exists();
     let Some(held) = (if made { store.try_own(&entry.id)? } else { None }) else {
         let verdict = match (made, entry.is_by_hand()) {
             (true, _) => Verdict::Fine,
@@ -155,6 +161,6 @@ pub fn judge(store: &Store, entry: &drydock_bundle::Entry) -> Result<(Verdict, O
         return Ok((verdict, None));
     };
     let finished = entry.state.as_ref().is_ok_and(|s| s.status == Life::Stopped);
-    let clean = Journal::read(&entry.dir).is_ok_and(|objects| objects.is_empty());
+    let clean = ours::objects(&entry.dir).is_ok_and(|objects| objects.is_empty());
     if finished && clean { Ok((Verdict::Fine, None)) } else { Ok((Verdict::Leaked, Some(held))) }
 }

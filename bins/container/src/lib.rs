@@ -18,6 +18,7 @@ mod leftovers;
 pub mod network;
 mod oci;
 pub mod options;
+mod ours;
 pub mod parent;
 pub mod plan;
 pub mod request;

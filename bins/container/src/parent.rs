@@ -30,7 +30,7 @@ pub struct Running {
     pub is_pid_1: bool,
     dir: PathBuf,
     channel: Channel,
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 /// Where the container's standard streams go.
@@ -48,6 +48,9 @@ pub struct Streams {
 pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Result<Running> {
     let id = plan.outside.request.id.clone();
     watch.announce("state", &format!("record and journal of '{id}' in {}", store.dir(&id).display()));
+    if watch.show().steps {
+        drydock_core::Observer::before(watch, &plan.state_step(store.root()));
+    }
     let (dir, held) = store.create(&id)?;
     let made = Maker { store, watch, dir: dir.clone() }.make(plan, streams, held);
     if made.is_err() {
@@ -85,7 +88,7 @@ impl Maker<'_> {
             is_pid_1: plan.request.namespaces.new.contains(Kind::Pid),
             dir: self.dir.clone(),
             channel,
-            _held: held,
+            held: held,
         };
         let prepared = self.prepare(&mut running, &plan, &ctx);
         if prepared.is_err() {
@@ -357,6 +360,10 @@ impl Running {
         self.state.ended = Some(ended);
         self.state.finished = Some(now());
         self.state.status = Life::Stopped;
+        if let Some(held) = &self.held {
+            // With --rm there will be nothing else for `wait` to read.
+            held.leave(&ended.code().to_string());
+        }
         let ctx = Ctx::new(watch, None);
         cleanup::undo(&self.state.id, &self.dir, store.root(), &ctx)?;
         if self.state.remove {

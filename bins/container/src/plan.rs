@@ -59,7 +59,8 @@ impl Plan {
         Ok(steps)
     }
 
-    fn state_step(&self, state_root: &Path) -> Step {
+    /// The record that is made first.
+    pub fn state_step(&self, state_root: &Path) -> Step {
         let id = &self.outside.request.id;
         let dir = state_root.join(id);
         Step {

@@ -194,8 +194,11 @@ fn limits(options: &Options) -> Result<Limits> {
         cpu_weight: options.cpu_weight,
         memory_max: size("--memory", &options.memory)?,
         swap_max: size("--swap", &options.swap)?,
-        pids_max: match &options.pids {
-            Some(text) if text == "-1" => None,
+        pids_max: match options.pids.as_deref() {
+            Some("-1") => None,
+            Some("0") => {
+                return Err(Error::bad_input("--pids", "0 lets nobody in (allowed: 1 and more, or -1)"));
+            }
             Some(text) => Some(Limits::parse_count("--pids", text)?),
             None => Some(DEFAULT_PIDS),
         },

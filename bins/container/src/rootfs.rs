@@ -123,6 +123,23 @@ fn storage_size(words: &[String]) -> Result<u64> {
     Ok(size)
 }
 
+/// The name of a file system that shows the kernel instead of files. Source: linux/magic.h.
+fn kernels_own(dir: &Path) -> Option<&'static str> {
+    const KINDS: [(u64, &str); 9] = [
+        (0x9fa0, "procfs"),
+        (0x6265_6572, "sysfs"),
+        (0x0027_e0eb, "cgroup file system"),
+        (0x6367_7270, "cgroup file system"),
+        (0x1cd1, "devpts"),
+        (0x6462_6720, "debugfs"),
+        (0x7472_6163, "tracefs"),
+        (0x7363_6673, "securityfs"),
+        (0x1980_0202, "mqueue"),
+    ];
+    let magic = u64::try_from(rustix::fs::statfs(dir).ok()?.f_type).ok()?;
+    KINDS.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+}
+
 /// A directory that may become a root: there, a directory, not the host's own root.
 fn checked(dir: &Path) -> Result<PathBuf> {
     let shown = drydock_core::text::shorten(&drydock_core::text::escape(&dir.to_string_lossy()), 200);
@@ -145,6 +162,11 @@ fn checked(dir: &Path) -> Result<PathBuf> {
     let host = std::fs::metadata("/").map(|m| (m.dev(), m.ino())).ok();
     if host == Some((meta.dev(), meta.ino())) {
         return bad("is the host's own root file system (allowed: a directory of its own)");
+    }
+    if let Some(kind) = kernels_own(&real) {
+        return bad(&format!(
+            "is the kernel's own {kind}, which has no programs (allowed: a directory of files)"
+        ));
     }
     match std::fs::read_dir(&real).map(|mut entries| entries.next().is_none()) {
         Err(_) => bad("cannot be read"),

@@ -23,17 +23,24 @@ use std::os::fd::{AsFd, OwnedFd};
 pub fn detach(plan: Plan, store: &Store, watch: Watch, json: bool) -> Result<u8> {
     let id = plan.outside.request.id.clone();
     start(plan, store, watch)?;
-    if json {
-        let state = drydock_bundle::State::read(&store.dir(&id)).ok();
-        drydock_cli::print_json(&json!({
-            "id": id,
-            "pid": state.as_ref().and_then(|s| s.pid),
-            "addresses": state.map(|s| s.addresses).unwrap_or_default(),
-        }))?;
-    } else {
-        drydock_cli::print_line(id.as_str())?;
+    if let Err(error) = tell(&id, store, json) {
+        // Whoever asked would not know of it.
+        let _ = store.find(id.as_str()).and_then(|entry| crate::commands::delete::delete_one(&entry, store));
+        return Err(error);
     }
     Ok(0)
+}
+
+fn tell(id: &ContainerId, store: &Store, json: bool) -> Result<()> {
+    if !json {
+        return drydock_cli::print_line(id.as_str());
+    }
+    let state = drydock_bundle::State::read(&store.dir(id)).ok();
+    drydock_cli::print_json(&json!({
+        "id": id,
+        "pid": state.as_ref().and_then(|s| s.pid),
+        "addresses": state.map(|s| s.addresses).unwrap_or_default(),
+    }))
 }
 
 /// The fork: the caller waits for the supervisor's word.

@@ -11,7 +11,7 @@ use drydock_core::error::CallExt;
 use drydock_core::{ContainerId, Error, Result};
 use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state root.
@@ -25,7 +25,16 @@ pub struct Store {
 /// It is given up by closing the file, never by LOCK_UN: a forked child that drops its copy must not unlock its parent's.
 #[derive(Debug)]
 pub struct Held {
-    _lock: File,
+    lock: File,
+}
+
+impl Held {
+    /// Leaves a word in the lock file for those who wait for it ([`Store::last_words`]): they have it open, also when it
+    /// has been removed.
+    pub fn leave(&self, word: &str) {
+        // Best effort: nobody may wait.
+        let _ = self.lock.write_at(word.as_bytes(), 0);
+    }
 }
 
 /// One container as found on disk.
@@ -140,6 +149,18 @@ impl Store {
         lock_file(&self.dir(id).join("lock"), FlockOperation::LockShared).map(drop)
     }
 
+    /// Waits until nobody owns the container any more; what its owner has left to say. Empty: nothing.
+    ///
+    /// # Errors
+    /// open(2)'s, flock(2)'s and read(2)'s.
+    pub fn last_words(&self, id: &ContainerId) -> Result<String> {
+        let path = self.dir(id).join("lock");
+        let held = lock_file(&path, FlockOperation::LockShared)?;
+        let mut words = [0u8; 64];
+        let n = held.lock.read_at(&mut words, 0).call(|| format!("read({path:?})"))?;
+        Ok(String::from_utf8_lossy(words.get(..n).unwrap_or(&[])).into_owned())
+    }
+
     /// All containers, sorted by name. A root that is not there is empty.
     ///
     /// # Errors
@@ -221,7 +242,7 @@ fn lock_file(path: &Path, how: FlockOperation) -> Result<Held> {
         .call(|| format!("open({path:?}, O_RDWR|O_CREAT)"))?;
     loop {
         match rustix::fs::flock(&file, how) {
-            Ok(()) => return Ok(Held { _lock: file }),
+            Ok(()) => return Ok(Held { lock: file }),
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::call(format!("flock({path:?})"), errno)),
         }

@@ -75,7 +75,11 @@ fn delete_links(owner: &str, objects: &[Object], ctx: &Ctx<'_>) -> Result<()> {
     for name in names {
         let Some(link) = rtnl.link(name)? else { continue };
         // Without an alias it is a pair whose maker was killed before it could sign.
-        if link.alias.as_deref().is_some_and(|alias| alias != tag) {
+        let ours = match link.alias.as_deref() {
+            Some(alias) => alias == tag,
+            None => link.kind.as_deref() == Some("veth"),
+        };
+        if !ours {
             continue;
         }
         ctx.perform(&NetStep::DeleteLink { name: name.clone() }, |_| {

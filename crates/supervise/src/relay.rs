@@ -92,5 +92,9 @@ fn ready(
 fn drain(master: &OwnedFd, output: BorrowedFd<'_>, buffer: &mut [u8]) {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let _ = fcntl(master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-    while let Copied::Bytes(_) = terminal::copy_once(master.as_fd(), output, buffer) {}
+    // A process that outlives the container may write for ever.
+    let mut left = 1usize << 20;
+    while let (1.., Copied::Bytes(n)) = (left, terminal::copy_once(master.as_fd(), output, buffer)) {
+        left = left.saturating_sub(n);
+    }
 }

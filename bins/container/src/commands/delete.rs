@@ -93,13 +93,15 @@ pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
     // Whatever the state says (it may be corrupt): what the journal names is killed, so that an owner comes to its end.
     for object in Journal::read(&entry.dir).unwrap_or_default() {
         if let Object::Cgroup { dirs } = object
+            && crate::ours::check_cgroup(&dirs).is_ok()
             && let Ok(group) = drydock_cgroups::Cgroup::at(dirs)
             && group.exists()
         {
             group.kill()?;
         }
     }
-    if entry.dir.join("lock").exists() {
+    let lock = entry.dir.join("lock");
+    if lock.exists() && !crate::ours::is_foreign(&lock) {
         store.wait_unowned(&entry.id)?;
     }
     // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name

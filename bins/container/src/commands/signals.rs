@@ -175,20 +175,19 @@ fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
 /// Unknown containers; one that is removed meanwhile and whose code nobody knows any more.
 pub fn wait(args: &WaitArgs, store: &Store) -> Outcome {
     let entry = store.find(&args.name)?;
-    // Open before it goes: with --rm the directory is removed at the end.
-    let dir =
-        std::fs::File::open(&entry.dir).map_err(|e| Error::call(format!("open({:?})", entry.dir), e))?;
-    store.wait_unowned(&entry.id)?;
-    let ended = State::read(&entry.dir).ok().and_then(|state| state.ended);
-    drop(dir);
-    match ended {
-        Some(ended) => {
-            drydock_cli::print_line(&ended.code().to_string())?;
+    // With --rm the record is removed at the end: then only these are left.
+    let said = store.last_words(&entry.id)?.trim().parse().ok();
+    let recorded =
+        || State::read(&entry.dir).ok().and_then(|state| state.ended).map(drydock_core::exit::Ended::code);
+    match said.or_else(recorded) {
+        Some(code) => {
+            let code: u8 = code;
+            drydock_cli::print_line(&code.to_string())?;
             Ok(0)
         }
         None => Err(Error::failed(
             format!("'{}'", entry.id),
-            "has gone without leaving its exit code (it ran with --rm)",
+            "has gone without leaving its exit code (its owner was killed)",
         )
         .into()),
     }
