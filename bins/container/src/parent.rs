@@ -269,6 +269,7 @@ fn first_state(plan: &Outside) -> State {
         labels: request.labels.clone(),
         lacking: Vec::new(),
         error: None,
+        oci: request.bundled.as_ref().map(|bundled| bundled.state()),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Namespaces {
     pub uid_map: Vec<IdMap>,
     /// Group id map.
     pub gid_map: Vec<IdMap>,
+    /// Clock offsets of a new time namespace.
+    pub offsets: drydock_namespaces::time::Offsets,
 }
 
 /// How the container is connected.
@@ -81,6 +83,8 @@ pub struct Request {
     pub stop: (i32, u64),
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What a bundle asks for beyond the stages; `None` for options.
+    pub bundled: Option<crate::oci::Bundled>,
 }
 
 /// The default limit on processes: enough for every service, small for a fork bomb.
@@ -157,6 +161,7 @@ impl Request {
             remove: options.rm,
             stop: stop(options)?,
             labels: labels(options)?,
+            bundled: None,
         })
     }
 }

@@ -47,6 +47,24 @@ impl Life {
     }
 }
 
+/// What the state of a bundle's container says besides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OciState {
+    /// The configuration's version of the specification.
+    pub version: String,
+    /// The bundle's directory, absolute.
+    pub bundle: PathBuf,
+    /// The configuration's annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Its hooks; those after the start are carried out by later commands.
+    #[serde(default)]
+    pub hooks: crate::Hooks,
+    /// Nobody owns it: whoever called `create` (or `run --detach`) deletes it.
+    #[serde(default)]
+    pub unattended: bool,
+}
+
 /// One container's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -110,6 +128,9 @@ pub struct State {
     /// Why it never ran, if it failed.
     #[serde(default)]
     pub error: Option<String>,
+    /// Of a bundle's container; `None` for one of `run` with options.
+    #[serde(default)]
+    pub oci: Option<OciState>,
 }
 
 fn default_stop() -> (i32, u64) {
@@ -266,6 +287,7 @@ mod tests {
             labels: BTreeMap::new(),
             lacking: vec![],
             error: None,
+            oci: None,
         }
     }
 

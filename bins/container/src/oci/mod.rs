@@ -1,7 +1,11 @@
 //! An OCI bundle as a container's request: every stage gets its part of config.json.
 
+mod bundled;
 mod mounts;
 pub mod resources;
+
+pub use bundled::{Bundled, SeccompListener};
+
 
 use crate::request::{Namespaces, Network, Request};
 use crate::rootfs::Source;
@@ -66,6 +70,12 @@ pub fn request(bundle: &Bundle, id: &ContainerId, state_root: &Path) -> Result<R
         remove: true,
         stop: (nix::libc::SIGTERM, 10),
         labels: annotations(spec),
+        bundled: Some(Bundled {
+            version: spec.version().clone(),
+            bundle: bundle.dir.clone(),
+            annotations: annotations(spec),
+            ..Bundled::default()
+        }),
     })
 }
 
