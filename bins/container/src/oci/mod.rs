@@ -4,8 +4,7 @@ mod bundled;
 mod mounts;
 pub mod resources;
 
-pub use bundled::{Bundled, SeccompListener};
-
+pub use bundled::Bundled;
 
 use crate::request::{Namespaces, Network, Request};
 use crate::rootfs::Source;
