@@ -102,9 +102,9 @@ impl Inside {
         if let Err(e) = self.settle(ctx) {
             return e;
         }
-        let error = self.ready.command.execute();
+        let error = self.ready.command.exec();
         match &self.ready.fallback {
-            Some(fallback) if error.kind() == drydock_core::Kind::NotFound => fallback.execute(),
+            Some(fallback) if error.kind() == drydock_core::Kind::NotFound => fallback.exec(),
             _ => error,
         }
     }

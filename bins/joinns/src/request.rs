@@ -3,8 +3,8 @@
 use crate::args::{Args, Named, parse_target};
 use crate::{cgroup, target};
 use drydock_core::error::CallExt;
+use drydock_core::exec::{Command, join_pairs};
 use drydock_core::{Error, Result};
-use drydock_namespaces::exec::Command;
 use drydock_namespaces::process::Process;
 use drydock_namespaces::{Kind, Set, join, nsfile};
 use nix::errno::Errno;
@@ -71,7 +71,7 @@ pub fn prepare(args: &Args) -> Result<Ready> {
     }
     let changes_files = join.joins().contains(Kind::Mount) || root.is_some();
     let env = environment(args, process.as_deref(), changes_files)?;
-    let (command, fallback) = commands(args, env, place);
+    let (command, fallback) = commands(args, env, &place)?;
     if let Some(process) = &process {
         process.check_alive()?;
     }
@@ -205,15 +205,18 @@ fn pair(entry: &[u8]) -> Option<(OsString, OsString)> {
     Some((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
 }
 
-fn commands(args: &Args, env: Vec<(OsString, OsString)>, place: String) -> (Command, Option<Command>) {
-    let command = |argv: Vec<OsString>| Command { argv, env: env.clone(), place: place.clone() };
-    if !args.words.is_empty() {
-        return (command(args.words.clone()), None);
-    }
+/// The command, and what to run if it is a default that is not there.
+fn commands(args: &Args, env: Vec<(OsString, OsString)>, place: &str) -> Result<(Command, Option<Command>)> {
     let shell =
         env.iter().find(|(name, value)| name == "SHELL" && !value.is_empty()).map(|(_, value)| value.clone());
+    let env = join_pairs(env);
+    let command = |argv: &[OsString]| Command::new(argv, &env).map(|command| command.within(place));
+    if !args.words.is_empty() {
+        return Ok((command(&args.words)?, None));
+    }
+    let default = command(&["/bin/sh".into()])?;
     match shell {
-        Some(shell) => (command(vec![shell]), Some(command(vec!["/bin/sh".into()]))),
-        None => (command(vec!["/bin/sh".into()]), None),
+        Some(shell) => Ok((command(&[shell])?, Some(default))),
+        None => Ok((default, None)),
     }
 }

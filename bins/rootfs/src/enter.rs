@@ -2,11 +2,12 @@
 
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::error::CallExt;
+use drydock_core::exec::Command;
 use drydock_core::sys::process::{Child, clone_child};
 use drydock_core::{Ctx, Error, Explain, Result, Step};
 use drydock_mounts::inside::{Inside, Links, open_host};
 use drydock_mounts::{Mount, Pivot, Plan, Request, Root};
-use drydock_namespaces::exec::{Command, clean_process};
+use drydock_namespaces::exec::clean_process;
 use drydock_namespaces::relay::{self, End};
 use drydock_supervise::foreground::wait_in_foreground;
 use drydock_supervise::wait::{Blocked, wait_exit};
@@ -79,7 +80,7 @@ pub fn run(args: Args) -> Outcome {
         drydock_cli::output::warn("rootfs", note);
     }
     let place = format!("the root file system {}", root.display());
-    let command = Command::new(args.command.clone(), place);
+    let command = Command::of_caller(&args.command)?.within(place);
     if args.no_fork {
         return Err(in_place(&args, &plan, &command, &ctx).into());
     }
@@ -191,7 +192,7 @@ fn in_place(args: &Args, plan: &Plan, command: &Command, ctx: &Ctx<'_>) -> Error
         nix::sched::unshare(step.flags).call(|| step.explain().call).map_err(explain_clone)
     });
     match gone.and_then(|()| enter(args, plan, ctx)) {
-        Ok(()) => command.execute(),
+        Ok(()) => command.exec(),
         Err(error) => error,
     }
 }
@@ -259,7 +260,7 @@ fn explain_clone(error: Error) -> Error {
 /// The child: mounts, enters, executes. Returns only if that failed; the parent is told why.
 fn inside(args: &Args, plan: &Plan, command: &Command, parent: &End, ctx: &Ctx<'_>) -> u8 {
     let error = match enter(args, plan, ctx) {
-        Ok(()) => command.execute(),
+        Ok(()) => command.exec(),
         Err(error) => error,
     };
     parent.fail(&error);

@@ -8,6 +8,7 @@
 //! - [`sys`]: the system calls that nix and rustix lack. The only unsafe code of the workspace.
 
 pub mod error;
+pub mod exec;
 pub mod exit;
 pub mod id;
 pub mod journal;

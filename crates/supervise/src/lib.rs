@@ -1,6 +1,5 @@
 //! drydock-supervise: what watches a container's first process: waiting, forwarding signals, reaping, terminals, logs.
 
-pub mod exec;
 pub mod foreground;
 pub mod log;
 pub mod reap;
@@ -9,5 +8,6 @@ pub mod signals;
 pub mod terminal;
 pub mod wait;
 
+pub use drydock_core::exec;
 pub use foreground::wait_in_foreground;
 pub use wait::{Blocked, Supervised, wait_exit};

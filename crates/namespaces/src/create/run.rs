@@ -4,10 +4,11 @@ use super::outside::expect_go;
 use super::persist::Pin;
 use super::{CreateStep, Plan, TimeStep};
 use crate::credentials::{self, Ids};
-use crate::exec::{self, Command};
+use crate::exec;
 use crate::relay::{self, End, Said};
 use crate::{Kind, Set, idmap};
 use drydock_core::error::CallExt;
+use drydock_core::exec::Command;
 use drydock_core::sys::process::{Child, clone_child};
 use drydock_core::{Ctx, Error, Result};
 use nix::errno::Errno;
@@ -114,7 +115,7 @@ impl Plan {
             Ok(())
         });
         match result {
-            Ok(()) => command.execute(),
+            Ok(()) => command.exec(),
             Err(e) => e,
         }
     }
@@ -127,7 +128,7 @@ impl Plan {
             false => self.unshare(new, ctx),
         };
         match entered.and_then(|()| self.settle(outer, ctx)).and_then(|()| self.arrange(ctx)) {
-            Ok(()) => command.execute(),
+            Ok(()) => command.exec(),
             Err(e) => e,
         }
     }

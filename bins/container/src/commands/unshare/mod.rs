@@ -5,9 +5,9 @@ mod maps;
 
 use clap::builder::PossibleValuesParser;
 use drydock_cli::{Explainer, Outcome};
+use drydock_core::exec::Command;
 use drydock_core::{Ctx, Error, Result};
 use drydock_namespaces::create::{Propagation, Request};
-use drydock_namespaces::exec::Command;
 use drydock_namespaces::time::{Offset, Offsets};
 use drydock_namespaces::{Kind, Set};
 use nix::sys::signal::Signal;
@@ -138,7 +138,7 @@ pub fn run(args: Args) -> Outcome {
         Some(root) => format!("the new root {}", root.display()),
         None => "this file system".to_string(),
     };
-    let command = Command::new(args.command(), place);
+    let command = Command::of_caller(&args.command())?.within(place);
     if !request.fork {
         // Returns only if it could not become the command.
         return Ok(plan.start(&command, &ctx).map(|_| drydock_core::exit::FAILED)?);

@@ -1,8 +1,9 @@
 //! Executing a command, and saying exactly why it could not be executed.
 
-use drydock_core::{Error, Kind, Result};
+use crate::text::{escape_bytes, shorten};
+use crate::{Error, Kind, Result};
 use nix::errno::Errno;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,12 @@ use std::path::{Path, PathBuf};
 /// A command ready for execve(2): every word checked for NUL bytes before anything is touched.
 #[derive(Clone, Debug)]
 pub struct Command {
-    name: String,
+    name: OsString,
     args: Vec<CString>,
     env: Vec<CString>,
-    path: String,
+    path: OsString,
     never: Option<FileId>,
+    place: Option<String>,
 }
 
 /// A file, whatever its name: device and inode number.
@@ -28,21 +30,39 @@ impl Command {
     ///
     /// # Errors
     /// [`Kind::BadInput`]: no command, an empty name, or a NUL byte.
-    pub fn new(args: &[String], env: &[String]) -> Result<Self> {
+    pub fn new<W: AsRef<OsStr>>(args: &[W], env: &[W]) -> Result<Self> {
         let Some(name) = args.first() else {
             return Err(Error::bad_input("command", "missing (allowed: a program and its arguments)"));
         };
-        if name.is_empty() {
+        if name.as_ref().is_empty() {
             return Err(Error::bad_input("command", "empty (allowed: a program and its arguments)"));
         }
-        let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH="));
+        let path = |word: &W| {
+            word.as_ref().as_bytes().strip_prefix(b"PATH=").map(OsStr::from_bytes).map(OsString::from)
+        };
         Ok(Self {
-            name: name.clone(),
+            name: name.as_ref().into(),
             args: words("command", args)?,
             env: words("environment", env)?,
-            path: path.unwrap_or(DEFAULT_PATH).to_string(),
+            path: env.iter().rev().find_map(path).unwrap_or_else(|| DEFAULT_PATH.into()),
             never: None,
+            place: None,
         })
+    }
+
+    /// A command with the caller's environment.
+    ///
+    /// # Errors
+    /// As [`Command::new`].
+    pub fn of_caller(args: &[OsString]) -> Result<Self> {
+        Self::new(args, &join_pairs(std::env::vars_os()))
+    }
+
+    /// Says in errors where the command was looked for: `the root of process 7`.
+    #[must_use]
+    pub fn within(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
     }
 
     /// Refuses to execute this file under any name, also as a script's interpreter: the runtime itself, which an image
@@ -53,38 +73,42 @@ impl Command {
         self
     }
 
-    /// The program's name as given.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Replaces the calling process. Returns only if that failed.
     ///
     /// The error's kind is [`Kind::NotFound`] or [`Kind::CannotExecute`] (exit 127 and 126), and its sentence says which
     /// of the reasons behind ENOENT and EACCES it was.
     pub fn exec(&self) -> Error {
-        if self.name.contains('/') {
+        if self.name.as_bytes().contains(&b'/') {
             let errno = self.try_path(Path::new(&self.name));
-            return explain(&self.name, Path::new(&self.name), errno);
+            return self.explain(Path::new(&self.name), errno);
         }
         let mut found: Option<(PathBuf, Errno)> = None;
-        for dir in self.path.split(':') {
-            let candidate =
-                if dir.is_empty() { PathBuf::from(&self.name) } else { Path::new(dir).join(&self.name) };
+        // An empty or relative element would mean the working directory, which whoever made the files chooses.
+        for dir in std::env::split_paths(&self.path).filter(|dir| dir.is_absolute()) {
+            let candidate = dir.join(&self.name);
             match self.try_path(&candidate) {
                 Errno::ENOENT if !candidate.exists() => {}
                 Errno::ENOTDIR => {}
+                // A directory or a file without the x bit does not hide a later one.
                 errno => found = found.or(Some((candidate, errno))),
             }
         }
         match found {
-            Some((path, errno)) => explain(&self.name, &path, errno),
-            None => Error::failed(
-                format!("'{}'", self.name),
-                format!("command not found in PATH ({})", self.path),
-            )
-            .with_kind(Kind::NotFound),
+            Some((path, errno)) => self.explain(&path, errno),
+            None => {
+                let path = shorten(&escape_bytes(self.path.as_bytes()), 200);
+                let problem = format!("command not found in PATH ({path}){}", self.place());
+                Error::failed(self.object(), problem).with_kind(Kind::NotFound)
+            }
         }
+    }
+
+    fn object(&self) -> String {
+        format!("'{}'", shorten(&escape_bytes(self.name.as_bytes()), 200))
+    }
+
+    fn place(&self) -> String {
+        self.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"))
     }
 
     fn try_path(&self, path: &Path) -> Errno {
@@ -111,45 +135,64 @@ impl Command {
     }
 }
 
-fn words(what: &str, words: &[String]) -> Result<Vec<CString>> {
-    let convert = |word: &String| {
-        CString::new(word.as_bytes()).map_err(|_| {
-            let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
+/// Names and values as the words of an environment.
+pub fn join_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<OsString> {
+    let join = |(mut word, value): (OsString, OsString)| {
+        word.push("=");
+        word.push(value);
+        word
+    };
+    pairs.into_iter().map(join).collect()
+}
+
+fn words<W: AsRef<OsStr>>(what: &str, words: &[W]) -> Result<Vec<CString>> {
+    let convert = |word: &W| {
+        let bytes = word.as_ref().as_bytes();
+        CString::new(bytes).map_err(|_| {
+            let shown = shorten(&escape_bytes(bytes), 60);
             Error::bad_input(what, format!("'{shown}' contains a NUL byte (allowed: any other byte)"))
         })
     };
     words.iter().map(convert).collect()
 }
 
-/// execve(2) says ENOENT for a missing interpreter and EACCES for a directory: look, and say which.
-fn explain(name: &str, path: &Path, errno: Errno) -> Error {
-    let object = format!("'{}'", drydock_core::text::escape(name));
-    let at = if Path::new(name) == path { String::new() } else { format!(" (at {})", path.display()) };
-    let cannot =
-        |why: String| Error::failed(object.clone(), format!("{why}{at}")).with_kind(Kind::CannotExecute);
-    let call =
-        || Error::call(format!("execve({path:?})"), errno).on(object.clone()).with_kind(Kind::CannotExecute);
-    match (errno, std::fs::metadata(path)) {
-        (Errno::ENOENT | Errno::ENOTDIR, Err(_)) => {
-            Error::failed(object, "no such file or directory").with_kind(Kind::NotFound)
+impl Command {
+    /// execve(2) says ENOENT for a missing interpreter and EACCES for a directory: look, and say which.
+    fn explain(&self, path: &Path, errno: Errno) -> Error {
+        let object = self.object();
+        let at =
+            if Path::new(&self.name) == path { String::new() } else { format!(" (at {})", path.display()) };
+        let cannot =
+            |why: String| Error::failed(object.clone(), format!("{why}{at}")).with_kind(Kind::CannotExecute);
+        let call = || {
+            Error::call(format!("execve({path:?})"), errno).on(object.clone()).with_kind(Kind::CannotExecute)
+        };
+        match (errno, std::fs::metadata(path)) {
+            (Errno::ENOENT | Errno::ENOTDIR, Err(_)) => {
+                let problem = format!("no such file or directory{}", self.place());
+                Error::failed(object, problem).with_kind(Kind::NotFound)
+            }
+            (Errno::ENOENT, Ok(_)) => match interpreter(path) {
+                Some(interpreter) => cannot(format!("its interpreter '{interpreter}' does not exist here"))
+                    .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
+                None => call(),
+            },
+            (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("is a directory".into()),
+            (Errno::EACCES, Ok(meta)) if meta.permissions().mode() & 0o111 == 0 => {
+                cannot("is not executable".into()).hint(format!("chmod +x {}", path.display()))
+            }
+            (Errno::EACCES, Ok(_)) => {
+                call().hint("it needs the x bit for this user, on a file system without noexec")
+            }
+            (Errno::ENOEXEC, Ok(_)) => {
+                cannot("exec format error: neither an ELF program of this machine nor a #! script".into())
+            }
+            (Errno::ELOOP, Ok(meta)) if meta.is_file() => {
+                cannot("is the container runtime itself, which no container may execute".into())
+            }
+            (Errno::E2BIG, _) => cannot("argument list too long".into()),
+            _ => call(),
         }
-        (Errno::ENOENT, Ok(_)) => match interpreter(path) {
-            Some(interpreter) => cannot(format!("its interpreter '{interpreter}' does not exist here"))
-                .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
-            None => call(),
-        },
-        (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("is a directory".into()),
-        (Errno::EACCES, Ok(meta)) if meta.permissions().mode() & 0o111 == 0 => {
-            cannot("is not executable".into()).hint(format!("chmod +x {}", path.display()))
-        }
-        (Errno::ENOEXEC, Ok(_)) => {
-            cannot("exec format error: neither an ELF program of this machine nor a #! script".into())
-        }
-        (Errno::ELOOP, Ok(meta)) if meta.is_file() => {
-            cannot("is the container runtime itself, which no container may execute".into())
-        }
-        (Errno::E2BIG, _) => cannot("argument list too long".into()),
-        _ => call(),
     }
 }
 
@@ -188,9 +231,9 @@ fn interpreter(path: &Path) -> Option<String> {
     if let Some(rest) = head.strip_prefix(b"#!") {
         let line = rest.split(|b| *b == b'\n').next()?;
         let word = line.split(|b| b.is_ascii_whitespace()).find(|w| !w.is_empty())?;
-        return Some(drydock_core::text::escape_bytes(word));
+        return Some(escape_bytes(word));
     }
-    elf_interpreter(&head).map(drydock_core::text::escape_bytes)
+    elf_interpreter(&head).map(escape_bytes)
 }
 
 /// PT_INTERP of a 64-bit little-endian ELF whose headers are at its beginning, as linkers put them. Source: elf(5).
@@ -221,7 +264,7 @@ fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
 pub fn utf8_words<'a>(what: &str, words: impl IntoIterator<Item = &'a OsStr>) -> Result<Vec<String>> {
     let convert = |word: &OsStr| {
         word.to_str().map(String::from).ok_or_else(|| {
-            let shown = drydock_core::text::escape_bytes(word.as_bytes());
+            let shown = escape_bytes(word.as_bytes());
             Error::bad_input(what, format!("'{shown}' is not valid UTF-8"))
         })
     };
@@ -234,7 +277,7 @@ mod tests {
 
     fn fails(args: &[&str], path: &str) -> (u8, String) {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let error = Command::new(&args, &[format!("PATH={path}")]).unwrap().exec();
+        let error = Command::new(&args, &[format!("PATH={path}")]).unwrap().within("the moon").exec();
         (error.exit_code(), error.to_string())
     }
 
@@ -249,7 +292,9 @@ mod tests {
             path.display().to_string()
         };
         let search = dir.display().to_string();
-        assert_eq!(fails(&["nope"], &search).0, 127);
+        let (code, text) = fails(&["nope"], &format!("relative::{search}"));
+        assert!(code == 127 && text.contains("in the moon"), "{text}");
+        assert_eq!(fails(&["passwd"], "/nonexistent:/etc").0, 126);
         assert_eq!(fails(&["/nope/nope"], &search).0, 127);
         let (code, text) = fails(&[&write("plain", "x", 0o644)], &search);
         assert!(code == 126 && text.contains("not executable"), "{text}");
@@ -267,9 +312,8 @@ mod tests {
 
     #[test]
     fn refuses_before_touching() {
-        assert_eq!(Command::new(&[], &[]).unwrap_err().exit_code(), 2);
-        assert_eq!(Command::new(&["".into()], &[]).unwrap_err().exit_code(), 2);
-        assert_eq!(Command::new(&["a\0b".into()], &[]).unwrap_err().exit_code(), 2);
-        assert_eq!(Command::new(&["a".into()], &["K=\0".into()]).unwrap_err().exit_code(), 2);
+        for (args, env) in [(&[][..], ""), (&[""], ""), (&["a\0b"], ""), (&["a"], "K=\0")] {
+            assert_eq!(Command::new(args, &[env]).unwrap_err().exit_code(), 2);
+        }
     }
 }
