@@ -94,3 +94,12 @@ fn the_last_word_wins_and_others_words_pass() {
     assert_eq!((o.recursive_set, o.recursive_clear), (0, attr::ATTR_RDONLY));
     assert!(super::parse("/x", None, &words("bind size=1"), Unknown::Pass).is_err());
 }
+
+#[test]
+fn every_word_of_the_list_is_understood() {
+    assert!(WORDS.is_sorted());
+    for word in WORDS {
+        let o = super::parse("/x", Some("tmpfs"), &words(word), Unknown::Pass).unwrap();
+        assert!(o.data.is_empty(), "{word} is passed on");
+    }
+}
