@@ -42,6 +42,8 @@ holds_on_host() {
     case $reason in *landlock*) no_lsm landlock && return ;; esac
     case $reason in *cap_sys_resource* | *oom_score*) no_capability 24 && return ;; esac
     case $reason in *"cpuset controller"*) grep -qw cpuset /proc/cgroups || return 0 ;; esac
+    case $reason in *"hugetlb controller"*) grep -qw hugetlb /proc/cgroups || return 0 ;; esac
+    case $reason in *"huge pages"*) [ -d /sys/kernel/mm/hugepages/hugepages-2048kB ] || return 0 ;; esac
     case $reason in *"block device"*) [ -n "$(ls /sys/block 2>/dev/null)" ] || return 0 ;; esac
     case $reason in *"account swap"*) [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] || cgroup_is_v2 || return 0 ;; esac
     case $reason in *"time namespace"*) [ -e /proc/self/ns/time ] || return 0 ;; esac

@@ -49,7 +49,7 @@ fn the_process_beyond_pids_max_is_refused() {
     let n = Name::new();
     tool(&["create", &n.0, "--pids", "100"]).ok();
     // The shell and 99 sleeps are 100; the hundredth sleep is the 101st process.
-    let script = "i=0; while [ $i -lt 110 ]; do sleep 30 & i=$((i+1)); done; wait";
+    let script = "i=0; while [ $i -lt 110 ]; do sleep 300 & i=$((i+1)); done; wait";
     let run = std::process::Command::new(TOOL)
         .args(["run", &n.0, "--", "sh", "-c", script])
         .stderr(std::process::Stdio::null())

@@ -10,7 +10,6 @@
 //! error, or, for a lenient request, an entry of [`Report::lacking`]; it is never left out in silence.
 //! Source: cgroups(7), the kernel's admin-guide/cgroup-v2 and admin-guide/cgroup-v1.
 
-mod change;
 mod check;
 pub mod convert;
 pub mod device;

@@ -176,22 +176,22 @@ fn memory_and_swap_in_any_order() {
     let swap = made.cgroup().limits().swap_max.is_some()
         || made.dirs.iter().any(|d| d.join("memory.memsw.limit_in_bytes").exists());
     require!(swap, "the kernel does not account swap");
-    let mut held = Limits::default();
-    for (memory, both) in [(50, 100), (200, 300), (200, 200), (20, 60)] {
-        let change =
-            Limits { memory_max: Some(memory * MIB), memsw_max: Some(both * MIB), ..Limits::default() };
-        made.change(held.completed(&change)).unwrap();
-        held.merge(&change);
+    let memory = |mib: u64| Limits { memory_max: Some(mib * MIB), ..Limits::default() };
+    for (alone, both) in [(50, 100), (200, 300), (200, 200), (20, 60)] {
+        made.change(Limits { memsw_max: Some(both * MIB), ..memory(alone) }).unwrap();
         let now = made.cgroup().limits();
-        assert_eq!((now.memory_max, now.swap_max), (Some(memory * MIB), Some((both - memory) * MIB)));
+        assert_eq!((now.memory_max, now.swap_max), (Some(alone * MIB), Some((both - alone) * MIB)));
     }
-    // One alone: the sum stays.
-    let change = Limits { memory_max: Some(40 * MIB), ..Limits::default() };
-    made.change(held.completed(&change)).unwrap();
-    assert_eq!(made.cgroup().limits().swap_max, Some(20 * MIB));
+    // One alone leaves the other's file as it is, and both can grow by the sum alone.
+    made.change(memory(40)).unwrap();
+    assert_eq!(
+        made.file("memory.memsw.limit_in_bytes", "memory.swap.max"),
+        if made.is_v2() { "41943040" } else { "62914560" }
+    );
+    made.change(Limits { memsw_max: Some(90 * MIB), ..Limits::default() }).unwrap();
+    assert_eq!(made.cgroup().limits().swap_max, Some(50 * MIB));
     // No limit of memory is none of swap.
-    let change = Limits { memory_max: Some(UNLIMITED), ..Limits::default() };
-    made.change(held.completed(&change)).unwrap();
+    made.change(Limits { memory_max: Some(UNLIMITED), ..Limits::default() }).unwrap();
     let now = made.cgroup().limits();
     assert_eq!((now.memory_max, now.swap_max), (Some(UNLIMITED), Some(UNLIMITED)));
     // A sum alone, without any limit of memory, means nothing.
@@ -310,6 +310,22 @@ fn rates_and_weights_of_disks() {
         Ok(set) => assert!(set[0].kernel.ends_with("500"), "{set:?}"),
         Err(e) => assert!(e.to_string().contains("bfq"), "{e}"),
     }
+}
+
+#[test]
+fn huge_pages_and_their_reservations() {
+    needs_cgroups!();
+    let layout = Layout::detect().unwrap();
+    require!(layout.hierarchy_of("hugetlb").is_some(), "needs the hugetlb controller");
+    require!(Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists(), "needs huge pages of 2 MB");
+    let made =
+        Made::new(Limits { hugetlb: [("2MB".to_string(), 4 * MIB)].into(), ..Limits::default() }).unwrap();
+    let read = |file: &str| made.cgroup().read(file).map(|t| t.trim().to_string());
+    let limit = |kind: &str| {
+        read(&format!("hugetlb.2MB{kind}.max")).or_else(|| read(&format!("hugetlb.2MB{kind}.limit_in_bytes")))
+    };
+    assert_eq!(limit("").unwrap(), "4194304");
+    assert!(limit(".rsvd").is_none_or(|l| l == "4194304"));
 }
 
 #[test]
