@@ -27,7 +27,7 @@ machete() { if cargo machete --version >/dev/null 2>&1; then cargo machete; fi; 
 docs() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --locked --quiet; }
 shells() {
     local file bad=0
-    for file in scripts/*.sh scripts/vm/*.sh .ci/run; do
+    for file in scripts/*.sh scripts/vm/*.sh scripts/conformance/*.sh .ci/run; do
         bash -n "$file" || bad=1
     done
     sh -n scripts/vm/init || bad=1
