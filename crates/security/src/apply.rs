@@ -46,7 +46,8 @@ impl Plan {
     }
 
     /// Limits, priorities, labels: what needs the caller's privileges and drops none. May be done well before
-    /// [`Plan::apply_privileges`], so that what cannot be set is known early.
+    /// [`Plan::apply_privileges`], so that what cannot be set is known early; but behind
+    /// [`crate::reset_inherited`], which sets the execution domain back.
     ///
     /// # Errors
     /// [`drydock_core::Kind::Failed`] with the call that failed.

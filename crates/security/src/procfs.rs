@@ -3,14 +3,23 @@
 
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, open, openat2};
-use std::os::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, open, openat2};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use std::os::fd::{AsFd, OwnedFd};
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// The inode number of procfs's root (PROC_ROOT_INO).
 const PROC_ROOT_INODE: u64 = 1;
 
 fn root() -> Result<OwnedFd> {
+    match mounted() {
+        Ok(fd) => Ok(fd),
+        // A container need not have /proc: a procfs of its own then, which nobody else sees.
+        Err(error) => detached().map_err(|_| error),
+    }
+}
+
+fn mounted() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = open("/proc", flags, Mode::empty()).call(|| "open(\"/proc\", O_PATH|O_DIRECTORY|O_NOFOLLOW)")?;
     let magic = fstatfs(&fd).call(|| "fstatfs(\"/proc\")")?.f_type;
@@ -20,6 +29,16 @@ fn root() -> Result<OwnedFd> {
     }
     Err(Error::failed("/proc", "is not a proc file system, so it is not written to")
         .hint("mount proc on /proc"))
+}
+
+/// Needs CAP_SYS_ADMIN in the user namespace of the mount namespace, and of the pid namespace.
+fn detached() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Whose files.
@@ -84,11 +103,5 @@ pub(crate) fn read_self(file: &str) -> Result<String> {
 
 /// Whether `/proc/self/<file>` is there.
 pub(crate) fn has_self(file: &str) -> bool {
-    rustix::fs::accessat(
-        CWD,
-        format!("/proc/self/{file}"),
-        rustix::fs::Access::EXISTS,
-        rustix::fs::AtFlags::empty(),
-    )
-    .is_ok()
+    Of::Myself.open(file, OFlags::PATH).is_ok()
 }

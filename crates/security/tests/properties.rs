@@ -112,6 +112,24 @@ fn the_kernel_shows_io_priority_cpus_memory_and_domain() {
 }
 
 #[test]
+fn a_root_without_proc_is_no_obstacle() {
+    if !nix::unistd::geteuid().is_root() || !there("unshare") {
+        return skip("a_root_without_proc_is_no_obstacle", "needs root and unshare");
+    }
+    let program = apply();
+    // Something else covers /proc: it is not believed, and the value is set all the same.
+    let script = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+    let show = "umount /proc; cat /proc/self/oom_score_adj";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(program.get_program())
+        .args([&json!({"oom_score_adj": 321}).to_string(), "sh", "-c", show])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "321", "{output:?}");
+}
+
+#[test]
 fn streams_belong_to_the_user() {
     if !nix::unistd::geteuid().is_root() {
         return skip("streams_belong_to_the_user", "not root");

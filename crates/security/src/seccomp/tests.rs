@@ -64,7 +64,10 @@ fn naive(profile: &Profile, target: &Target, arch: Arch, number: u32, args: [u64
         if !included || excluded || !rule.calls().any(|c| arch.number(c) == Some(number)) {
             continue;
         }
-        if rule.args.iter().flatten().all(|a| holds(a, args[a.index as usize])) {
+        // On 32-bit architectures only the lower half counts, of the value too.
+        let mask = if arch.is_32_bit() { u64::from(u32::MAX) } else { u64::MAX };
+        let narrow = |a: &Arg| Arg { value: a.value & mask, value_two: a.value_two & mask, ..*a };
+        if rule.args.iter().flatten().all(|a| holds(&narrow(a), args[a.index as usize] & mask)) {
             let data = if rule.action.takes_errno() { rule.errno_ret.unwrap_or(1) as u16 } else { 0 };
             return rule.action.code(data);
         }
@@ -393,20 +396,27 @@ fn random_profiles_agree_with_the_naive_reading() {
     let values =
         [0, 1, 4, 5, 6, 0xffff_fffe, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0004, 0x1_0000_0006, u64::MAX];
     for _ in 0..200 {
-        let profile = random_profile(&mut random, &names);
+        let mut profile = random_profile(&mut random, &names);
+        profile.architectures = Some(vec!["SCMP_ARCH_X86".into(), "SCMP_ARCH_X32".into()]);
         let target = target(Arch::X86_64, CapSet::DEFAULT);
         let filter = compile(&profile, &target).unwrap();
         for _ in 0..100 {
+            let arch = random.pick(&[Arch::X86_64, Arch::X86, Arch::X32]);
+            let bit = if arch == Arch::X32 { X32_BIT } else { 0 };
             let number = match random.below(3) {
-                0 => random.below(500) as u32,
-                _ => Arch::X86_64.number(random.pick(&names)).unwrap(),
+                0 => random.below(500) as u32 | bit,
+                _ => arch.number(random.pick(&names)).unwrap(),
             };
+            // i386's socketcall follows the names behind it: tested apart.
+            if arch == Arch::X86 && number == 102 {
+                continue;
+            }
             let args = std::array::from_fn(|_| random.pick(&values));
-            let wanted = naive(&profile, &target, Arch::X86_64, number, args);
+            let wanted = naive(&profile, &target, arch, number, args);
             assert_eq!(
-                run(&filter.program, Arch::X86_64.audit(), number, args),
+                run(&filter.program, arch.audit(), number, args),
                 wanted,
-                "{number} {args:x?}"
+                "{arch:?} {number} {args:x?}"
             );
         }
     }
