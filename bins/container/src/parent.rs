@@ -130,7 +130,7 @@ impl Maker<'_> {
     #[expect(clippy::too_many_arguments, reason = "each is one thing that the child or the way back needs")]
     fn start(
         &self,
-        inside: drydock_init::inside::Plan,
+        mut inside: drydock_init::inside::Plan,
         plan: &Outside,
         state: &mut State,
         cgroup: Option<&Cgroup>,
@@ -139,6 +139,7 @@ impl Maker<'_> {
         held: &mut Option<Held>,
     ) -> Result<(Channel, process::Child)> {
         let namespaces = &plan.request.namespaces;
+        inside.open_sources()?;
         self.watch.announce("clone", &plan.clone_step().call);
         let (here, there) = Channel::pair()?;
         let mut here = Some(here);

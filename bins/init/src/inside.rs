@@ -50,6 +50,7 @@ pub struct Request {
 pub struct Plan {
     request: Request,
     mounts: Option<drydock_mounts::Plan>,
+    sources: drydock_mounts::Sources,
     security: drydock_security::Plan,
     command: Command,
     own_program: Option<FileId>,
@@ -122,7 +123,16 @@ impl Request {
         let command = Command::new(&self.args, &self.env)?;
         let mounts = self.mounts.clone().map(drydock_mounts::Request::validate).transpose()?;
         let security = self.security.clone().validate()?;
-        Ok(Plan { request: self, mounts, security, command, own_program: None, reaper_options: Vec::new() })
+        let sources = drydock_mounts::Sources::default();
+        Ok(Plan {
+            request: self,
+            mounts,
+            sources,
+            security,
+            command,
+            own_program: None,
+            reaper_options: Vec::new(),
+        })
     }
 }
 
@@ -153,6 +163,17 @@ impl Plan {
     pub fn reap_with(mut self, options: Vec<CString>) -> Self {
         self.reaper_options = options;
         self
+    }
+
+    /// Opens what the mounts need and a child in a user namespace of its own cannot open: in its parent, before the clone.
+    ///
+    /// # Errors
+    /// A source that is not there, or cannot be id-mapped.
+    pub fn open_sources(&mut self) -> Result<()> {
+        if let Some(mounts) = &self.mounts {
+            self.sources = mounts.open_sources(None)?;
+        }
+        Ok(())
     }
 
     /// What was asked.
@@ -220,7 +241,7 @@ impl Plan {
         }
         let reaper = if self.request.reaper { Some(crate::reaper::open_program()?) } else { None };
         if let Some(mounts) = &self.mounts {
-            let sources = drydock_mounts::Sources::default();
+            let sources = std::mem::take(&mut self.sources);
             mounts.apply_with(&ctx, sources, &mut || give_hosts(mounts, peer))?;
         }
         for step in self.late() {

@@ -36,7 +36,7 @@ pub fn enter(pivot: Pivot, root: BorrowedFd<'_>, shared: bool) -> Result<()> {
     match pivot {
         Pivot::PivotRoot => pivot_root(root, shared),
         Pivot::Chroot => chroot(root),
-        Pivot::Move => move_root(root, shared),
+        Pivot::Move => move_root(root),
     }
 }
 
@@ -67,15 +67,9 @@ fn chroot(root: BorrowedFd<'_>) -> Result<()> {
     nix::unistd::chdir("/").call(|| "chdir(\"/\")")
 }
 
-fn move_root(root: BorrowedFd<'_>, shared: bool) -> Result<()> {
+fn move_root(root: BorrowedFd<'_>) -> Result<()> {
     use rustix::mount::MoveMountFlags as Flags;
     hide_kernel_file_systems(root)?;
-    if shared {
-        // Or the host, a peer, would find the container's root over its own.
-        let none: Option<&str> = None;
-        nix::mount::mount(none, "/", none, MsFlags::MS_SLAVE, none)
-            .call(|| "mount(NULL, \"/\", NULL, MS_SLAVE, NULL)")?;
-    }
     let slash = open_directory("/")?;
     let empty = Flags::MOVE_MOUNT_F_EMPTY_PATH | Flags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(root, "", &slash, "", empty)
@@ -84,7 +78,8 @@ fn move_root(root: BorrowedFd<'_>, shared: bool) -> Result<()> {
 }
 
 /// Unmounts every proc and sysfs that is not below the new root. mount(2) lets an unprivileged user namespace mount a
-/// fresh proc or sysfs only if a fully visible one is there; the host's would be, and ours has masks.
+/// fresh proc or sysfs only if a fully visible one is there; the host's would be, and ours has masks. No mount here is a
+/// peer of the host's: unmounting goes to the peers of the mount that something is mounted on.
 fn hide_kernel_file_systems(root: BorrowedFd<'_>) -> Result<()> {
     let ours =
         std::fs::read_link(crate::inside::fd_path(root)).call(|| "readlink(\"/proc/self/fd/ROOT\")")?;
@@ -96,11 +91,6 @@ fn hide_kernel_file_systems(root: BorrowedFd<'_>) -> Result<()> {
     let none: Option<&str> = None;
     for mount in hidden {
         let path = &mount.mount_point;
-        if mount.shared.is_some() {
-            // The host keeps its own.
-            nix::mount::mount(none, path, none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)
-                .call(|| format!("mount(NULL, {path:?}, NULL, MS_SLAVE|MS_REC, NULL)"))?;
-        }
         match nix::mount::umount2(path, MntFlags::MNT_DETACH) {
             // Locked, in a user namespace: covered instead.
             Err(nix::errno::Errno::EINVAL | nix::errno::Errno::EPERM) => {

@@ -7,6 +7,7 @@ mod paths;
 use crate::action::Action;
 use crate::dev;
 use crate::label;
+use crate::pivot::Pivot;
 use crate::propagation::Propagation;
 use crate::request::{Device, DeviceKind, InjectedFile, Request, Symlink};
 use drydock_core::{Error, Explain, Result, Step};
@@ -72,7 +73,7 @@ impl Request {
             actions: Vec::new(),
             notes: Vec::new(),
             user_namespace: self.user_namespace,
-            propagation: self.root.propagation,
+            propagation: self.first_propagation(),
             shared_namespace: self.shared_namespace,
             label: label::checked(self.label.as_deref())?,
         };
@@ -100,12 +101,19 @@ impl Request {
         Ok(plan)
     }
 
+    /// What is set on the whole tree at first. The move way unmounts the host's proc and covers its `/`, which the host's
+    /// peers would do as well.
+    fn first_propagation(&self) -> Propagation {
+        match (self.root.propagation, self.pivot) {
+            (Propagation::Unbindable, _) => Propagation::Private,
+            (Propagation::Shared, Pivot::Move) => Propagation::Slave,
+            (other, _) => other,
+        }
+    }
+
     fn add_root(&self, actions: &mut Vec<Action>) -> Result<()> {
         let root = &self.root.path;
-        let first = match self.root.propagation {
-            Propagation::Unbindable => Propagation::Private,
-            other => other,
-        };
+        let first = self.first_propagation();
         if !self.shared_namespace {
             actions.push(Action::Tree { propagation: first, root: root.clone() });
         }
@@ -193,7 +201,8 @@ impl Request {
             }
         }
         let propagation = self.root.propagation;
-        plan.actions.push(Action::Pivot { pivot: self.pivot, shared: propagation == Propagation::Shared });
+        let shared = self.first_propagation() == Propagation::Shared;
+        plan.actions.push(Action::Pivot { pivot: self.pivot, shared });
         if matches!(propagation, Propagation::Shared | Propagation::Unbindable) && !self.shared_namespace {
             plan.actions.push(Action::RootPropagation(propagation, self.root.propagation_recursive));
         }

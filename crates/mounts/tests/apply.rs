@@ -171,7 +171,7 @@ fn nothing_reaches_a_host_whose_mounts_are_shared() {
         request.mounts.retain(|m| m.fstype.as_deref() != Some("cgroup"));
         // The outer namespace stands for the host: all its mounts are shared, and none may come or go.
         let before = format!(
-            "mount --make-rshared / && cat /proc/self/mountinfo > {0}/before; \"$@\"; code=$?; \
+            "mount -t proc p /proc && mount --make-rshared / && cat /proc/self/mountinfo > {0}/before; \"$@\"; code=$?; \
              cat /proc/self/mountinfo > {0}/after; cmp {0}/before {0}/after && exit $code; exit 99",
             case.0.path().display()
         );

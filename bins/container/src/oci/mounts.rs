@@ -4,7 +4,7 @@ use super::bad;
 use crate::request::Namespaces;
 use drydock_bundle::Bundle;
 use drydock_core::Result;
-use drydock_mounts::{Device, DeviceKind, IdMapping, Mount, Propagation, Request, Root};
+use drydock_mounts::{Device, DeviceKind, IdMapping, Mount, Pivot, Propagation, Request, Root};
 use drydock_namespaces::Kind;
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping};
 use std::path::Path;
@@ -15,14 +15,18 @@ use std::path::Path;
 /// A propagation that the specification does not know.
 pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespaces) -> Result<Request> {
     let defaults = Request::container_defaults(Root::default());
+    let shared_namespace = !namespaces.new.contains(Kind::Mount);
+    let joins = |kind| namespaces.join.iter().any(|(joined, _)| *joined == kind);
     Ok(Request {
         mounts: bundle.spec.mounts().iter().flatten().map(|m| mount(&bundle.dir, m)).collect(),
         devices: devices(linux, defaults.devices),
         symlinks: defaults.symlinks,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
-        user_namespace: namespaces.new.contains(Kind::User),
-        host_cgroup_namespace: !namespaces.new.contains(Kind::Cgroup),
+        user_namespace: namespaces.new.contains(Kind::User) || joins(Kind::User),
+        host_cgroup_namespace: !namespaces.new.contains(Kind::Cgroup) && !joins(Kind::Cgroup),
+        shared_namespace,
+        pivot: if shared_namespace { Pivot::Chroot } else { Pivot::PivotRoot },
         uid_mappings: mappings(linux.uid_mappings().as_ref()),
         gid_mappings: mappings(linux.gid_mappings().as_ref()),
         label: linux.mount_label().clone(),
