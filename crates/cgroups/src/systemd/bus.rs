@@ -90,6 +90,12 @@ impl Bus {
         ))
     }
 
+    /// The bus at this socket, for tests.
+    #[cfg(test)]
+    pub fn at(path: &std::path::Path) -> Result<Self> {
+        Self::open(&Address::Bus(Socket::Path(path.display().to_string())))
+    }
+
     fn open(address: &Address) -> Result<Self> {
         let (Address::Bus(socket) | Address::Direct(socket)) = address;
         let (stream, shown) = match socket {

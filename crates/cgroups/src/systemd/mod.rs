@@ -139,9 +139,14 @@ impl Scope {
 pub fn update(unit: &str, user: bool, mode: Mode, limits: &Limits) -> Result<()> {
     check_unit(unit)?;
     limits.check()?;
-    let mut bus = Bus::connect(user)?;
+    update_on(&mut Bus::connect(user)?, unit, mode, limits)
+}
+
+fn update_on(bus: &mut Bus, unit: &str, mode: Mode, limits: &Limits) -> Result<()> {
     let kind = properties::Kind { v2: mode == Mode::V2, version: bus.version()? };
-    let all = last_of_each(properties::of(limits, kind)?);
+    // Devices are not updated: neither does runc, and the cgroup's own rules hold beside systemd's.
+    let limits = Limits { devices: None, ..limits.clone() };
+    let all = last_of_each(properties::of(&limits, kind)?);
     if all.is_empty() {
         return Ok(());
     }
@@ -157,12 +162,14 @@ pub fn update(unit: &str, user: bool, mode: Mode, limits: &Limits) -> Result<()>
 /// When systemd refuses, or does not do it in 30 s.
 pub fn stop(unit: &str, user: bool) -> Result<()> {
     check_unit(unit)?;
-    let Ok(mut bus) = Bus::connect(user) else { return Ok(()) };
+    Bus::connect(user).map_or(Ok(()), |mut bus| stop_on(&mut bus, unit))
+}
+
+fn stop_on(bus: &mut Bus, unit: &str) -> Result<()> {
     bus.listen()?;
-    let answer = bus.manager("StopUnit", &[text(unit), text("replace")])?;
-    match answer {
+    match bus.manager("StopUnit", &[text(unit), text("replace")])? {
         Err(e) if e.is("NoSuchUnit") => {}
-        answer => finish(&mut bus, answer, unit, "to stop it")?,
+        answer => finish(bus, answer, unit, "to stop it")?,
     }
     // A unit that has failed is remembered by its name until then; one that has not is refused: no matter.
     let _ = bus.manager("ResetFailedUnit", &[text(unit)])?;
@@ -224,21 +231,4 @@ impl Explain for Act {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_property_of_a_name_counts() {
-        let all =
-            vec![("A".to_string(), Value::U32(1)), ("B".into(), Value::U32(2)), ("A".into(), Value::U32(3))];
-        assert_eq!(last_of_each(all), [("B".to_string(), Value::U32(2)), ("A".into(), Value::U32(3))]);
-    }
-
-    #[test]
-    fn bad_names_never_reach_systemd() {
-        assert_eq!(stop("../x.scope", false).unwrap_err().exit_code(), 2);
-        assert_eq!(stop("ssh.service", false).unwrap_err().exit_code(), 2);
-        let request = Request { path: Some("/a/b".into()), id: "x".into(), ..Request::default() };
-        assert_eq!(request.plan(Mode::V2).unwrap_err().exit_code(), 2);
-    }
-}
+mod tests;

@@ -216,6 +216,40 @@ impl Call<'_> {
     }
 }
 
+/// An answer or a signal, as a bus would send it: for tests.
+#[cfg(test)]
+pub(super) fn sent(kind: Kind, reply_to: u32, name: &str, args: &[Value]) -> Vec<u8> {
+    let mut body = Writer::default();
+    args.iter().for_each(|arg| body.value(arg));
+    let signature: String = args.iter().map(Value::signature).collect();
+    let mut head = Writer::default();
+    let (number, code) = match kind {
+        Kind::Call => (1, 3),
+        Kind::Return => (2, 3),
+        Kind::Error => (3, 4),
+        Kind::Signal => (4, 3),
+    };
+    head.bytes.extend_from_slice(&[b'l', number, 0, 1]);
+    head.u32(length(body.bytes.len()));
+    head.u32(9);
+    head.array(8, |w| {
+        w.bytes.push(5);
+        w.signature("u");
+        w.u32(reply_to);
+        w.align(8);
+        w.bytes.push(code);
+        w.signature("s");
+        w.text(name);
+        w.align(8);
+        w.bytes.push(8);
+        w.signature("g");
+        w.signature(&signature);
+    });
+    head.align(8);
+    head.bytes.extend_from_slice(&body.bytes);
+    head.bytes
+}
+
 /// What kind of message came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -230,6 +264,8 @@ pub(super) enum Kind {
 pub(super) struct Message {
     pub kind: Kind,
     pub reply_to: u32,
+    #[cfg(test)]
+    pub serial: u32,
     pub member: String,
     pub error: String,
     signature: String,
@@ -273,6 +309,8 @@ impl Message {
         let mut reader = Reader { bytes, at: 12, big };
         let end = usize::try_from(reader.u32()?).ok()?.checked_add(FIXED)?;
         let mut message = Self {
+            #[cfg(test)]
+            serial: Reader { bytes, at: 8, big }.u32()?,
             kind,
             reply_to: 0,
             member: String::new(),
