@@ -14,14 +14,17 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// PID 1 of new namespaces: mounts what systemd wants to have for itself, and becomes it. Its one target is nothing, so
 /// that nothing else of the machine's is started.
+///
+/// Only it enters the cgroup: with another process in there, it could enable no controllers for those below.
 const BOOT: &str = r#"
-echo $$ > "$1/cgroup.procs"
-exec unshare --pid --fork --mount --mount-proc --cgroup --kill-child sh -c '
+exec unshare --pid --fork --kill-child sh -c 'echo 0 > "$1/cgroup.procs" && exec unshare --mount --mount-proc --cgroup sh -c "$2"' \
+    boot "$1" '
     mount --make-rprivate / && mount -t tmpfs tmpfs /run &&
     umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
     mkdir -p /run/systemd/system &&
     printf "[Unit]\nDefaultDependencies=no\n" > /run/systemd/system/nothing.target &&
-    exec env container=drydock /lib/systemd/systemd --system --unit=nothing.target --log-target=console --show-status=no'
+    exec env container=drydock SYSTEMD_UNIT_PATH=/run/systemd/system SYSTEMD_GENERATOR_PATH=/nowhere \
+        /lib/systemd/systemd --system --unit=nothing.target --log-target=console --show-status=no'
 "#;
 
 /// A systemd of the test's own; it ends with it.
@@ -29,17 +32,19 @@ struct Systemd {
     unshare: Child,
     pid: i32,
     cgroup: PathBuf,
+    log: PathBuf,
 }
 
 impl Systemd {
     fn boot(sandbox: &Sandbox) -> Self {
         let cgroup = Path::new(ROOT).join(sandbox.unique("systemd"));
         std::fs::create_dir(&cgroup).unwrap();
-        let log = std::fs::File::create(sandbox.join("systemd.log")).unwrap();
+        let path = sandbox.join("systemd.log");
+        let log = std::fs::File::create(&path).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", BOOT, "boot"]).arg(&cgroup).stdin(Stdio::null());
         let unshare = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut systemd = Self { unshare, pid: 0, cgroup };
+        let mut systemd = Self { unshare, pid: 0, cgroup, log: path };
         sandbox.wait_until("systemd listens", || {
             let children = format!("/proc/{0}/task/{0}/children", systemd.unshare.id());
             let first = std::fs::read_to_string(children).unwrap_or_default();
@@ -52,7 +57,8 @@ impl Systemd {
     /// The named test again, in systemd's namespaces.
     fn run(&self, test: &str) {
         // From a cgroup below systemd's own: it may not move processes in from outside of its namespace.
-        let enter = "mkdir -p \"$1/test\" && echo $$ > \"$1/test/cgroup.procs\" && shift && exec nsenter -t \"$@\"";
+        let enter =
+            "mkdir -p \"$1/test\" && echo $$ > \"$1/test/cgroup.procs\" && shift && exec nsenter -t \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", enter, "enter"]).arg(&self.cgroup);
         command.args([&self.pid.to_string(), "-p", "-m", "-C", "--"]);
@@ -63,6 +69,10 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), &log);
+        }
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
         let _ = Cgroup::at([self.cgroup.clone()]).and_then(|c| c.remove(std::time::Duration::from_secs(30)));
@@ -70,7 +80,8 @@ impl Drop for Systemd {
 }
 
 fn kernel(dir: &Path, file: &str) -> String {
-    std::fs::read_to_string(dir.join(file)).unwrap().trim().to_string()
+    let path = dir.join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}")).trim().to_string()
 }
 
 /// A process to put into the scope.

@@ -3,7 +3,7 @@
 
 use super::wire::{Call, FIXED, Kind, Message, Value, message_length};
 use drydock_core::error::CallExt;
-use drydock_core::text::{escape, shorten};
+use drydock_core::text::{escape, escape_bytes, shorten};
 use drydock_core::{Error, Result};
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -97,20 +97,16 @@ impl Bus {
     }
 
     fn open(address: &Address) -> Result<Self> {
-        let (Address::Bus(socket) | Address::Direct(socket)) = address;
-        let (stream, shown) = match socket {
-            Socket::Path(path) => (UnixStream::connect(path), path.clone()),
-            Socket::Abstract(name) => {
-                let to = SocketAddr::from_abstract_name(name).and_then(|a| UnixStream::connect_addr(&a));
-                (to, format!("@{}", String::from_utf8_lossy(name)))
-            }
-        };
-        let stream = stream.call(|| format!("connect({shown:?})"))?;
-        stream.set_read_timeout(Some(TIMEOUT)).call(|| "setsockopt(SO_RCVTIMEO)")?;
-        stream.set_write_timeout(Some(TIMEOUT)).call(|| "setsockopt(SO_SNDTIMEO)")?;
         let through_bus = matches!(address, Address::Bus(_));
-        let mut bus = Self { stream, through_bus, serial: 0, jobs: Vec::new(), listening: false };
-        bus.authenticate().map_err(|e| e.on(shown))?;
+        let mut bus =
+            Self { stream: connect(address)?, through_bus, serial: 0, jobs: Vec::new(), listening: false };
+        if !bus.authenticate(true)? {
+            bus.stream = connect(address)?;
+            if !bus.authenticate(false)? {
+                let uid = nix::unistd::geteuid();
+                return Err(Error::failed("D-Bus", format!("does not let user {uid} in")));
+            }
+        }
         if through_bus {
             bus.bus_call("Hello", &[])?.map_err(|e| e.into_error("D-Bus", "the connection"))?;
         }
@@ -118,24 +114,20 @@ impl Bus {
     }
 
     /// SASL EXTERNAL: the kernel tells the peer who we are; the user id in hexadecimal digits says as whom we come.
-    /// In a user namespace our number is another one outside: then the peer is to take what the kernel says.
-    fn authenticate(&mut self) -> Result<()> {
-        let uid = nix::unistd::geteuid().to_string();
-        let hex: String = uid.bytes().map(|b| format!("{b:02x}")).collect();
-        self.write(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
-        let mut answer = self.line()?;
-        if !answer.starts_with("OK") {
-            self.write(b"AUTH EXTERNAL\r\n")?;
-            answer = self.line()?;
-            if answer.starts_with("DATA") {
-                self.write(b"DATA\r\n")?;
-                answer = self.line()?;
-            }
+    /// In a user namespace our number is another one outside: then the peer is to take what the kernel says. False when
+    /// it does not let us in.
+    ///
+    /// All in one write: systemd reads what has come up to here as a whole, and would leave a message that came with the
+    /// last line lying until the next one.
+    fn authenticate(&mut self, by_number: bool) -> Result<bool> {
+        if by_number {
+            let uid = nix::unistd::geteuid().to_string();
+            let hex: String = uid.bytes().map(|b| format!("{b:02x}")).collect();
+            self.write(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
+            return Ok(self.line()?.starts_with("OK"));
         }
-        if !answer.starts_with("OK") {
-            return Err(Error::failed("D-Bus", format!("does not let user {uid} in: {}", escape(&answer))));
-        }
-        self.write(b"BEGIN\r\n")
+        self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        Ok(self.line()?.starts_with("DATA") && self.line()?.starts_with("OK"))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -274,6 +266,19 @@ impl Bus {
             }
         }
     }
+}
+
+fn connect(address: &Address) -> Result<UnixStream> {
+    let (Address::Bus(socket) | Address::Direct(socket)) = address;
+    let stream = match socket {
+        Socket::Path(path) => UnixStream::connect(path).call(|| format!("connect({path:?})")),
+        Socket::Abstract(name) => SocketAddr::from_abstract_name(name)
+            .and_then(|address| UnixStream::connect_addr(&address))
+            .call(|| format!("connect(\"@{}\")", escape_bytes(name))),
+    }?;
+    stream.set_read_timeout(Some(TIMEOUT)).call(|| "setsockopt(SO_RCVTIMEO)")?;
+    stream.set_write_timeout(Some(TIMEOUT)).call(|| "setsockopt(SO_SNDTIMEO)")?;
+    Ok(stream)
 }
 
 /// `252.38-1~deb12u1`, `v245`, `systemd 243`.

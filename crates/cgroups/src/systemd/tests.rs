@@ -38,8 +38,9 @@ impl Fake {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let seen = calls.clone();
         std::thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            serve(stream, manners, &seen);
+            while let Ok((stream, _)) = listener.accept() {
+                serve(stream, manners, &seen);
+            }
         });
         Self { path, calls }
     }
@@ -66,10 +67,10 @@ fn serve(mut stream: UnixStream, mut manners: Manners, calls: &Mutex<Vec<String>
         let numbered = line.starts_with("\0AUTH EXTERNAL 3");
         let answer: &[u8] = match line.trim_end() {
             "BEGIN" => break,
-            "AUTH EXTERNAL" => b"DATA\r\n",
+            "\0AUTH EXTERNAL" => b"DATA\r\n",
             "DATA" => b"OK 1234\r\n",
             _ if numbered && !manners.elsewhere => b"OK 1234\r\n",
-            _ => b"REJECTED EXTERNAL\r\n",
+            _ => return stream.write_all(b"REJECTED EXTERNAL\r\n").unwrap(),
         };
         stream.write_all(answer).unwrap();
         line.clear();
