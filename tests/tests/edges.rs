@@ -208,3 +208,82 @@ fn a_journal_cannot_name_what_is_the_hosts() {
     bystander.wait().unwrap();
     fs::remove_dir_all(dir).unwrap();
 }
+
+#[test]
+fn whole_names_for_what_ends_a_container() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique("whole");
+    let words = ["run", "-d", "--net", "none", "--name", &name, "--", "sleep", "1000"];
+    assert!(quiet(&sandbox, &words, Stdio::null()).success());
+    let part = &name[..name.len() - 1];
+    for words in [&["stop", part][..], &["kill", part], &["delete", part]] {
+        sandbox.run("container", words).fails_with(2).says(&name);
+    }
+    sandbox.run("container", &["delete", "--force", part]).success();
+    assert!(sandbox.run("container", &["list"]).stdout.contains("running"));
+    sandbox.run("container", &["delete", "--force", &name]).success();
+}
+
+#[test]
+fn a_user_namespace_without_the_group_of_terminals() {
+    require!(is_root() && have("unshare"), "needs root and unshare(1)");
+    let sandbox = Sandbox::new();
+    sandbox.run("rootfs", &["default"]).success();
+    let mut command = Command::new("unshare");
+    command
+        .arg("-Ur")
+        .arg(drydock_testkit::bin("container"))
+        .args(["run", "--rm", "--net", "none", "--", "ls", "/dev/pts"]);
+    command.env("DRYDOCK_ROOT", sandbox.state()).env("DRYDOCK_DATA", sandbox.data());
+    drydock_testkit::run(&mut command).success().stdout_has("ptmx");
+}
+
+#[test]
+fn the_state_of_another_user() {
+    require!(is_root() && have("setpriv"), "needs root and setpriv(1)");
+    let sandbox = Sandbox::new();
+    sandbox.run("container", &["gc"]).success();
+    let tool = sandbox.join("container");
+    fs::copy(drydock_testkit::bin("container"), &tool).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&tool).arg("list");
+    command.env("DRYDOCK_ROOT", sandbox.state());
+    drydock_testkit::run(&mut command).fails_with(125).says("another user's");
+}
+
+#[test]
+fn unshare_explains_pid_and_reports() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    sandbox.run("container", &["unshare", "--explain=pid", "--", "true"]).success();
+    let said =
+        sandbox.run("container", &["unshare", "--uts", "--json", "--", "sh", "-c", "exit 3"]).exits(3).stderr;
+    let report: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+    assert_eq!(report["exit_code"], 3);
+    assert_eq!(report["namespaces"], serde_json::json!(["uts"]));
+}
+
+#[test]
+fn cgroupctl_reports_whatever_it_does() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique("json");
+    let json = |words: &[&str]| {
+        let output = sandbox.run("cgroupctl", words).success();
+        serde_json::from_str::<serde_json::Value>(output.stdout.trim())
+            .unwrap_or_else(|_| panic!("{}", output.describe()))
+    };
+    for verb in ["freeze", "thaw", "kill", "delete"] {
+        sandbox.run("cgroupctl", &[verb, &name]).exits(if verb == "delete" { 0 } else { 2 });
+    }
+    sandbox.run("cgroupctl", &["create", &name]).success();
+    assert_eq!(json(&["freeze", "--json", &name])["frozen"], true);
+    assert_eq!(json(&["thaw", "--json", &name])["thawed"], true);
+    assert_eq!(json(&["kill", "--json", &name])["killed"], true);
+    let said =
+        sandbox.run("cgroupctl", &["run", "--json", &name, "--", "sh", "-c", "exit 5"]).exits(5).stderr;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(said.trim()).unwrap()["exit_code"], 5);
+    assert_eq!(json(&["delete", "--json", &name])["removed"], true);
+    assert_eq!(json(&["delete", "--json", &name])["removed"], false);
+}

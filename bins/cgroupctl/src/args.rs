@@ -74,6 +74,9 @@ pub struct Output {
 pub struct Name {
     /// Relative name of the cgroup
     pub name: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Flags, Debug)]
@@ -255,6 +258,9 @@ pub struct Move {
     pub from: String,
     /// The cgroup that takes them
     pub to: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Flags, Debug)]
@@ -272,6 +278,9 @@ pub struct Run {
     /// Do not print the PID
     #[arg(short, long)]
     pub quiet: bool,
+    /// When the command has ended, print on stderr, as a line of JSON, its PID, its cgroup and how it ended
+    #[arg(long)]
+    pub json: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
@@ -299,6 +308,9 @@ pub struct Delete {
     /// Also the cgroups below it, if none has processes
     #[arg(short, long)]
     pub recursive: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Flags, Debug)]

@@ -33,17 +33,24 @@ pub fn move_all(args: &Move) -> Outcome {
     let layout = Layout::detect()?;
     let from = Cgroup::open(&args.from, &layout)?;
     let to = Cgroup::open(&args.to, &layout)?;
+    let mut moved = std::collections::BTreeSet::new();
     // Processes may fork while they are moved; children are born where their parents are.
     for _ in 0..100 {
         let pids = from.pids()?;
         if pids.is_empty() {
+            if args.json {
+                print_json(&json!({ "from": args.from, "to": args.to, "moved": moved }))?;
+            }
             return Ok(0);
         }
         for pid in pids {
             match to.add(pid) {
                 // It has ended meanwhile.
                 Err(e) if e.errno() == Some(Errno::ESRCH as i32) => {}
-                other => other?,
+                other => {
+                    other?;
+                    moved.insert(pid);
+                }
             }
         }
     }
@@ -56,18 +63,25 @@ pub fn move_all(args: &Move) -> Outcome {
 /// `cgroupctl freeze`.
 pub fn freeze(args: &Name) -> Outcome {
     open_ours(&args.name, &Layout::detect()?, "freeze")?.freeze()?;
-    Ok(0)
+    done(args, "frozen")
 }
 
 /// `cgroupctl thaw`.
 pub fn thaw(args: &Name) -> Outcome {
     Cgroup::open(&args.name, &Layout::detect()?)?.thaw()?;
-    Ok(0)
+    done(args, "thawed")
 }
 
 /// `cgroupctl kill`.
 pub fn kill(args: &Name) -> Outcome {
     open_ours(&args.name, &Layout::detect()?, "kill")?.kill()?;
+    done(args, "killed")
+}
+
+fn done(args: &Name, what: &str) -> Outcome {
+    if args.json {
+        print_json(&json!({ "name": args.name, what: true }))?;
+    }
     Ok(0)
 }
 
@@ -75,11 +89,14 @@ pub fn kill(args: &Name) -> Outcome {
 pub fn delete(args: &Delete) -> Outcome {
     guard_name(&args.name, "delete")?;
     let layout = Layout::detect()?;
-    let Some(cgroup) = open_if_there(&args.name, &layout)? else { return Ok(0) };
-    if args.recursive {
-        cgroup.remove_tree_if_empty()?
-    } else {
-        cgroup.remove_if_empty()?
+    let cgroup = open_if_there(&args.name, &layout)?;
+    match &cgroup {
+        Some(cgroup) if args.recursive => cgroup.remove_tree_if_empty()?,
+        Some(cgroup) => cgroup.remove_if_empty()?,
+        None => {}
+    }
+    if args.json {
+        print_json(&json!({ "name": args.name, "removed": cgroup.is_some() }))?;
     }
     Ok(0)
 }

@@ -31,7 +31,7 @@ pub fn run(args: Run) -> Outcome {
     } else {
         Cgroup::open(&args.name, &layout)?
     };
-    let outcome = run_in(&cgroup, &command, args.quiet);
+    let outcome = run_in(&cgroup, &command, &args);
     if args.rm {
         let removed = cgroup.remove(Duration::from_secs(10));
         let code = outcome?;
@@ -48,13 +48,18 @@ fn command(args: &Run) -> Result<Command> {
     Command::new(&words, &env.collect::<Vec<_>>())
 }
 
-fn run_in(cgroup: &Cgroup, command: &Command, quiet: bool) -> Result<u8> {
+fn run_in(cgroup: &Cgroup, command: &Command, args: &Run) -> Result<u8> {
     let signals = Blocked::all()?;
     let child = born_inside(cgroup, command)?;
-    if !quiet {
+    if !args.quiet && !args.json {
         print_error_line(&format!("{TOOL}: PID {}", child.pid));
     }
-    Ok(Supervised::new(&child, false).wait(&signals)?.code())
+    let code = Supervised::new(&child, false).wait(&signals)?.code();
+    if args.json {
+        let report = serde_json::json!({ "cgroup": args.name, "pid": child.pid, "exit_code": code });
+        print_error_line(&report.to_string());
+    }
+    Ok(code)
 }
 
 /// CLONE_INTO_CGROUP where v2 is mounted; v1's hierarchies are joined by the child itself before its exec.

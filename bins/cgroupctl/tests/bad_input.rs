@@ -107,9 +107,9 @@ fn what_is_not_there() {
         [&["show"][..], &["freeze"], &["kill"], &["monitor", "--once"], &["psi"], &["thaw"], &["list"]]
     {
         let (verb, rest) = args.split_first().unwrap();
-        tool(&[&[*verb, &n.0], rest].concat()).fails(125, &["no such cgroup"]);
+        tool(&[&[*verb, &n.0], rest].concat()).fails(2, &["no such cgroup"]);
     }
-    tool(&["set", &n.0, "pids.max=5"]).fails(125, &["no such cgroup"]);
+    tool(&["set", &n.0, "pids.max=5"]).fails(2, &["no such cgroup"]);
     // Removing what is gone is fine.
     tool(&["delete", &n.0]).ok();
     assert!(tool(&["cleanup", "--json", &n.0]).ok().out.contains("\"removed\": false"));

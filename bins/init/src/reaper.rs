@@ -43,5 +43,12 @@ fn program() -> Result<PathBuf> {
 pub fn exec(program: BorrowedFd<'_>, options: &[CString], command: &Command) -> Error {
     let words: Vec<CString> =
         [c"init".into()].into_iter().chain(options.iter().cloned()).chain([c"--".into()]).collect();
-    command.exec_fd(program, &words)
+    let error = command.exec_fd(program, &words);
+    if error.errno() != Some(nix::libc::ENOENT) {
+        return error;
+    }
+    // The file is open: what is missing is its loader.
+    error.because("init is linked dynamically, and its loader is not in this root file system").hint(
+        "build it static, as scripts/cargo.sh does; or leave the reaper out (init --exec; container run without --init)",
+    )
 }

@@ -272,8 +272,8 @@ pub enum Nat {
     },
     /// Turn it off; the last one restores forwarding as it was
     Off {
-        /// Subnet
-        subnet: String,
+        /// Subnet [default: all that `nat on` was given without --owner]
+        subnet: Option<String>,
     },
 }
 

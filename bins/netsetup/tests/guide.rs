@@ -131,6 +131,9 @@ fn s17_nat_masquerades_and_restores_forwarding() {
         assert_eq!(connect(Some("blue"), "192.0.2.2:80"), None);
         host.ok("nat off 10.7.0.0/24");
         assert!(host.ok("nat off 10.7.0.0/24").contains("already"));
+        host.ok("nat on 10.7.0.0/24");
+        assert!(host.ok("nat off").contains("nat-10.7.0.0-24"));
+        assert!(host.ok("nat off 10.7.0.0/24").contains("already"));
         assert_eq!(host.forwarding(), "0");
         // It was on before us: it stays on.
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();

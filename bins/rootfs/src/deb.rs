@@ -5,6 +5,7 @@ use drydock_core::Error;
 use drydock_core::text::{escape, shorten};
 use drydock_images::recipe::Recipe;
 use drydock_images::skeleton;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -26,19 +27,22 @@ pub struct Args {
     /// Where packages come from: http://, https:// or file:///.
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Print what was made as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    debian(&args.dir, &args.suite, &args.variant, args.mirror.as_deref())
+    debian(&args.dir, &args.suite, &args.variant, args.mirror.as_deref(), args.json)
 }
 
 /// A recipe made from Debian packages.
 pub fn build(dir: &Path, recipe: &Recipe) -> Outcome {
     let suite = recipe.suite.as_deref().unwrap_or("stable");
-    debian(dir, suite, recipe.variant.as_deref().unwrap_or("minbase"), recipe.mirror.as_deref())
+    debian(dir, suite, recipe.variant.as_deref().unwrap_or("minbase"), recipe.mirror.as_deref(), false)
 }
 
-fn debian(dir: &Path, suite: &str, variant: &str, mirror: Option<&str>) -> Outcome {
+fn debian(dir: &Path, suite: &str, variant: &str, mirror: Option<&str>, json: bool) -> Outcome {
     word("--suite", suite)?;
     word("--variant", variant)?;
     if let Some(mirror) = mirror {
@@ -60,6 +64,11 @@ fn debian(dir: &Path, suite: &str, variant: &str, mirror: Option<&str>) -> Outco
     if !status.success() {
         let problem = format!("{tool} failed ({status})");
         return Err(Error::failed(dir.to_string_lossy(), problem).hint("its own messages are above").into());
+    }
+    if json {
+        let report = json!({ "directory": dir, "suite": suite, "variant": variant, "tool": tool });
+        drydock_cli::print_json(&report)?;
+        return Ok(0);
     }
     drydock_cli::print_line(&format!("{}: {suite} ({variant}) by {tool}", dir.display()))?;
     Ok(0)

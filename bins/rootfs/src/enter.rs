@@ -62,6 +62,9 @@ pub struct Args {
     /// Print each step with its system call and why, before doing it
     #[arg(long)]
     explain: bool,
+    /// When the command has ended, print on stderr, as a line of JSON, its PID and how it ended
+    #[arg(long, conflicts_with = "no_fork")]
+    json: bool,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -94,7 +97,12 @@ pub fn run(args: Args) -> Outcome {
             .map_err(explain_clone)
     })?;
     drop(theirs);
-    finish(&child, &ours, &signals)
+    let code = finish(&child, &ours, &signals)?;
+    if args.json {
+        let report = serde_json::json!({ "root": root, "pid": child.pid, "exit_code": code });
+        drydock_cli::output::print_error_line(&report.to_string());
+    }
+    Ok(code)
 }
 
 fn check(args: &Args) -> Result<()> {

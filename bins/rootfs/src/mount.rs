@@ -74,6 +74,9 @@ pub struct UmountArgs {
     /// Detach now, even if in use; the rest is done when the last user is gone
     #[arg(long)]
     lazy: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     /// Mount points
     #[arg(value_name = "MNT", required = true)]
     targets: Vec<PathBuf>,
@@ -297,12 +300,18 @@ pub fn run_umount(args: UmountArgs) -> Outcome {
             return Err(Error::bad_input("MNT", "empty (allowed: a mount point)").into());
         }
     }
+    let mut done = Vec::new();
     for target in &args.targets {
         // As `rootfs mount` did: a symbolic link stands for what it leads to.
         let real = std::fs::canonicalize(target).unwrap_or_else(|_| target.clone());
-        if !unmount(&real, args.lazy)? {
+        let was_mounted = unmount(&real, args.lazy)?;
+        done.push(serde_json::json!({ "target": real, "unmounted": was_mounted }));
+        if !was_mounted && !args.json {
             drydock_cli::output::warn("rootfs", &format!("{}: nothing is mounted there", target.display()));
         }
+    }
+    if args.json {
+        drydock_cli::print_json(&done)?;
     }
     Ok(0)
 }

@@ -70,7 +70,7 @@ impl Store {
     /// When it belongs to another user, or is no directory.
     pub fn ensure_root(&self) -> Result<()> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
-        made.call(|| format!("mkdir({:?}, 0700)", self.root))?;
+        made.call(|| format!("mkdir({:?}, 0700)", self.root)).map_err(closed)?;
         let meta = std::fs::symlink_metadata(&self.root).call(|| format!("lstat({:?})", self.root))?;
         let wrong = |why: &str| Error::failed(self.root.display().to_string(), why.to_string());
         if !meta.is_dir() {
@@ -168,7 +168,7 @@ impl Store {
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let listing = match std::fs::read_dir(&self.root) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.call(|| format!("open({:?}, O_DIRECTORY)", self.root))?,
+            other => other.call(|| format!("open({:?}, O_DIRECTORY)", self.root)).map_err(closed)?,
         };
         let names = listing.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut ids: Vec<ContainerId> = names.filter_map(|name| ContainerId::parse(&name).ok()).collect();
@@ -207,6 +207,22 @@ impl Store {
         }
     }
 
+    /// The container of exactly this name, for what ends or removes one: the beginning of a name is too easily another's.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] when there is none.
+    pub fn find_exact(&self, name: &str) -> Result<Entry> {
+        let entry = self.find(name)?;
+        if entry.id.as_str() == name {
+            return Ok(entry);
+        }
+        let shown = drydock_core::text::escape(name);
+        Err(Error::bad_input(
+            format!("'{shown}'"),
+            format!("no such container (whole names only; did you mean '{}'?)", entry.id),
+        ))
+    }
+
     /// Removes a container's directory with all that is in it; see [`crate::remove`].
     ///
     /// # Errors
@@ -227,6 +243,16 @@ impl Entry {
         self.state.is_err()
             && !self.dir.join("lock").exists()
             && self.dir.join(drydock_core::journal::FILE).exists()
+    }
+}
+
+/// The state root of another user, as a DRYDOCK_ROOT that was handed down names it.
+fn closed(error: Error) -> Error {
+    match error.errno() {
+        Some(nix::libc::EACCES | nix::libc::EPERM) => {
+            error.hint("the state directory is another user's: unset DRYDOCK_ROOT, or give --root DIR")
+        }
+        _ => error,
     }
 }
 

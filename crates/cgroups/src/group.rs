@@ -76,6 +76,7 @@ impl Cgroup {
         }
         let object = format!("cgroup '{}'", escape(name));
         Err(Error::failed(object, "no such cgroup")
+            .with_kind(drydock_core::Kind::BadInput)
             .in_stage("cgroup")
             .hint("make it with `cgroupctl create`; `cgroupctl list` shows those that exist"))
     }

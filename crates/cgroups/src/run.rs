@@ -65,6 +65,7 @@ impl Plan {
             }
             (IfExists::Require, None) => {
                 return Err(Error::failed(object(), "no such cgroup")
+                    .with_kind(drydock_core::Kind::BadInput)
                     .in_stage("cgroup")
                     .hint("make it with `cgroupctl create`"));
             }

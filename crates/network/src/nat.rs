@@ -41,9 +41,12 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
+/// How the owners of NAT for itself begin.
+pub const OWNER_PREFIX: &str = "nat-";
+
 /// The owner of NAT that was turned on for a subnet by itself.
 pub fn default_owner(subnet: Subnet) -> String {
-    format!("nat-{}", subnet.to_string().replace(['/', ':'], "-"))
+    format!("{OWNER_PREFIX}{}", subnet.to_string().replace(['/', ':'], "-"))
 }
 
 impl Request {

@@ -36,7 +36,7 @@ pub struct GcArgs {
 pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
     let mut entries = Vec::new();
     for name in &args.names {
-        match find(store, name, args.force) {
+        match store.find_exact(name) {
             Ok(entry) => entries.push(entry),
             Err(e)
                 if args.force
@@ -60,18 +60,6 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
     let halves = args.names.iter().flat_map(|name| cleanup::half_forgotten(store, Some(name)));
     halves.map(|half| store.remove(&half)).collect::<Result<Vec<()>>>()?;
     Ok(0)
-}
-
-/// Deleting takes whole names only: the beginning of one is too easily another's.
-fn find(store: &Store, name: &str, force: bool) -> Result<Entry> {
-    let entry = store.find(name)?;
-    if entry.id.as_str() == name || (!force && entry.life() == Some(Life::Stopped)) {
-        return Ok(entry);
-    }
-    Err(Error::bad_input(
-        format!("'{}'", drydock_core::text::escape(name)),
-        format!("no such container (did you mean '{}'?)", entry.id),
-    ))
 }
 
 /// Kills one container if need be, lets its owner clean up, and removes what is left.

@@ -48,7 +48,7 @@ pub struct WaitArgs {
 /// Unknown container, bad signal, or a container that does not run.
 pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
     let signal = drydock_supervise::signals::parse_signal(args.option.as_ref().unwrap_or(&args.signal))?;
-    let entry = store.find(&args.name)?;
+    let entry = store.find_exact(&args.name)?;
     let (state, pidfd) = running(&entry)?;
     if args.all {
         let group = Cgroup::at(state.cgroup.iter().cloned())?;
@@ -101,7 +101,7 @@ pub fn running(entry: &Entry) -> Result<(State, OwnedFd)> {
 /// # Errors
 /// Unknown containers (before any is touched); what could not be stopped.
 pub fn stop(args: &StopArgs, store: &Store) -> Outcome {
-    let entries = args.names.iter().map(|name| store.find(name)).collect::<Result<Vec<Entry>>>()?;
+    let entries = args.names.iter().map(|name| store.find_exact(name)).collect::<Result<Vec<Entry>>>()?;
     for entry in &entries {
         stop_one(entry, args.time, store)?;
         drydock_cli::print_line(entry.id.as_str())?;

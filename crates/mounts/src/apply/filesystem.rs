@@ -55,8 +55,8 @@ impl Work<'_> {
                 if data.is_empty() { format!("mode={mode:04o}") } else { format!("mode={mode:04o},{data}") };
         }
         let mut result = what.mount(&target, &data);
-        if result == Err(Errno::EINVAL) && what.fstype == "devpts" && instead_allowed(self.plan) {
-            // Group 5 (tty) is not mapped in many user namespaces.
+        if result == Err(Errno::EINVAL) && what.fstype == "devpts" && data.contains("gid=") {
+            // Group 5 (tty) is not mapped in many user namespaces, the caller's perhaps among them.
             let rest: Vec<&str> =
                 options.data.iter().map(String::as_str).filter(|o| !o.starts_with("gid=")).collect();
             result = what.mount(&target, &rest.join(","));
@@ -107,10 +107,6 @@ impl Work<'_> {
         self.report.mounts.push(destination.to_string());
         Ok(())
     }
-}
-
-fn instead_allowed(plan: &Plan) -> bool {
-    plan.actions.iter().any(|a| matches!(a, Action::Filesystem { instead: Some(_), .. }))
 }
 
 fn explain_filesystem(error: Error, fstype: &str) -> Error {

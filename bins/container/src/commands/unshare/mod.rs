@@ -73,10 +73,13 @@ pub struct Args {
     /// Host name; makes a uts namespace; sethostname(2)
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
-    /// Print each step before it is done; with =pid, show by a double fork who gets into a pid namespace
+    /// Print each step before it is done; with =pid (implies --pid), show by a double fork who gets into a pid namespace
     #[arg(long, value_name = "TOPIC", num_args = 0..=1, require_equals = true, default_missing_value = "steps",
           value_parser = PossibleValuesParser::new(["steps", "pid"]))]
     explain: Option<String>,
+    /// When the command has ended, print on stderr, as a line of JSON, its PID, the new namespaces and how it ended
+    #[arg(long, conflicts_with = "no_fork")]
+    json: bool,
     /// The command and its arguments [default: $SHELL or /bin/sh]
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -145,8 +148,13 @@ pub fn run(args: Args) -> Outcome {
     }
     let signals = drydock_supervise::Blocked::all()?;
     let running = plan.start(&command, &ctx)?;
-    let ended = drydock_supervise::wait_in_foreground(&running.child, running.is_pid_1, &signals)?;
-    Ok(ended.code())
+    let code = drydock_supervise::wait_in_foreground(&running.child, running.is_pid_1, &signals)?.code();
+    if args.json {
+        let new: Vec<&str> = request.new.iter().map(Kind::proc_name).collect();
+        let report = serde_json::json!({ "pid": running.child.pid, "namespaces": new, "exit_code": code });
+        drydock_cli::output::print_error_line(&report.to_string());
+    }
+    Ok(code)
 }
 
 impl Args {
@@ -163,7 +171,9 @@ impl Args {
         let given = |file: &OsStr| (!file.is_empty()).then(|| PathBuf::from(file));
         let persist: Vec<(Kind, PathBuf)> =
             self.kinds.all().into_iter().filter_map(|(kind, file)| Some((kind, given(file?)?))).collect();
+        let lesson = self.explain.as_deref() == Some("pid");
         for (implied, kind) in [
+            (lesson, Kind::Pid),
             (self.maps.any(), Kind::User),
             (self.mount_proc.is_some(), Kind::Mount),
             (self.hostname.is_some(), Kind::Uts),
@@ -174,7 +184,6 @@ impl Args {
         }
         let fork = self.forks(new, !persist.is_empty());
         let (uid_maps, gid_maps) = self.maps.build()?;
-        let lesson = self.explain.as_deref() == Some("pid");
         Ok(Request {
             new,
             persist,
@@ -200,7 +209,8 @@ impl Args {
         // Before Linux 6.1 a time namespace is entered by a fork only.
         let late_time = new.contains(Kind::Time) && !drydock_namespaces::time::exec_enters();
         let wanted = new.contains(Kind::Pid) || new.contains(Kind::User) || persistent || late_time;
-        !self.no_fork && (self.fork || wanted || self.kill_child.is_some())
+        // Somebody must stay to report.
+        !self.no_fork && (self.fork || self.json || wanted || self.kill_child.is_some())
     }
 
     fn proc_target(&self, new: Set, fork: bool) -> Option<PathBuf> {
