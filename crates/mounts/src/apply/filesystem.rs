@@ -1,10 +1,8 @@
 //! File systems of the container's own.
 
 use super::{Work, finish};
-use crate::action::Action;
 use crate::inside::{self, Links, Want};
 use crate::options::{Options, show};
-use crate::plan::Plan;
 use crate::sources::clone_tree;
 use crate::{copyup, mask};
 use drydock_core::{Error, Result};
