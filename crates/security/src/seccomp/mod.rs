@@ -25,4 +25,6 @@ pub use profile::Profile;
 pub(crate) use select::parse_release;
 
 #[cfg(test)]
+mod oci_tests;
+#[cfg(test)]
 mod tests;
