@@ -1,9 +1,9 @@
 //! An existing cgroup, known by its directories.
 
-use crate::files;
 use crate::layout::Layout;
 use crate::name::check_name;
 use crate::procs::pids_in;
+use crate::{files, owned};
 use drydock_core::error::CallExt;
 use drydock_core::text::escape;
 use drydock_core::{Error, Result};
@@ -63,14 +63,15 @@ impl Cgroup {
         Ok(Self { given, dirs: found })
     }
 
-    /// The existing cgroup of a relative name.
+    /// The existing cgroup of a relative name; in systemd's hierarchy of v1 only if it was made by us.
     ///
     /// # Errors
     /// Bad names, and a name that no hierarchy has.
     pub fn open(name: &str, layout: &Layout) -> Result<Self> {
         check_name(name)?;
-        let own = layout.hierarchies().iter().filter(|h| h.name.is_none());
-        let cgroup = Self::at(own.map(|h| h.place().join(name)))?;
+        let dirs = layout.hierarchies().iter().map(|h| (h, h.place().join(name)));
+        let own = dirs.filter(|(h, dir)| h.name.is_none() || owned::is_own(dir));
+        let cgroup = Self::at(own.map(|(_, dir)| dir))?;
         if cgroup.exists() {
             return Ok(cgroup);
         }

@@ -48,11 +48,11 @@ impl Plan {
                 ctx.perform(act, |_| make_dir(dir, true))?;
                 if !shared {
                     made.push(dir.clone());
-                    owned::mark(dir);
+                    owned::mark_parent(dir);
                 }
                 Ok(())
             }
-            Act::Make { dir, .. } => {
+            Act::Make { dir, mark, .. } => {
                 let reuses = !matches!(self.request.if_exists, IfExists::Fail | IfExists::Replace);
                 let reuse = reuses || made.contains(dir);
                 let existed = reuse && nix::sys::stat::lstat(dir).is_ok();
@@ -61,6 +61,9 @@ impl Plan {
                 }
                 ctx.perform(act, |_| make_dir(dir, reuse))?;
                 made.push(dir.clone());
+                if *mark {
+                    owned::mark_own(dir);
+                }
                 Ok(())
             }
             Act::Inherit { dir, pass_on } => inherit(ctx, act, dir, *pass_on),

@@ -100,6 +100,14 @@ impl Layout {
         Self { mode, hierarchies }
     }
 
+    /// For tests: v2 with the controllers that it usually has.
+    #[cfg(test)]
+    pub(crate) fn offer_all(&mut self) {
+        for hierarchy in self.hierarchies.iter_mut().filter(|h| h.version == Version::V2) {
+            hierarchy.controllers = ["cpu", "cpuset", "io", "memory", "pids"].map(String::from).to_vec();
+        }
+    }
+
     /// v1, hybrid, v2 or none.
     pub fn mode(&self) -> Mode {
         self.mode

@@ -13,15 +13,27 @@ use std::path::Path;
 
 /// On the cgroups above a container's that were made for it.
 const MADE: &str = "user.drydock.made";
+/// On a container's own in a hierarchy that is systemd's.
+const OWN: &str = "user.drydock.own";
 
-/// Marks a directory as made by us. Best effort: without the mark (no such attributes before Linux 5.7) it stays when its
-/// last child goes, empty.
-pub fn mark(dir: &Path) {
+/// Marks a directory as made on the way by us. Best effort: without the mark (no such attributes before Linux 5.7) it
+/// stays when its last child goes, empty.
+pub fn mark_parent(dir: &Path) {
     let _ = lsetxattr(dir, MADE, b"1", XattrFlags::empty());
 }
 
-fn marked(dir: &Path) -> bool {
-    lgetxattr(dir, MADE, &mut [0u8; 8]).is_ok()
+/// Marks a cgroup as ours among systemd's. Best effort: without the mark it is not found by its name.
+pub fn mark_own(dir: &Path) {
+    let _ = lsetxattr(dir, OWN, b"1", XattrFlags::empty());
+}
+
+/// Whether it is ours among systemd's.
+pub fn is_own(dir: &Path) -> bool {
+    has(dir, OWN)
+}
+
+fn has(dir: &Path, mark: &str) -> bool {
+    lgetxattr(dir, mark, &mut [0u8; 8]).is_ok()
 }
 
 /// Removes the empty cgroups above `dir` that were made by us: up to and including the nearest `drydock`, and further
@@ -30,7 +42,7 @@ pub fn prune(dir: &Path) {
     let above: Vec<&Path> = dir.ancestors().skip(1).collect();
     let top = above.iter().position(|a| a.file_name().is_some_and(|n| n == SHARED_PARENT));
     for (i, parent) in above.iter().enumerate() {
-        let ours = top.is_some_and(|top| i <= top) || marked(parent);
+        let ours = top.is_some_and(|top| i <= top) || has(parent, MADE);
         if !ours || std::fs::remove_dir(parent).is_err() {
             return;
         }

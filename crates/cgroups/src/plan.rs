@@ -20,6 +20,8 @@ pub(crate) struct Branch {
     /// v2 controllers to enable from base down, and those of them that a limit needs.
     pub enable: Vec<String>,
     pub required: Vec<String>,
+    /// One of systemd's, without controllers.
+    pub named: bool,
     /// Whether its directories are made if they are missing.
     pub make: bool,
     /// The cgroup is there, but not in this v1 hierarchy: its processes, listed in this directory, are moved in.
@@ -160,7 +162,7 @@ impl Plan {
             }
         }
         if make {
-            acts.push(Act::Make { dir: branch.leaf.clone(), journal });
+            acts.push(Act::Make { dir: branch.leaf.clone(), journal, mark: branch.named });
             if branch.cpuset {
                 acts.push(Act::Inherit { dir: branch.leaf.clone(), pass_on: false });
             }

@@ -194,6 +194,7 @@ fn branch(hierarchy: &Hierarchy, leaf: PathBuf, needed: &[String], welcome: &[&s
         enable,
         required,
         make: true,
+        named: hierarchy.name.is_some(),
         adopt: None,
     })
 }

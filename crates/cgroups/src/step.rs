@@ -18,7 +18,7 @@ pub(crate) enum Act {
     /// A directory on the way; kept if it is there.
     Parent { dir: PathBuf },
     /// The cgroup itself.
-    Make { dir: PathBuf, journal: Vec<PathBuf> },
+    Make { dir: PathBuf, journal: Vec<PathBuf>, mark: bool },
     /// v1 cpuset: processors and memory nodes of the parent; `pass_on`: and the same in what will be made below.
     Inherit { dir: PathBuf, pass_on: bool },
     /// v2: move the processes of `dir` into `dir/leaf`.

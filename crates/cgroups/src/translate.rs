@@ -209,6 +209,65 @@ mod tests {
         );
     }
 
+    fn everything_v1_only() -> Limits {
+        Limits {
+            memory_swappiness: Some(7),
+            cpu_rt_runtime_us: Some(UNLIMITED),
+            net_cls_classid: Some(0x0010_0001),
+            net_prio: [("eth0".to_string(), 5)].into(),
+            blkio_leaf_weight: Some(10),
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn the_network_classes_are_v1s() {
+        let layout = Layout::parse(
+            "1 0 0:1 / /c/net rw - cgroup cgroup rw,net_cls,net_prio\n2 0 0:2 / /c/rdma rw - cgroup cgroup rw,rdma\n",
+            "1:net_cls,net_prio:/\n2:rdma:/\n",
+        );
+        let rdma = crate::Rdma { hca_handles: Some(3), hca_objects: None };
+        let limits = Limits { rdma: [("mlx5".to_string(), rdma)].into(), ..everything_v1_only() };
+        let todo = todo(&Request { name: "a".into(), limits, ..Request::default() }, &layout).unwrap();
+        let shown: Vec<_> =
+            todo.writes.iter().map(|w| format!("{}={}", w.path().display(), w.value)).collect();
+        assert_eq!(
+            shown,
+            [
+                "/c/net/a/net_cls.classid=1048577",
+                "/c/net/a/net_prio.ifpriomap=eth0 5",
+                "/c/rdma/a/rdma.max=mlx5 hca_handle=3"
+            ]
+        );
+        // Asked for, and not mounted: no silence.
+        assert_eq!((todo.lacking.len(), todo.ignored.len()), (3, 0), "{:?}", todo.lacking);
+    }
+
+    #[test]
+    fn v2_has_no_use_for_them() {
+        let mut layout = Layout::parse("1 0 0:1 / /c rw - cgroup2 cgroup2 rw\n", "0::/\n");
+        layout.offer_all();
+        let request = |limits| Request { name: "a".into(), limits, ..Request::default() };
+        let found = todo(&request(everything_v1_only()), &layout).unwrap();
+        assert_eq!(
+            (found.writes.len(), found.lacking.len(), found.ignored.len()),
+            (0, 0, 5),
+            "{:?}",
+            found.ignored
+        );
+        let memsw = |memory_max, memsw_max| {
+            let found =
+                todo(&request(Limits { memory_max, memsw_max, ..Limits::default() }), &layout).unwrap();
+            let shown = |w: &Write| format!("{}={}{}", w.file, w.value, if w.optional { "?" } else { "" });
+            found.writes.iter().map(shown).chain(found.lacking).collect::<Vec<_>>()
+        };
+        assert_eq!(memsw(Some(4096), Some(12288)), ["memory.swap.max=8192", "memory.max=4096"]);
+        assert_eq!(memsw(Some(4096), Some(4096)), ["memory.swap.max=0?", "memory.max=4096"], "no swap");
+        assert_eq!(memsw(Some(UNLIMITED), Some(4096)), ["memory.swap.max=4096", "memory.max=max"]);
+        assert_eq!(memsw(None, Some(UNLIMITED)), ["memory.swap.max=max?"]);
+        assert!(memsw(None, Some(4096))[0].contains("needs a memory limit"));
+    }
+
     #[test]
     fn v1_says_what_it_lacks() {
         let limits = Limits {

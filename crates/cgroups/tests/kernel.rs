@@ -267,7 +267,8 @@ fn a_complete_cgroup_is_in_every_hierarchy() {
         let request = Request { name: name.clone(), lean: true, complete: true, ..Request::default() };
         let report = request.validate(&layout).unwrap().apply(&Ctx::silent()).unwrap();
         assert_eq!(report.dirs.len(), layout.hierarchies().len());
-        let cgroup = Cgroup::at(report.dirs.iter().cloned()).unwrap();
+        let cgroup = Cgroup::open(&name, &layout).unwrap();
+        assert_eq!(cgroup.dirs().count(), report.dirs.len(), "all are found by the name");
         let inside = Sleeper::new(&cgroup);
         let joined = std::fs::read_to_string(format!("/proc/{}/cgroup", inside.pid())).unwrap();
         assert!(joined.lines().all(|line| line.ends_with(&name)), "{joined}");
