@@ -106,6 +106,8 @@ struct Parity<'a> {
     others: Vec<PathBuf>,
     options: Vec<String>,
     words: Vec<String>,
+    /// The options name a bundle, which has its own command.
+    bundle: bool,
     /// Facts that may differ.
     differs: &'static [&'static str],
 }
@@ -122,6 +124,7 @@ impl<'a> Parity<'a> {
             others: Vec::new(),
             options: options.iter().map(ToString::to_string).collect(),
             words: vec!["sleep".into(), seconds],
+            bundle: false,
             differs: &[],
         }
     }
@@ -159,10 +162,11 @@ impl<'a> Parity<'a> {
 
     fn with(&self, verb: &str, more: &[&str]) -> Vec<String> {
         let own = [verb, "--name", &self.name].into_iter().chain(more.iter().copied()).map(String::from);
-        own.chain(self.options.iter().cloned())
-            .chain(["--".to_string()])
-            .chain(self.words.iter().cloned())
-            .collect()
+        let words = own.chain(self.options.iter().cloned());
+        if self.bundle {
+            return words.collect();
+        }
+        words.chain(["--".to_string()]).chain(self.words.iter().cloned()).collect()
     }
 
     fn lines(&self, host: &Holder) -> String {
@@ -219,14 +223,33 @@ impl<'a> Parity<'a> {
 
     /// Both ways; what was seen, and the lines.
     fn check_lines(&self) -> (Facts, String) {
+        let mut run = self.by_run();
+        let (mut by_hand, lines) = self.by_hand();
+        for fact in self.differs {
+            run.remove(*fact);
+            by_hand.remove(*fact);
+        }
+        let difference = snapshot::difference(&run, &by_hand);
+        assert!(
+            difference.is_empty(),
+            "not the same container:\n{}\n--- the lines:\n{lines}",
+            difference.join("\n")
+        );
+        assert!(run.len() > 100, "only {} facts", run.len());
+        (run, lines)
+    }
+
+    fn by_run(&self) -> Facts {
         let host = Holder::new(self.sandbox, &["--net"]);
         let run = self.start("container run", {
             let mut command = self.container(&host, &[]);
             command.args(self.with("run", &[]));
             command
         });
-        let mut run = self.look(&host, run);
+        self.look(&host, run)
+    }
 
+    fn by_hand(&self) -> (Facts, String) {
         let host = Holder::new(self.sandbox, &["--net"]);
         let lines = self.lines(&host);
         let script = self.sandbox.join("by-hand.sh");
@@ -241,19 +264,7 @@ impl<'a> Parity<'a> {
             }
             command
         });
-        let mut by_hand = self.look(&host, by_hand);
-        for fact in self.differs {
-            run.remove(*fact);
-            by_hand.remove(*fact);
-        }
-        let difference = snapshot::difference(&run, &by_hand);
-        assert!(
-            difference.is_empty(),
-            "not the same container:\n{}\n--- the lines:\n{lines}",
-            difference.join("\n")
-        );
-        assert!(run.len() > 100, "only {} facts", run.len());
-        (run, lines)
+        (self.look(&host, by_hand), lines)
     }
 }
 
@@ -498,6 +509,91 @@ fn in_the_background_with_what_only_the_record_has() {
         assert!(lines.contains(said), "{said}:\n{lines}");
     }
     assert!(lines.contains(" </dev/null >"), "{lines}");
+}
+
+/// A bundle in the sandbox: its directory.
+fn bundle(sandbox: &Sandbox, words: &[String], more: &str) -> PathBuf {
+    let dir = sandbox.join("bundle");
+    let root = dir.join("rootfs").display().to_string();
+    fs::create_dir_all(&dir).unwrap();
+    sandbox.run("rootfs", &["new", &root]).success();
+    sandbox.run("rootfs", &["copy", &root, "/bin/sleep"]).success();
+    let config = format!(
+        r#"{{
+        "ociVersion": "1.2.0", "hostname": "bundled", "annotations": {{"a": "b"}},
+        "root": {{"path": "rootfs", "readonly": true}},
+        "process": {{
+            "args": {words:?}, "cwd": "/tmp", "noNewPrivileges": true,
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TEXT=it's \"here\""],
+            "user": {{"uid": 5, "gid": 7, "additionalGids": [8, 9], "umask": 23}},
+            "capabilities": {{
+                "bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"],
+                "inheritable": [], "ambient": []
+            }},
+            "rlimits": [{{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}}], "oomScoreAdj": 100
+        }},
+        "mounts": [
+            {{"destination": "/proc", "type": "proc", "source": "proc"}},
+            {{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]}},
+            {{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "size=1m"]}}
+        ],
+        "linux": {{
+            "namespaces": [
+                {{"type": "pid"}}, {{"type": "network"}}, {{"type": "ipc"}}, {{"type": "uts"}}, {{"type": "mount"}}
+            ],
+            "resources": {{"pids": {{"limit": 33}}, "memory": {{"limit": 67108864}}}},
+            "seccomp": {{
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO"}}]
+            }},
+            "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"]
+        }}{more}
+    }}"#
+    );
+    fs::write(dir.join("config.json"), config).unwrap();
+    dir
+}
+
+#[test]
+fn a_bundle() {
+    let sandbox = sandbox!();
+    let mut parity = Parity::new(&sandbox, &[]);
+    let dir = bundle(&sandbox, &parity.words, "").display().to_string();
+    parity.options = vec!["--bundle".into(), dir];
+    parity.bundle = true;
+    let help = sandbox.run("container", &["run", "--help"]).stdout;
+    let (facts, lines) = if help.contains("--bundle") { parity.check_lines() } else { parity.by_hand() };
+    assert!(lines.contains("# /annotations: recorded by container only"), "{lines}");
+    for (fact, value) in [
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("CapBnd", "0000000000000021"),
+        ("Groups", "8 9"),
+        ("Umask", "0027"),
+        ("hostname", "bundled\n"),
+        ("oom_score_adj", "100\n"),
+        ("cwd", "/tmp"),
+        ("uts namespace", "its own"),
+        ("cgroup namespace", "the host's"),
+    ] {
+        assert_eq!(facts[fact], value, "{fact}");
+    }
+    assert!(facts["environ"].contains("TEXT=it's \"here\""), "{}", facts["environ"]);
+    let pids = facts.iter().find(|(name, _)| name.ends_with(" pids.max")).map(|(_, value)| value.trim());
+    assert_eq!(pids, Some("33"));
+}
+
+#[test]
+fn what_only_a_runtime_does_of_a_bundle_is_refused() {
+    let sandbox = Sandbox::new();
+    require!(is_root(), "needs root");
+    let words = ["true".to_string()];
+    let hooks = r#", "hooks": {"poststop": [{"path": "/bin/true"}]}"#;
+    let dir = bundle(&sandbox, &words, hooks).display().to_string();
+    sandbox
+        .run("container", &["plan", "--format", "commands", "--bundle", &dir])
+        .fails_with(2)
+        .says("/hooks");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub fn namespaces(words: &[String]) -> Result<Set> {
 
 pub fn plan(args: &Args, new: Set, command: &[String]) -> Result<Plan> {
     if let Some(json) = &args.request {
-        return from_json(json, args, command);
+        return from_json(json, args, new, command);
     }
     let root = root(args, new)?;
     let confined = root.is_some() || args.confine;
@@ -76,11 +76,15 @@ pub fn plan(args: &Args, new: Set, command: &[String]) -> Result<Plan> {
 }
 
 /// A request as it is printed; a command on the command line is the one that is meant.
-fn from_json(json: &str, args: &Args, command: &[String]) -> Result<Plan> {
+fn from_json(json: &str, args: &Args, new: Set, command: &[String]) -> Result<Plan> {
     let mut request: Request =
         serde_json::from_str(json).map_err(|e| Error::bad_input("--request", e.to_string()))?;
     if !command.is_empty() {
         request.args = command.to_vec();
+    }
+    if request.mounts.is_some() && !new.contains(Kind::Mount) {
+        let why = "has mounts, which need a mount namespace of their own (allowed: with --unshare mount)";
+        return Err(Error::bad_input("--request", why));
     }
     request.reaper = !args.exec;
     request.validate()

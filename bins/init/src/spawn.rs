@@ -66,13 +66,14 @@ pub fn run(args: &Args) -> Result<u8> {
     if args.root.is_none() && !args.confine && new.is_empty() && args.cgroup.is_none() && !sets_up(args) {
         return in_place(args, &command);
     }
-    let plan = ask::plan(args, new, &command)?.reap_with(reaper_options(args));
+    let mut plan = ask::plan(args, new, &command)?.reap_with(reaper_options(args));
     let terminal = plan.request().terminal;
     let birth = Birth::of(args)?;
     if args.exec && new.is_empty() && args.cgroup.is_none() {
         return Err(birth.settle().err().unwrap_or_else(|| enter(plan, args.explain, None)));
     }
     make_layers(&plan)?;
+    plan.open_sources()?;
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));
     let target = birth.target.as_ref().map(AsFd::as_fd);
@@ -150,6 +151,7 @@ fn reaper_options(args: &Args) -> Vec<CString> {
 fn sets_up(args: &Args) -> bool {
     let o = &args.inside;
     o.hostname.is_some()
+        || args.request.is_some()
         || o.user.is_some()
         || o.workdir.is_some()
         || !o.sysctl.is_empty()

@@ -45,6 +45,9 @@ fn refuse(request: &Request) -> Result<()> {
         let why = "a user namespace that is joined leaves no rights to the commands that follow (allowed: --format json)";
         return Err(Error::bad_input("config.json: /linux/namespaces", why));
     }
+    if let Some(bundled) = &request.bundled {
+        refuse_bundled(request, bundled)?;
+    }
     let bridged = matches!(request.network, Network::Bridge(_));
     if bridged && request.namespaces.new.contains(Kind::User) {
         let why = "with --net bridge cannot be written as command lines: the network namespace belongs to the user \
@@ -52,6 +55,23 @@ fn refuse(request: &Request) -> Result<()> {
         return Err(Error::bad_input("--userns", why));
     }
     Ok(())
+}
+
+/// What of a bundle only a runtime does.
+fn refuse_bundled(request: &Request, bundled: &crate::oci::Bundled) -> Result<()> {
+    let asked = [
+        ("/hooks", bundled.hooks != drydock_bundle::Hooks::default()),
+        ("/linux/netDevices", !bundled.net_devices.is_empty()),
+        ("/linux/timeOffsets", request.namespaces.offsets != drydock_namespaces::time::Offsets::default()),
+        ("/linux/namespaces", !request.namespaces.new.contains(Kind::Mount)),
+    ];
+    match asked.iter().find(|(_, given)| *given) {
+        Some((pointer, _)) => Err(Error::bad_input(
+            format!("config.json: {pointer}"),
+            "cannot be written as command lines of the stage tools (allowed: --format json)",
+        )),
+        None => Ok(()),
+    }
 }
 
 struct Script {
@@ -127,8 +147,12 @@ impl Script {
     /// What only the record of `container` has.
     fn notes(&mut self, request: &Request, origin: Origin<'_>) {
         let Origin::Options(options) = origin else {
-            if !request.labels.is_empty() {
-                self.comment("its annotations are recorded by container only; the container is the same");
+            let bundled = request.bundled.as_ref();
+            if bundled.is_some_and(|bundled| !bundled.annotations.is_empty()) {
+                self.comment("/annotations: recorded by container only; the container is the same");
+            }
+            if bundled.is_some_and(|bundled| bundled.console_size.is_some()) {
+                self.comment("/process/consoleSize: the terminal has the size of yours");
             }
             return;
         };
@@ -308,7 +332,10 @@ impl Script {
         if netns.is_some() {
             new = new.without(Kind::Network);
         }
-        line.extend(words(&["init", "--unshare", &new.to_string()]));
+        line.push("init".into());
+        if !new.is_empty() {
+            line.extend(words(&["--unshare", &new.to_string()]));
+        }
         if new.contains(Kind::User) {
             line.extend(maps(request));
         }
