@@ -111,6 +111,40 @@ fn the_kernel_shows_io_priority_cpus_memory_and_domain() {
     assert!(String::from_utf8_lossy(&error.stderr).contains("has_memory"));
 }
 
+/// Limits and score of a process in a user namespace, which could not set them itself.
+#[test]
+fn the_parent_sets_what_a_user_namespace_cannot() {
+    if !nix::unistd::geteuid().is_root() || !there("unshare") {
+        return skip("the_parent_sets_what_a_user_namespace_cannot", "needs root and unshare");
+    }
+    let mut child = Command::new("unshare").args(["--user", "sleep", "60"]).spawn().unwrap();
+    let pid = child.id();
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let host = std::fs::read_link("/proc/self/ns/user").unwrap();
+    for _ in 0..600 {
+        let ours = std::fs::read_link(format!("/proc/{pid}/ns/user")).is_ok_and(|ns| ns == host);
+        if !ours || child.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    if child.try_wait().unwrap().is_some() {
+        return skip("the_parent_sets_what_a_user_namespace_cannot", "user namespaces are not allowed here");
+    }
+    let request =
+        json!({"oom_score_adj": 432, "rlimits": [{"name": "RLIMIT_NOFILE", "soft": 70, "hard": 90}]});
+    let request: drydock_security::Request = serde_json::from_value(request).unwrap();
+    let ctx = drydock_core::Ctx::silent();
+    let done = request.validate().unwrap().apply_outside(&ctx, i32::try_from(pid).unwrap());
+    let (score, limits) = (file("oom_score_adj"), file("limits"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    done.unwrap();
+    assert_eq!(score.trim(), "432");
+    let row = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(row.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["70", "90"], "{row}");
+}
+
 #[test]
 fn a_root_without_proc_is_no_obstacle() {
     if !nix::unistd::geteuid().is_root() || !there("unshare") {

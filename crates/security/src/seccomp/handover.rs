@@ -39,7 +39,8 @@ impl Handover {
         Ok(Self { word, unprivileged: !caps.effective.contains(CapabilitySet::SYS_PTRACE) })
     }
 
-    /// In the child, as the last thing before the filter: an unprivileged parent may look into it from here to the exec.
+    /// In the child, as the last thing before the filter: an unprivileged parent may look into it from here until it
+    /// has its copy.
     pub(crate) fn open(&self) -> Result<()> {
         if self.unprivileged {
             set_dumpable_behavior(DumpableBehavior::Dumpable).call(|| "prctl(PR_SET_DUMPABLE, 1)")?;
@@ -47,11 +48,15 @@ impl Handover {
         Ok(())
     }
 
-    /// In the child, under the filter: returns when the parent has its copy. Makes no system call.
+    /// In the child, under the filter: returns when the parent has its copy. Makes no system call before that.
     pub(crate) fn give(&self, listener: &OwnedFd) -> Result<()> {
         self.word.store(u32::try_from(listener.as_raw_fd()).unwrap_or(0).saturating_add(GIVEN));
         for _ in 0..PATIENCE {
             if self.word.load() == TAKEN {
+                if self.unprivileged {
+                    // The agent can answer by now; a filter that refuses it leaves the exec to do it.
+                    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+                }
                 return Ok(());
             }
             std::hint::spin_loop();
