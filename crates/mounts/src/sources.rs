@@ -97,7 +97,11 @@ impl Plan {
                 continue;
             }
             let itself = options.source_link != SourceLink::Follow;
-            let tree = clone_tree(source, *recursive, itself).map_err(|e| e.on(destination.clone()))?;
+            let tree = match clone_tree(source, *recursive, itself) {
+                // Root by name only: the child is more in its own user namespace.
+                Err(e) if e.errno() == Some(nix::libc::EPERM) && id_map.is_none() => continue,
+                other => other.map_err(|e| e.on(destination.clone()))?,
+            };
             self.leave_peers(&tree, destination)?;
             if let Some(map) = id_map {
                 idmap::map(&tree, all.namespace(map), map).map_err(|e| e.on(destination.clone()))?;
