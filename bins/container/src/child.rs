@@ -3,13 +3,18 @@
 use crate::handshake::{Channel, Message, failure};
 use crate::watch::Show;
 use drydock_cli::watch::explain_line;
-use drydock_core::sys::fd::replace_standard_stream;
+use drydock_bundle::Hooks;
+use drydock_core::error::CallExt;
+use drydock_core::sys::fd::{abandon, replace_standard_stream};
 use drydock_core::{Ctx, Error, Observer, Result, Step};
 use drydock_init::inside::{self, Peer};
 use drydock_namespaces::join;
+use drydock_security::Handover;
+use std::cell::RefCell;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Everything that the child takes over from its parent.
@@ -30,10 +35,23 @@ pub struct Child {
     pub streams: [Option<OwnedFd>; 3],
     /// Die with the parent.
     pub tied: bool,
+    /// Of a bundle: its hooks, and how it waits for its start.
+    pub bundled: Bundled,
     /// What is shown.
     pub show: Show,
     /// Where explanations go: the caller's standard error, which the container's own may replace.
     pub stderr: Option<OwnedFd>,
+}
+
+/// What a bundle's first process does besides.
+#[derive(Default)]
+pub struct Bundled {
+    /// Those that run in the container's namespaces.
+    pub hooks: Hooks,
+    /// The socket on which a created container waits for its start.
+    pub start: Option<OwnedFd>,
+    /// How the parent gets the descriptor of a filter that asks.
+    pub handover: Option<Rc<Handover>>,
 }
 
 impl Child {
@@ -45,7 +63,18 @@ impl Child {
         }
         let Child { mut inside, join, cgroup, mapped, wait_to_begin, channel, streams, show, stderr, .. } =
             self;
-        let peer = Parent { channel, show, stderr };
+        let Bundled { hooks, start, handover } = self.bundled;
+        let request = inside.request();
+        let peer = Parent {
+            channel: RefCell::new(channel),
+            hooks,
+            start,
+            handover,
+            env: request.env.clone(),
+            preserved: request.preserve_fds,
+            show,
+            stderr,
+        };
         let prepared = peer.prepare(join.as_ref(), &cgroup, wait_to_begin.then_some(mapped), streams);
         drop((cgroup, join));
         let error = match prepared {
@@ -53,14 +82,22 @@ impl Child {
             Err(error) => error,
         };
         // The parent may be dead: then nobody reports, and nothing was executed.
-        let _ = peer.channel.send(&failure(&error));
-        error.exit_code()
+        let _ = peer.channel.borrow().send(&failure(&error));
+        // Not a return: descriptors that have owners here may be closed already.
+        drydock_core::sys::process::exit_now(error.exit_code())
     }
 }
 
 /// The child's view of its parent.
 struct Parent {
-    channel: Channel,
+    channel: RefCell<Channel>,
+    hooks: Hooks,
+    start: Option<OwnedFd>,
+    handover: Option<Rc<Handover>>,
+    /// The command's environment, which is that of its hooks, too.
+    env: Vec<String>,
+    /// So many descriptors from 3 up are the command's.
+    preserved: u32,
     show: Show,
     stderr: Option<OwnedFd>,
 }
@@ -96,25 +133,87 @@ impl Parent {
 
     /// The parent's next word; its end is ours.
     fn expect_word(&self) -> Result<Option<OwnedFd>> {
-        match self.channel.receive()? {
-            Some((Message::Begin | Message::Exec, fd)) => Ok(fd),
-            _ => Err(Error::failed("handshake", "the parent has gone")),
+        match self.hear()? {
+            (Message::Begin, fd) => Ok(fd),
+            _ => Err(gone()),
         }
     }
+
+    fn hear(&self) -> Result<(Message, Option<OwnedFd>)> {
+        self.channel.borrow().receive()?.ok_or_else(gone)
+    }
+
+    /// From here on the container's life does not depend on its maker: the next to speak is whoever starts it.
+    fn settle(&self) -> Result<()> {
+        let Some(socket) = &self.start else { return Err(gone()) };
+        rustix::process::set_parent_process_death_signal(None).call(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
+        self.channel.borrow().send(&Message::Settled)?;
+        self.keep_only(socket)?;
+        loop {
+            let starter = crate::waiting::accept(socket)?;
+            // One that went away without a word was killed: another one may come.
+            let Some((Message::Start { state }, _)) = starter.receive()? else { continue };
+            // The old one's descriptor is closed, and its number perhaps another's by now.
+            std::mem::forget(self.channel.replace(starter));
+            return self.start_hooks(&state);
+        }
+    }
+
+    /// Nothing of the host stays open but the socket and what the command is to have.
+    fn keep_only(&self, socket: &OwnedFd) -> Result<()> {
+        let first = self.preserved.saturating_add(3);
+        let kept = u32::try_from(socket.as_raw_fd()).unwrap_or(0);
+        abandon(first, kept.saturating_sub(1)).call(|| "close_range()")?;
+        abandon(first.max(kept.saturating_add(1)), u32::MAX).call(|| "close_range()")
+    }
+
+    fn start_hooks(&self, state: &str) -> Result<()> {
+        crate::hooks::run("startContainer", &self.hooks.start_container, state, &self.env, None)
+    }
+}
+
+fn gone() -> Error {
+    Error::failed("handshake", "the parent has gone")
 }
 
 impl Peer for Parent {
     fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
-        self.channel.send_with(&Message::Console, Some(master))
+        self.channel.borrow().send_with(&Message::Console, Some(master))
     }
 
     fn hosts(&self, copy: BorrowedFd<'_>) -> Result<()> {
-        self.channel.send_with(&Message::Hosts, Some(copy))
+        self.channel.borrow().send_with(&Message::Hosts, Some(copy))
+    }
+
+    fn before_pivot(&self) -> Result<()> {
+        if !self.hooks.before_pivot() {
+            return Ok(());
+        }
+        self.channel.borrow().send(&Message::Mounted)?;
+        match self.hear()? {
+            (Message::Hooks { state }, _) => {
+                let env = crate::hooks::own_environment();
+                crate::hooks::run("createContainer", &self.hooks.create_container, &state, &env, None)
+            }
+            _ => Err(gone()),
+        }
+    }
+
+    fn handover(&self) -> Result<Option<&Handover>> {
+        if self.handover.is_some() {
+            self.channel.borrow().send(&Message::SeccompNotify)?;
+        }
+        Ok(self.handover.as_deref())
     }
 
     fn ready(&self) -> Result<()> {
-        self.channel.send(&Message::Ready)?;
-        self.expect_word().map(drop)
+        self.channel.borrow().send(&Message::Ready)?;
+        match self.hear()?.0 {
+            Message::Exec => Ok(()),
+            Message::Start { state } => self.start_hooks(&state),
+            Message::Settle => self.settle(),
+            _ => Err(gone()),
+        }
     }
 
     fn observer(&self) -> &dyn Observer {
@@ -139,7 +238,7 @@ impl Observer for Parent {
         let mut step = step.clone();
         step.call = drydock_core::text::shorten(&step.call, 1000);
         // Seccomp may refuse sendmsg by now, and nobody may listen: a measurement is not worth a failure.
-        let _ = self.channel.send(&Message::Step { step, took, ok });
+        let _ = self.channel.borrow().send(&Message::Step { step, took, ok });
     }
 }
 

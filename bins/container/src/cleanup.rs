@@ -160,6 +160,10 @@ pub fn judge(store: &Store, entry: &drydock_bundle::Entry) -> Result<(Verdict, O
         };
         return Ok((verdict, None));
     };
+    if entry.state.as_ref().is_ok_and(|s| s.oci.as_ref().is_some_and(|oci| oci.unattended)) {
+        // Nobody owns it, and that is as it should be: whoever made it deletes it.
+        return Ok((Verdict::Fine, None));
+    }
     let finished = entry.state.as_ref().is_ok_and(|s| s.status == Life::Stopped);
     let clean = ours::objects(&entry.dir).is_ok_and(|objects| objects.is_empty());
     if finished && clean { Ok((Verdict::Fine, None)) } else { Ok((Verdict::Leaked, Some(held))) }

@@ -9,10 +9,16 @@
 //!   attaches the network                         mounts, pivot, host name
 //!                <-------------------- Step      with --explain and --timings
 //!                <-------------------- Hosts     with files of its own: its copy of /etc/hosts, as a descriptor
+//!                <-------------------- Mounted   with hooks before the pivot
+//!   prestart, createRuntime hooks
+//!        Hooks --------------------------------> createContainer hooks, pivot
 //!                <-------------------- Console   with -t: the pty's master, as a descriptor
+//!                <-------------------- SeccompNotify   a filter that asks is about to be installed: take its descriptor
 //!                <-------------------- Ready     everything but the last is done
 //!   writes state "running"
-//!        Exec ---------------------------------> drops privileges, execve
+//!        Settle -------------------------------> only of `create`: clears its tie to the parent
+//!                <-------------------- Settled   the parent ends; `start` comes by the socket of the module `waiting`
+//!        Exec, or Start -----------------------> startContainer hooks, drops privileges, execve
 //!                <-------------------- (closed)  by the exec: the command runs
 //!                <-------------------- Failed    or why it does not
 //! ```
@@ -43,9 +49,25 @@ pub enum Message {
     Exec,
     /// The container's copy of /etc/hosts comes with this message: its addresses are not in it yet.
     Hosts,
+    /// Everything is mounted, and the host's root is still there: the moment of the hooks.
+    Mounted,
+    /// The runtime's hooks have run; the child's own get this state.
+    Hooks {
+        /// The container's state, as JSON.
+        state: String,
+    },
+    /// The parent is going to end; the child waits for a start by its socket.
+    Settle,
+    /// The child does not depend on the parent any more.
+    Settled,
+    /// The child shall carry out its last hooks and execute the command.
+    Start {
+        /// The container's state, as JSON.
+        state: String,
+    },
     /// The pty's master comes with this message.
     Console,
-    /// The seccomp notify descriptor comes with this message.
+    /// The child is about to install a filter with a notify descriptor, which the parent takes from it.
     SeccompNotify,
     /// A step was done: how long it took in nanoseconds, and whether it went well.
     Step {
@@ -139,6 +161,12 @@ impl Channel {
         let message = serde_json::from_slice(bytes.get(..got.bytes).unwrap_or(&[]))
             .map_err(|e| Error::failed("handshake", format!("a message that is not ours: {e}")))?;
         Ok(Some((message, passed)))
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
     }
 }
 

@@ -7,12 +7,14 @@ pub mod attach;
 mod by_hand;
 pub mod child;
 mod claim;
+pub mod console;
 pub mod cleanup;
 pub mod commands;
 pub mod compose;
 mod doctor;
 pub mod files;
 pub mod handshake;
+pub mod hooks;
 mod idmap;
 mod leftovers;
 pub mod network;
@@ -26,6 +28,7 @@ pub mod rootfs;
 pub mod session;
 pub mod supervisor;
 mod userns;
+pub mod waiting;
 pub mod watch;
 
 use drydock_cli::Outcome;
@@ -56,6 +59,12 @@ struct Cli {
 enum Verb {
     /// Make a container and run a command in it
     Run(Box<commands::run::Args>),
+    /// Make a bundle's container, up to its command [OCI]
+    Create(commands::oci::create::Args),
+    /// Execute the command of a created container [OCI]
+    Start(commands::oci::start::Args),
+    /// Print a container's state [OCI]
+    State(commands::oci::state::Args),
     /// Print what `run` with the same options would do; touch nothing
     Plan(Box<commands::plan::Args>),
     /// Run a command in a running container
@@ -129,6 +138,9 @@ fn run() -> Outcome {
     };
     match cli.verb {
         Verb::Run(args) => commands::run::run(&args, &store()?),
+        Verb::Create(args) => commands::oci::create::run(&args, &store()?),
+        Verb::Start(args) => commands::oci::start::run(&args, &store()?),
+        Verb::State(args) => commands::oci::state::run(&args, &store()?),
         Verb::Plan(args) => commands::plan::run(&args, &store()?),
         Verb::Exec(args) => commands::exec::run(&args, &store()?),
         Verb::List(args) => commands::list::run(&args, &store()?),

@@ -14,7 +14,10 @@ use drydock_core::exit::Ended;
 use drydock_core::sys::process::{self, clone_child};
 use drydock_core::{Ctx, Error, Journal, Object, Result};
 use drydock_namespaces::{Kind, Set, join};
-use std::os::fd::OwnedFd;
+use drydock_security::Handover;
+use std::cell::Cell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -52,11 +55,16 @@ pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Res
         drydock_core::Observer::before(watch, &plan.state_step(store.root()));
     }
     let (dir, held) = store.create(&id)?;
-    let made = Maker { store, watch, dir: dir.clone() }.make(plan, streams, held);
+    let bundled = plan.outside.request.bundled.clone();
+    let maker = Maker { store, watch, dir: dir.clone(), hooked: Cell::new(false) };
+    let made = maker.make(plan, streams, held);
     if made.is_err() {
         // The first error is the one to report; what cannot be removed now is found by gc.
         let _ = cleanup::undo(&id, &dir, store.root(), &Ctx::new(watch, None));
         let _ = cleanup::forget(store, &id);
+        if let (true, Some(bundled)) = (maker.hooked.get(), &bundled) {
+            crate::oci::life::poststop(&id, &bundled.state());
+        }
     }
     made
 }
@@ -65,6 +73,8 @@ struct Maker<'a> {
     store: &'a Store,
     watch: &'a Watch,
     dir: PathBuf,
+    /// The first hooks have been called: the last are due, too.
+    hooked: Cell<bool>,
 }
 
 impl Maker<'_> {
@@ -79,8 +89,11 @@ impl Maker<'_> {
         plan.request.files.write(&[])?;
         crate::commands::exec::remember(&self.dir, &plan.request.inside)?;
         let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
+        let security = inside.security().clone();
+        let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
+        let bundled = self.bundled(&plan, handover.clone())?;
         let (channel, child) =
-            self.start(inside, &plan, &mut state, cgroup.as_ref(), streams, &journal, &mut held)?;
+            self.start(inside, bundled, &plan, &mut state, cgroup.as_ref(), streams, &journal, &mut held)?;
         let mut running = Running {
             child,
             console: None,
@@ -90,7 +103,7 @@ impl Maker<'_> {
             channel,
             held: held,
         };
-        let prepared = self.prepare(&mut running, &plan, &ctx);
+        let prepared = self.prepare(&mut running, &plan, &security, handover.as_deref(), &ctx);
         if prepared.is_err() {
             // The rollback below removes the cgroup; without one the child must be ended here.
             let _ = drydock_core::sys::signal::pidfd_kill(
@@ -131,6 +144,7 @@ impl Maker<'_> {
     fn start(
         &self,
         mut inside: drydock_init::inside::Plan,
+        bundled: child::Bundled,
         plan: &Outside,
         state: &mut State,
         cgroup: Option<&Cgroup>,
@@ -159,10 +173,15 @@ impl Maker<'_> {
             channel: there,
             streams: streams.child,
             tied: true,
+            bundled,
             show,
             stderr: child::keep_stderr(show),
         };
-        let kinds: Set = namespaces.new.without(Kind::Cgroup);
+        let own_clock = crate::oci::clock::set(namespaces)?;
+        let kinds: Set = match own_clock {
+            Some(_) => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
+            None => namespaces.new.without(Kind::Cgroup),
+        };
         let step = plan.clone_step();
         let started = std::time::Instant::now();
         if self.watch.show().steps {
@@ -176,6 +195,7 @@ impl Maker<'_> {
         };
         let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run)
             .map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?;
+        own_clock.map_or(Ok(()), crate::oci::clock::back)?;
         self.watch.count(&step, started.elapsed());
         self.watch.explain_child(child.pid, kinds.contains(Kind::Pid));
         state.pid = Some(child.pid);
@@ -187,8 +207,30 @@ impl Maker<'_> {
         Ok((here, child))
     }
 
+    /// What only a bundle has the child do.
+    fn bundled(
+        &self,
+        plan: &Outside,
+        handover: Option<Rc<Handover>>,
+    ) -> Result<child::Bundled> {
+        let request = &plan.request;
+        let unattended = request.bundled.as_ref().is_some_and(|b| b.unattended);
+        Ok(child::Bundled {
+            hooks: request.bundled.as_ref().map(|b| b.hooks.clone()).unwrap_or_default(),
+            start: unattended.then(|| crate::waiting::open(&self.dir)).transpose()?,
+            handover,
+        })
+    }
+
     /// From the clone to the point of no return.
-    fn prepare(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
+    fn prepare(
+        &self,
+        running: &mut Running,
+        plan: &Outside,
+        security: &drydock_security::Plan,
+        handover: Option<&Handover>,
+        ctx: &Ctx<'_>,
+    ) -> Result<()> {
         let namespaces = &plan.request.namespaces;
         if namespaces.new.contains(Kind::User) {
             drydock_namespaces::idmap::write_maps(
@@ -197,6 +239,7 @@ impl Maker<'_> {
                 &namespaces.gid_map,
                 ctx,
             )?;
+            security.apply_outside(ctx, running.child.pid)?;
         }
         let waits = namespaces.new.contains(Kind::User) || !self.watch.show().nothing();
         let explained = !self.watch.show().nothing();
@@ -212,9 +255,50 @@ impl Maker<'_> {
         if !explained {
             self.network(running, plan, ctx)?;
         }
-        running.hear(plan, self.watch)?;
+        self.hear(running, plan, security, handover)?;
         running.state.status = Life::Created;
         Ok(())
+    }
+
+    /// Listens to the child until it is ready.
+    fn hear(
+        &self,
+        running: &mut Running,
+        plan: &Outside,
+        security: &drydock_security::Plan,
+        handover: Option<&Handover>,
+    ) -> Result<()> {
+        let (files, bridged) = (&plan.request.files, matches!(plan.request.network, Network::Bridge(_)));
+        loop {
+            match running.channel.receive()? {
+                Some((Message::Ready, _)) => return Ok(()),
+                Some((Message::Hosts, Some(copy))) if bridged => files.copy_hosts(copy.into())?,
+                Some((Message::Console, Some(master))) => running.console = Some(master),
+                Some((Message::Step { step, took, .. }, _)) => {
+                    self.watch.count(&step, Duration::from_nanos(took));
+                }
+                Some((Message::Mounted, _)) => self.hooks_before_pivot(running, plan)?,
+                Some((Message::SeccompNotify, _)) => running.notify(security, handover)?,
+                Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                    return Err(failed(sentence, hint, kind));
+                }
+                Some(_) => {}
+                None => return Err(running.died()),
+            }
+        }
+    }
+
+    /// The hooks of the runtime's own namespaces; then the child may carry out its own.
+    fn hooks_before_pivot(&self, running: &mut Running, plan: &Outside) -> Result<()> {
+        let Some(bundled) = &plan.request.bundled else { return Ok(()) };
+        running.state.write(&self.dir)?;
+        self.hooked.set(true);
+        let state = crate::oci::life::json(&running.state, Life::Creating).to_string();
+        let env = crate::hooks::own_environment();
+        let dir = Some(bundled.bundle.as_path());
+        crate::hooks::run("prestart", &bundled.hooks.prestart, &state, &env, dir)?;
+        crate::hooks::run("createRuntime", &bundled.hooks.create_runtime, &state, &env, dir)?;
+        running.say(&Message::Hooks { state })
     }
 
     fn network(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
@@ -230,6 +314,21 @@ impl Maker<'_> {
             running.state.lacking.extend(report.warnings);
         }
         plan.request.files.write_hosts(&addresses)
+    }
+}
+
+/// Listens to the first process until it has executed the command.
+///
+/// # Errors
+/// Why it has not.
+pub fn until_executed(channel: &Channel, count: impl Fn(&drydock_core::Step, Duration)) -> Result<()> {
+    loop {
+        match channel.receive()? {
+            None => return Ok(()),
+            Some((Message::Step { step, took, .. }, _)) => count(&step, Duration::from_nanos(took)),
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+            Some(_) => {}
+        }
     }
 }
 
@@ -287,22 +386,12 @@ impl Running {
         }
     }
 
-    /// Listens to the child until it is ready.
-    fn hear(&mut self, plan: &Outside, watch: &Watch) -> Result<()> {
-        let (files, bridged) = (&plan.request.files, matches!(plan.request.network, Network::Bridge(_)));
-        loop {
-            match self.channel.receive()? {
-                Some((Message::Ready, _)) => return Ok(()),
-                Some((Message::Hosts, Some(copy))) if bridged => files.copy_hosts(copy.into())?,
-                Some((Message::Console, Some(master))) => self.console = Some(master),
-                Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
-                Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
-                    return Err(failed(sentence, hint, kind));
-                }
-                Some(_) => {}
-                None => return Err(self.died()),
-            }
-        }
+    /// The descriptor of the filter that the child is about to install, for whoever answers it.
+    fn notify(&mut self, security: &drydock_security::Plan, handover: Option<&Handover>) -> Result<()> {
+        let (Some(listener), Some(handover)) = (security.listener(), handover) else { return Ok(()) };
+        let Some(fd) = handover.take(self.child.pidfd.as_fd())? else { return Ok(()) };
+        let state = crate::oci::life::json(&self.state, Life::Creating);
+        listener.send(&state, self.child.pid, fd.as_fd())
     }
 
     fn died(&self) -> Error {
@@ -328,18 +417,39 @@ impl Running {
     /// # Errors
     /// Why the command could not be executed (kind: exit 126 or 127).
     pub fn exec(&mut self, watch: &Watch) -> Result<()> {
+        let state = crate::oci::life::json(&self.state, Life::Created).to_string();
         self.state.status = Life::Running;
         self.state.write(&self.dir)?;
-        self.say(&Message::Exec)?;
-        loop {
-            match self.channel.receive()? {
-                None => return Ok(()),
-                Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
-                Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
-                    return Err(failed(sentence, hint, kind));
-                }
-                Some(_) => {}
-            }
+        self.say(&if self.state.oci.is_some() { Message::Start { state } } else { Message::Exec })?;
+        until_executed(&self.channel, |step, took| watch.count(step, took))
+    }
+
+    /// Leaves a created container to whoever will start it: its process no longer depends on this one, and nobody owns it.
+    ///
+    /// # Errors
+    /// When the state cannot be written, or the child has gone.
+    pub fn settle(&mut self) -> Result<()> {
+        self.state.write(&self.dir)?;
+        self.say(&Message::Settle)?;
+        match self.channel.receive()? {
+            Some((Message::Settled, _)) => {}
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+            _ => return Err(self.died()),
+        }
+        if let Some(oci) = &mut self.state.oci {
+            oci.unattended = true;
+        }
+        self.state.write(&self.dir)
+    }
+
+    /// Ends a container that is not to be after all: nothing of it stays.
+    pub fn give_up(self, store: &Store, watch: &Watch) {
+        let _ = drydock_core::sys::signal::pidfd_kill(self.child.pidfd.as_fd(), nix::libc::SIGKILL);
+        let oci = self.state.oci.clone();
+        let id = self.state.id.clone();
+        self.abandon(store, watch);
+        if let Some(oci) = oci {
+            crate::oci::life::poststop(&id, &oci);
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Request {
     pub env: Vec<String>,
     /// Stay as PID 1: reap, forward signals, pass on the exit code.
     pub reaper: bool,
+    /// This many descriptors from 3 up are passed on to the command.
+    #[serde(default)]
+    pub preserve_fds: u32,
 }
 
 /// A checked [`Request`]; nothing is touched yet.
@@ -86,6 +89,20 @@ pub trait Peer {
     /// When it cannot be sent.
     fn hosts(&self, _copy: BorrowedFd<'_>) -> Result<()> {
         Ok(())
+    }
+    /// Everything is mounted, the host's root is not gone yet: the last moment to do something with both.
+    ///
+    /// # Errors
+    /// What stops the container from being made.
+    fn before_pivot(&self) -> Result<()> {
+        Ok(())
+    }
+    /// A filter that asks an agent is about to be installed: whoever takes its descriptor gets it this way.
+    ///
+    /// # Errors
+    /// When nobody can be told.
+    fn handover(&self) -> Result<Option<&drydock_security::Handover>> {
+        Ok(None)
     }
     /// Everything but the last is done: say so, and wait for the word.
     ///
@@ -181,6 +198,11 @@ impl Plan {
         &self.request
     }
 
+    /// The last stage.
+    pub fn security(&self) -> &drydock_security::Plan {
+        &self.security
+    }
+
     /// The steps in the order in which they are done.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = self.early().iter().map(Explain::explain).collect();
@@ -242,7 +264,10 @@ impl Plan {
         let reaper = if self.request.reaper { Some(crate::reaper::open_program()?) } else { None };
         if let Some(mounts) = &self.mounts {
             let sources = std::mem::take(&mut self.sources);
-            mounts.apply_with(&ctx, sources, &mut || give_hosts(mounts, peer))?;
+            mounts.apply_with(&ctx, sources, &mut || {
+                give_hosts(mounts, peer)?;
+                peer.before_pivot()
+            })?;
         }
         for step in self.late() {
             match &step {
@@ -254,17 +279,30 @@ impl Plan {
             }
         }
         self.resolve_user()?;
+        drydock_security::reset_inherited()?;
+        self.security.apply_settings(&ctx)?;
+        if self.security.listener().is_some() {
+            // Whoever listens is told while the one who makes the container is still there.
+            self.security.apply_privileges(&ctx, peer.handover()?)?;
+        }
         Ok(reaper)
     }
 
     fn finish(&mut self, peer: &dyn Peer, reaper: Option<OwnedFd>) -> Result<std::convert::Infallible> {
         peer.ready()?;
         let ctx = Ctx::new(peer.observer(), None);
-        drydock_core::sys::fd::close_on_exec_from(3).call(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
-        drydock_security::reset_inherited()?;
+        let first = self.request.preserve_fds.saturating_add(3);
+        drydock_core::sys::fd::close_on_exec_from(first)
+            .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
+        for raw in 3..first {
+            // One that is not open is not there for the command either.
+            let _ = drydock_core::sys::fd::keep_over_exec(i32::try_from(raw).unwrap_or(i32::MAX));
+        }
         // Changing the user clears it (prctl(2)): who was to die with its parent still is.
         let tied = rustix::process::parent_process_death_signal().ok().flatten();
-        self.security.apply(&ctx)?;
+        if self.security.listener().is_none() {
+            self.security.apply_privileges(&ctx, None)?;
+        }
         if tied.is_some() {
             // A seccomp profile of the caller's may refuse it; it is a second line of defence.
             let _ = rustix::process::set_parent_process_death_signal(tied);

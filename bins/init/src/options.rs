@@ -106,6 +106,7 @@ impl Options {
             args: args.to_vec(),
             env: self.environment()?,
             reaper: self.reaper,
+            preserve_fds: 0,
         })
     }
 

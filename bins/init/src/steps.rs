@@ -161,15 +161,7 @@ pub fn open_terminal() -> Result<OwnedFd> {
         return Err(Error::failed(slave, "is not a terminal: /dev/pts is not what it should be"));
     }
     drydock_supervise::terminal::take_terminal(&fd)?;
-    bind_console(&slave);
+    // Best effort: a read-only root may have no place for it, and programs that look for it are rare.
+    let _ = drydock_mounts::dev::bind_console(fd.as_fd());
     Ok(master)
-}
-
-/// /dev/console is the same terminal, where there is a file for it; programs that look for it are rare.
-fn bind_console(slave: &str) {
-    use nix::mount::{MsFlags, mount};
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).open("/dev/console");
-    if made.is_ok() {
-        let _ = mount(Some(slave), "/dev/console", None::<&str>, MsFlags::MS_BIND, None::<&str>);
-    }
 }

@@ -141,6 +141,26 @@ impl Store {
         }
     }
 
+    /// The container of exactly this name.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] when there is none.
+    pub fn find_exact(&self, name: &str) -> Result<Entry> {
+        let id = ContainerId::parse(name)?;
+        if self.dir(&id).is_dir() {
+            return Ok(self.entry(id));
+        }
+        Err(Error::bad_input(format!("'{name}'"), "no such container").hint("container list shows them"))
+    }
+
+    /// The lock of an existing container, once nobody else has it.
+    ///
+    /// # Errors
+    /// open(2)'s and flock(2)'s.
+    pub fn own(&self, id: &ContainerId) -> Result<Held> {
+        lock_file(&self.dir(id).join("lock"), FlockOperation::LockExclusive)
+    }
+
     /// Waits until nobody owns the container any more.
     ///
     /// # Errors

@@ -73,6 +73,13 @@ impl Command {
         self
     }
 
+    /// Executes the file at this path, whatever the first word is.
+    #[must_use]
+    pub fn at(mut self, path: &Path) -> Self {
+        self.name = path.as_os_str().to_os_string();
+        self
+    }
+
     /// Replaces the calling process. Returns only if that failed.
     ///
     /// The error's kind is [`Kind::NotFound`] or [`Kind::CannotExecute`] (exit 127 and 126), and its sentence says which

@@ -46,7 +46,9 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
         }
     }
     for entry in &entries {
-        let runs = matches!(entry.life(), Some(Life::Running | Life::Created | Life::Paused));
+        // One that was never started has nothing to lose, as runc(8) sees it.
+        let runs = matches!(entry.life(), Some(Life::Running | Life::Paused))
+            || (entry.life() == Some(Life::Created) && unattended(entry).is_none());
         if runs && !args.force {
             return Err(Error::failed(format!("'{}'", entry.id), "is running")
                 .hint(format!("container stop {0}, or: container delete --force {0}", entry.id))
@@ -67,6 +69,28 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
 /// # Errors
 /// What could not be killed or removed.
 pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
+    let Some(oci) = unattended(entry) else { return take_away(entry, store) };
+    let held = store.own(&entry.id)?;
+    // Another one may have deleted it meanwhile.
+    if let Ok(mut state) = drydock_bundle::State::read(&entry.dir) {
+        // From here on it is a leak, should this process be killed.
+        if let Some(oci) = &mut state.oci {
+            oci.unattended = false;
+        }
+        state.write(&entry.dir)?;
+        drop(held);
+        take_away(entry, store)?;
+        crate::oci::life::poststop(&entry.id, &oci);
+    }
+    Ok(())
+}
+
+/// A container that nobody owns by design.
+fn unattended(entry: &Entry) -> Option<drydock_bundle::OciState> {
+    entry.state.as_ref().ok()?.oci.clone().filter(|oci| oci.unattended)
+}
+
+fn take_away(entry: &Entry, store: &Store) -> Result<()> {
     let mut ran_in = Vec::new();
     if let Ok(state) = &entry.state
         && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry {

@@ -149,6 +149,7 @@ fn start(
         channel: there,
         streams,
         tied: !args.detach,
+        bundled: child::Bundled::default(),
         show: watch.show(),
         stderr: child::keep_stderr(watch.show()),
     };

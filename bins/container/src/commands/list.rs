@@ -14,9 +14,21 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// As a table, or as JSON in the way of runc(8)
+    #[arg(short = 'f', long, value_enum, conflicts_with = "json")]
+    pub format: Option<Format>,
     /// Everything, also stopped ones (the default; for those who are used to it)
     #[arg(short = 'a', long, hide = true)]
     pub all: bool,
+}
+
+/// How containers are listed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people
+    Table,
+    /// The specification's state of each
+    Json,
 }
 
 /// Lists containers.
@@ -29,6 +41,8 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         for entry in &entries {
             drydock_cli::print_line(entry.id.as_str())?;
         }
+    } else if args.format == Some(Format::Json) {
+        drydock_cli::print_json(&crate::commands::oci::state::all(&entries))?;
     } else if args.json {
         drydock_cli::print_json(&entries.iter().map(to_json).collect::<Vec<Value>>())?;
     } else {

@@ -7,6 +7,7 @@ mod event_stats;
 pub mod events;
 pub mod exec;
 pub mod list;
+pub mod oci;
 pub mod pause;
 pub mod plan;
 pub mod processes;

@@ -1,5 +1,6 @@
 //! `container run`: make a container, run a command in it, wait, take everything away again.
 
+use crate::commands::oci::{self, BundleArgs};
 use crate::options::Options;
 use crate::parent::{self, Running, Streams};
 use crate::plan::Plan;
@@ -21,6 +22,12 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub options: Options,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bundle: BundleArgs,
+    /// Keep the record of a bundle's container when it has ended
+    #[arg(long, help_heading = "OCI bundle")]
+    pub keep: bool,
     /// Print each step before it is done: stage, system call, why
     #[arg(long, help_heading = "Output")]
     pub explain: bool,
@@ -35,6 +42,21 @@ pub struct Args {
     pub command: Vec<OsString>,
 }
 
+impl Args {
+    /// Whether this is `run ID` of a bundle rather than `run COMMAND`: something says so that only a bundle can mean, or
+    /// there is one right here and a single word, as runc(8) is used.
+    fn of_bundle(&self, command: &[String]) -> bool {
+        let here = || {
+            let plain = Options { detach: self.options.detach, ..Options::default() };
+            !std::env::args_os().any(|word| word == "--")
+                && command.len() == 1
+                && serde_json::to_value(&self.options).ok() == serde_json::to_value(&plain).ok()
+                && std::path::Path::new(drydock_bundle::config::FILE).is_file()
+        };
+        self.keep || self.bundle.any() || here()
+    }
+}
+
 /// Runs a container; the exit code is the command's.
 ///
 /// # Errors
@@ -42,6 +64,10 @@ pub struct Args {
 pub fn run(args: &Args, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
     let show = Show { steps: args.explain, stages: false, timings: args.timings.is_some() || args.json };
+    if args.of_bundle(&command) {
+        let manner = oci::run::Manner { detach: args.options.detach, keep: args.keep, show };
+        return oci::run::run(&args.bundle, oci::run::only_id(&command)?, manner, store);
+    }
     let watch = Watch::new(show);
     let plan = plan(&args.options, &command, store, &watch)?;
     for lack in plan.outside.cgroup.iter().flat_map(|c| c.lacking()) {
@@ -92,7 +118,11 @@ pub fn foreground(plan: Plan, store: &Store, watch: Watch) -> Result<(State, Wat
     Ok((state, watch))
 }
 
-fn wait(running: &mut Running, signals: &Blocked, interactive: bool) -> Result<drydock_core::exit::Ended> {
+/// Waits for the end of a container in the foreground.
+///
+/// # Errors
+/// poll(2)'s and waitid(2)'s.
+pub fn wait(running: &mut Running, signals: &Blocked, interactive: bool) -> Result<drydock_core::exit::Ended> {
     match running.console.take() {
         Some(master) => session::relay(&running.child, running.is_pid_1, signals, &master, interactive),
         None => drydock_supervise::Supervised::new(&running.child, running.is_pid_1).wait(signals),

@@ -1,6 +1,8 @@
 //! An OCI bundle as a container's request: every stage gets its part of config.json.
 
 mod bundled;
+pub mod clock;
+pub mod life;
 mod mounts;
 pub mod resources;
 
@@ -196,6 +198,7 @@ fn inside_request(
         args,
         env: process.env().clone().unwrap_or_default(),
         reaper: false,
+        preserve_fds: 0,
     })
 }
 

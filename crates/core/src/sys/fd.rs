@@ -26,6 +26,21 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from `first` to `last`, whoever has opened it: for a process that goes on with nothing but what
+/// it names. No value of this process that owns one of them may be used or dropped afterwards (leave by an exec or by
+/// [`exit_now`](super::process::exit_now)).
+///
+/// # Errors
+/// close_range(2)'s (ENOSYS before Linux 5.9).
+pub fn abandon(first: u32, last: u32) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: takes three integers; the caller promises not to use what owned the descriptors.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets descriptor `raw` through the next exec (clears close-on-exec). EBADF if it is not open.
 ///
 /// # Errors

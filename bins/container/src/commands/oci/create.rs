@@ -1,0 +1,50 @@
+//! `container create`: a bundle's container with everything made and its command not yet executed.
+
+use super::BundleArgs;
+use crate::parent::{self, Streams};
+use crate::plan::Plan;
+use crate::watch::{Show, Watch};
+use drydock_bundle::Store;
+use drydock_cli::Outcome;
+use drydock_core::{ContainerId, Result};
+
+/// Arguments of `container create`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bundle: BundleArgs,
+    /// The container's name
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// Makes a container. It outlives its maker and waits for `start`; whoever made it deletes it.
+///
+/// # Errors
+/// Bad input before anything is touched; the stage that failed, with everything taken away again.
+pub fn run(args: &Args, store: &Store) -> Outcome {
+    super::seal(args.bundle.preserve_fds)?;
+    create(&args.bundle, &args.id, store)?;
+    Ok(0)
+}
+
+/// The whole of it, for `run --detach`, too.
+///
+/// # Errors
+/// As [`run`].
+pub fn create(args: &BundleArgs, id: &str, store: &Store) -> Result<ContainerId> {
+    let id = ContainerId::parse(id)?;
+    let plan: Plan = args.request(&id, true, store)?.validate()?;
+    let receivers = args.connect()?;
+    let size = plan.outside.request.bundled.as_ref().and_then(|b| b.console_size);
+    let watch = Watch::new(Show::default());
+    let mut running = parent::create(plan, store, Streams::default(), &watch)?;
+    match args.deliver(&mut running, &receivers, size).and_then(|()| running.settle()) {
+        Ok(()) => Ok(id),
+        Err(error) => {
+            running.give_up(store, &watch);
+            Err(error)
+        }
+    }
+}

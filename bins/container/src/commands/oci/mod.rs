@@ -1,0 +1,173 @@
+//! The verbs of an OCI runtime, as engines call them. Source: OCI runtime specification, runtime.md; runc(8).
+
+pub mod create;
+pub mod run;
+pub mod start;
+pub mod state;
+
+use crate::console;
+use crate::oci::Bundled;
+use crate::parent::Running;
+use crate::request::Request;
+use drydock_bundle::{Bundle, Store};
+use drydock_core::error::CallExt;
+use drydock_core::{ContainerId, Error, Result};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What `create` and `run` say about a bundle.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "OCI bundle")]
+pub struct BundleArgs {
+    /// The bundle: a directory with config.json and the root file system [default: the current directory]
+    #[arg(short = 'b', long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Send the terminal's master to this AF_UNIX socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Send a pidfd of the container's first process to this AF_UNIX socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Write the pid of the container's first process to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Do not use pivot_root(2): for a root on a ramfs; weaker
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Do not make a session keyring for the container
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass on N more descriptors than the standard streams: 3 up to 2+N
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Do not become a subreaper for the container's orphans
+    #[arg(long)]
+    pub no_subreaper: bool,
+}
+
+impl BundleArgs {
+    /// Whether anything is said that only a bundle can mean.
+    pub fn any(&self) -> bool {
+        self.bundle.is_some()
+            || self.console_socket.is_some()
+            || self.pidfd_socket.is_some()
+            || self.pid_file.is_some()
+            || self.no_pivot
+            || self.no_new_keyring
+            || self.preserve_fds > 0
+            || self.no_subreaper
+    }
+
+    /// The bundle's directory.
+    pub fn dir(&self) -> &Path {
+        self.bundle.as_deref().unwrap_or(Path::new("."))
+    }
+
+    /// Reads the bundle and makes the request. `unattended`: the caller will not stay.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`], before anything is touched.
+    pub fn request(&self, id: &ContainerId, unattended: bool, store: &Store) -> Result<Request> {
+        let bundle = Bundle::read(self.dir())?;
+        let mut request = crate::oci::request(&bundle, id, store.root())?;
+        request.inside.preserve_fds = self.preserve_fds.min(1 << 16);
+        pass_listen_fds(&mut request);
+        if self.no_new_keyring {
+            request.inside.security.keyring = None;
+        }
+        if let (true, Some(mounts)) = (self.no_pivot, &mut request.inside.mounts) {
+            mounts.pivot = drydock_mounts::Pivot::Move;
+        }
+        request.bundled.get_or_insert_with(Bundled::default).unattended = unattended;
+        self.check_terminal(request.inside.terminal, unattended)?;
+        Ok(request)
+    }
+
+    fn check_terminal(&self, terminal: bool, unattended: bool) -> Result<()> {
+        let socket = self.console_socket.is_some();
+        let problem = match (terminal, unattended, socket) {
+            (true, true, false) => "needed: the configuration asks for a terminal, and nobody stays to show it",
+            (false, _, true) => "the configuration asks for no terminal (allowed with process.terminal: true)",
+            (_, false, true) => "needs --detach: in the foreground the caller's terminal is used",
+            _ => return Ok(()),
+        };
+        Err(Error::bad_input("--console-socket", problem))
+    }
+
+    /// Connects to whoever takes descriptors.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] when nobody listens.
+    pub fn connect(&self) -> Result<Receivers> {
+        let to = |option, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| console::connect_to(option, path)).transpose()
+        };
+        Ok(Receivers {
+            console: to("--console-socket", &self.console_socket)?,
+            pidfd: to("--pidfd-socket", &self.pidfd_socket)?,
+        })
+    }
+
+    /// Gives everything away that was asked for of a container that is ready.
+    ///
+    /// # Errors
+    /// When a receiver has gone, or the pid file cannot be written.
+    pub fn deliver(&self, running: &mut Running, receivers: &Receivers, size: Option<(u16, u16)>) -> Result<()> {
+        if let (Some(master), Some(size)) = (&running.console, size) {
+            console::resize(master, size)?;
+        }
+        if let (Some(socket), Some(master)) = (&receivers.console, running.console.take()) {
+            console::send(socket, master.as_fd(), "/dev/ptmx")?;
+        }
+        if let Some(socket) = &receivers.pidfd {
+            console::send(socket, running.child.pidfd.as_fd(), "pidfd")?;
+        }
+        self.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, running.child.pid))
+    }
+}
+
+/// Sockets that take descriptors.
+#[derive(Debug)]
+pub struct Receivers {
+    console: Option<OwnedFd>,
+    pidfd: Option<OwnedFd>,
+}
+
+/// Socket activation: LISTEN_FDS of the caller are the container's. Source: sd_listen_fds(3).
+fn pass_listen_fds(request: &mut Request) {
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).filter(|n| *n > 0);
+    let Some(count) = count.filter(|n| *n < 1 << 16) else { return };
+    let inside = &mut request.inside;
+    inside.preserve_fds = inside.preserve_fds.saturating_add(count);
+    inside.env.push(format!("LISTEN_FDS={count}"));
+    inside.env.push("LISTEN_PID=1".into());
+    if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+        inside.env.push(format!("LISTEN_FDNAMES={names}"));
+    }
+}
+
+/// A pid file appears whole: an engine polls for it.
+fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&temporary, pid.to_string())
+        .call(|| format!("write({temporary:?})"))
+        .and_then(|()| std::fs::rename(&temporary, path).call(|| format!("rename({temporary:?}, {path:?})")))
+        .map_err(|e| {
+            let _ = std::fs::remove_file(&temporary);
+            e.on("--pid-file")
+        })
+}
+
+/// Closes what the caller left open, but for what it wants passed on, and runs from a copy of the program that nobody in
+/// the container can write through: see `drydock_security::sealed`.
+///
+/// # Errors
+/// When there can be no such copy.
+pub fn seal(preserved: u32) -> Result<()> {
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    let first = preserved.saturating_add(listen).min(1 << 17).saturating_add(3);
+    drydock_core::sys::fd::close_on_exec_from(first)
+        .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
+    drydock_security::run_sealed()
+}

@@ -1,0 +1,85 @@
+//! `container run` of a bundle: create and start, and in the foreground the end as well.
+
+use super::{BundleArgs, create, start};
+use crate::oci::life;
+use crate::parent::{self, Streams};
+use crate::plan::Plan;
+use crate::watch::{Show, Watch};
+use drydock_bundle::Store;
+use drydock_cli::Outcome;
+use drydock_core::{ContainerId, Error};
+use drydock_supervise::Blocked;
+
+/// How a bundle is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Return once the command runs; the container is the caller's to delete.
+    pub detach: bool,
+    /// Keep the container's record.
+    pub keep: bool,
+    /// What is shown.
+    pub show: Show,
+}
+
+/// Runs a bundle's container.
+///
+/// # Errors
+/// As `create` and `start`.
+pub fn run(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcome {
+    super::seal(args.preserve_fds)?;
+    if !manner.detach {
+        return foreground(args, id, manner, store);
+    }
+    let id = create::create(args, id, store)?;
+    let entry = store.find_exact(id.as_str())?;
+    if let Err(error) = start::start(&entry, store) {
+        let _ = crate::commands::delete::delete_one(&entry, store);
+        return Err(error.into());
+    }
+    Ok(0)
+}
+
+fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcome {
+    let id = ContainerId::parse(id)?;
+    let mut request = args.request(&id, false, store)?;
+    request.remove = !manner.keep;
+    let size = request.bundled.as_ref().and_then(|b| b.console_size);
+    let plan: Plan = request.validate()?;
+    let receivers = args.connect()?;
+    let signals = Blocked::all()?;
+    if !args.no_subreaper {
+        // Without a pid namespace, what outlives the first process is ours to reap.
+        let own = rustix::process::Pid::from_raw(std::process::id().cast_signed());
+        let _ = rustix::process::set_child_subreaper(own);
+    }
+    let watch = Watch::new(manner.show);
+    let mut running = parent::create(plan, store, Streams::default(), &watch)?;
+    let started = args.deliver(&mut running, &receivers, size).and_then(|()| running.exec(&watch));
+    let started = started.and_then(|()| life::poststart(&running.state));
+    if let Err(error) = started {
+        running.give_up(store, &watch);
+        return Err(error.into());
+    }
+    let ended = crate::commands::run::wait(&mut running, &signals, true)?;
+    let oci = running.state.oci.clone();
+    let state = running.finish(store, ended, &watch)?;
+    if let (Some(oci), true) = (oci, state.remove) {
+        life::poststop(&id, &oci);
+    }
+    Ok(ended.code())
+}
+
+
+/// The one word of `run ID`, in a bundle.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] for no or several words.
+pub fn only_id(words: &[String]) -> Result<&str, Error> {
+    match words {
+        [id] => Ok(id),
+        _ => Err(Error::bad_input(
+            "ID",
+            format!("{} words (allowed with a bundle: the container's name alone)", words.len()),
+        )),
+    }
+}

@@ -1,0 +1,67 @@
+//! `container start`: executes the command of a created container.
+
+use crate::commands::signals;
+use crate::handshake::Message;
+use crate::oci::life;
+use crate::parent;
+use drydock_bundle::{Entry, Life, Store};
+use drydock_cli::Outcome;
+use drydock_core::{Error, Result};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// Arguments of `container start`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The created container
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// Starts a container.
+///
+/// # Errors
+/// Unknown containers; one that is not created; why its command could not be executed.
+pub fn run(args: &Args, store: &Store) -> Outcome {
+    start(&store.find_exact(&args.id)?, store)?;
+    Ok(0)
+}
+
+/// The whole of it, for `run --detach`, too.
+///
+/// # Errors
+/// As [`run`].
+pub fn start(entry: &Entry, store: &Store) -> Result<()> {
+    let unattended = |entry: &Entry| {
+        entry.state.as_ref().is_ok_and(|s| s.oci.as_ref().is_some_and(|oci| oci.unattended))
+    };
+    if !unattended(entry) {
+        return Err(not_created(entry));
+    }
+    // One at a time: who waited sees what the other has done.
+    let _held = store.own(&entry.id)?;
+    let entry = store.find_exact(entry.id.as_str())?;
+    let mut state = entry.state.as_ref().map_err(Clone::clone)?.clone();
+    if state.life() != Life::Created || !unattended(&entry) {
+        return Err(not_created(&entry));
+    }
+    let channel = crate::waiting::reach(&entry.dir)?;
+    let told = life::json(&state, Life::Created).to_string();
+    state.status = Life::Running;
+    state.write(&entry.dir)?;
+    channel.send(&Message::Start { state: told })?;
+    parent::until_executed(&channel, |_, _| {})?;
+    // The hooks may delete the container.
+    drop(_held);
+    life::poststart(&state).inspect_err(|_| {
+        if let Some(pid) = state.pid.and_then(Pid::from_raw)
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            let _ = signals::kill_all(&state, &pidfd);
+        }
+    })
+}
+
+fn not_created(entry: &Entry) -> Error {
+    let life = entry.life().map_or("corrupt", Life::name);
+    Error::failed(format!("'{}'", entry.id), format!("is {life} (allowed: a created container)"))
+}

@@ -1,0 +1,58 @@
+//! The state that the OCI runtime specification defines, and the hooks at the end of a container's life.
+//!
+//! Source: runtime.md (State, Lifecycle).
+
+use drydock_bundle::{Life, OciState, State};
+use drydock_core::{ContainerId, Result};
+use serde_json::{Value, json};
+
+/// The version of the specification that is reported for containers that have none of their own.
+pub const VERSION: &str = "1.3.0";
+
+/// A container's state as hooks and `state` give it.
+pub fn json(state: &State, life: Life) -> Value {
+    let oci = state.oci.as_ref();
+    let mut value = of(&state.id, oci.unwrap_or(&OciState::default()), life);
+    if let (Some(map), Some(pid)) = (value.as_object_mut(), state.pid.filter(|_| life != Life::Stopped)) {
+        map.insert("pid".into(), json!(pid));
+    }
+    value
+}
+
+fn of(id: &ContainerId, oci: &OciState, life: Life) -> Value {
+    let version = if oci.version.is_empty() { VERSION } else { &oci.version };
+    let mut value = json!({
+        "ociVersion": version,
+        "id": id,
+        "status": life.name(),
+        "bundle": oci.bundle,
+    });
+    if let (Some(map), false) = (value.as_object_mut(), oci.annotations.is_empty()) {
+        map.insert("annotations".into(), json!(oci.annotations));
+    }
+    value
+}
+
+/// The hooks after a container was started.
+///
+/// # Errors
+/// The first hook that failed.
+pub fn poststart(state: &State) -> Result<()> {
+    let Some(oci) = &state.oci else { return Ok(()) };
+    let text = json(state, Life::Running).to_string();
+    let env = crate::hooks::own_environment();
+    crate::hooks::run("poststart", &oci.hooks.poststart, &text, &env, Some(&oci.bundle))
+}
+
+/// The hooks after a container was deleted. One that fails is told; the others are carried out nevertheless.
+pub fn poststop(id: &ContainerId, oci: &OciState) {
+    let text = of(id, oci, Life::Stopped).to_string();
+    let env = crate::hooks::own_environment();
+    for hook in &oci.hooks.poststop {
+        if let Err(e) =
+            crate::hooks::run("poststop", std::slice::from_ref(hook), &text, &env, Some(&oci.bundle))
+        {
+            drydock_cli::output::warn("container", &e.sentence());
+        }
+    }
+}
