@@ -2,8 +2,8 @@
 
 use crate::handshake::{Channel, Message, failure};
 use crate::watch::Show;
-use drydock_cli::watch::explain_line;
 use drydock_bundle::Hooks;
+use drydock_cli::watch::explain_line;
 use drydock_core::error::CallExt;
 use drydock_core::sys::fd::{abandon, replace_standard_stream};
 use drydock_core::{Ctx, Error, Observer, Result, Step};

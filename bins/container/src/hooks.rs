@@ -38,9 +38,7 @@ pub fn run(kind: &str, hooks: &[Hook], state: &str, env: &[String], dir: Option<
 /// The environment of the calling process, for hooks of the host that have none of their own.
 pub fn own_environment() -> Vec<String> {
     std::env::vars_os()
-        .filter_map(|(key, value)| {
-            Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?))
-        })
+        .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 

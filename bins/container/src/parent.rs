@@ -17,8 +17,8 @@ use drydock_namespaces::{Kind, Set, join};
 use drydock_security::Handover;
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A container whose command runs (or is about to: [`Running::exec`]).
@@ -101,7 +101,7 @@ impl Maker<'_> {
             is_pid_1: plan.request.namespaces.new.contains(Kind::Pid),
             dir: self.dir.clone(),
             channel,
-            held: held,
+            held,
         };
         let prepared = self.prepare(&mut running, &plan, &security, handover.as_deref(), &ctx);
         if prepared.is_err() {
@@ -208,11 +208,7 @@ impl Maker<'_> {
     }
 
     /// What only a bundle has the child do.
-    fn bundled(
-        &self,
-        plan: &Outside,
-        handover: Option<Rc<Handover>>,
-    ) -> Result<child::Bundled> {
+    fn bundled(&self, plan: &Outside, handover: Option<Rc<Handover>>) -> Result<child::Bundled> {
         let request = &plan.request;
         let unattended = request.bundled.as_ref().is_some_and(|b| b.unattended);
         Ok(child::Bundled {
@@ -326,7 +322,9 @@ pub fn until_executed(channel: &Channel, count: impl Fn(&drydock_core::Step, Dur
         match channel.receive()? {
             None => return Ok(()),
             Some((Message::Step { step, took, .. }, _)) => count(&step, Duration::from_nanos(took)),
-            Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                return Err(failed(sentence, hint, kind));
+            }
             Some(_) => {}
         }
     }
@@ -433,7 +431,9 @@ impl Running {
         self.say(&Message::Settle)?;
         match self.channel.receive()? {
             Some((Message::Settled, _)) => {}
-            Some((Message::Failed { sentence, hint, kind, .. }, _)) => return Err(failed(sentence, hint, kind)),
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                return Err(failed(sentence, hint, kind));
+            }
             _ => return Err(self.died()),
         }
         if let Some(oci) = &mut self.state.oci {

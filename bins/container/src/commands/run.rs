@@ -122,7 +122,11 @@ pub fn foreground(plan: Plan, store: &Store, watch: Watch) -> Result<(State, Wat
 ///
 /// # Errors
 /// poll(2)'s and waitid(2)'s.
-pub fn wait(running: &mut Running, signals: &Blocked, interactive: bool) -> Result<drydock_core::exit::Ended> {
+pub fn wait(
+    running: &mut Running,
+    signals: &Blocked,
+    interactive: bool,
+) -> Result<drydock_core::exit::Ended> {
     match running.console.take() {
         Some(master) => session::relay(&running.child, running.is_pid_1, signals, &master, interactive),
         None => drydock_supervise::Supervised::new(&running.child, running.is_pid_1).wait(signals),

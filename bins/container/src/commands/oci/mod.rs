@@ -86,8 +86,12 @@ impl BundleArgs {
     fn check_terminal(&self, terminal: bool, unattended: bool) -> Result<()> {
         let socket = self.console_socket.is_some();
         let problem = match (terminal, unattended, socket) {
-            (true, true, false) => "needed: the configuration asks for a terminal, and nobody stays to show it",
-            (false, _, true) => "the configuration asks for no terminal (allowed with process.terminal: true)",
+            (true, true, false) => {
+                "needed: the configuration asks for a terminal, and nobody stays to show it"
+            }
+            (false, _, true) => {
+                "the configuration asks for no terminal (allowed with process.terminal: true)"
+            }
             (_, false, true) => "needs --detach: in the foreground the caller's terminal is used",
             _ => return Ok(()),
         };
@@ -112,7 +116,12 @@ impl BundleArgs {
     ///
     /// # Errors
     /// When a receiver has gone, or the pid file cannot be written.
-    pub fn deliver(&self, running: &mut Running, receivers: &Receivers, size: Option<(u16, u16)>) -> Result<()> {
+    pub fn deliver(
+        &self,
+        running: &mut Running,
+        receivers: &Receivers,
+        size: Option<(u16, u16)>,
+    ) -> Result<()> {
         if let (Some(master), Some(size)) = (&running.console, size) {
             console::resize(master, size)?;
         }

@@ -69,7 +69,6 @@ fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Out
     Ok(ended.code())
 }
 
-
 /// The one word of `run ID`, in a bundle.
 ///
 /// # Errors

@@ -31,9 +31,8 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
 /// # Errors
 /// As [`run`].
 pub fn start(entry: &Entry, store: &Store) -> Result<()> {
-    let unattended = |entry: &Entry| {
-        entry.state.as_ref().is_ok_and(|s| s.oci.as_ref().is_some_and(|oci| oci.unattended))
-    };
+    let unattended =
+        |entry: &Entry| entry.state.as_ref().is_ok_and(|s| s.oci.as_ref().is_some_and(|oci| oci.unattended));
     if !unattended(entry) {
         return Err(not_created(entry));
     }
