@@ -141,18 +141,6 @@ impl Store {
         }
     }
 
-    /// The container of exactly this name.
-    ///
-    /// # Errors
-    /// [`drydock_core::Kind::BadInput`] when there is none.
-    pub fn find_exact(&self, name: &str) -> Result<Entry> {
-        let id = ContainerId::parse(name)?;
-        if self.dir(&id).is_dir() {
-            return Ok(self.entry(id));
-        }
-        Err(Error::bad_input(format!("'{name}'"), "no such container").hint("container list shows them"))
-    }
-
     /// The lock of an existing container, once nobody else has it.
     ///
     /// # Errors
