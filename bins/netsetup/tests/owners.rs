@@ -356,7 +356,7 @@ fn etc_files_name_the_namespace() {
         let mode = |path: &std::path::Path| {
             std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777
         };
-        assert_eq!((mode(&dir), mode(&dir.join("hosts"))), (0o700, 0o644));
+        assert_eq!((mode(&dir), mode(&dir.join("hosts"))), (0o755, 0o644));
         // Without a name there is no hostname; nothing is written on bad input.
         host.ok(&format!("etc {shown}/second"));
         assert!(dir.join("second/hosts").exists() && !dir.join("second/hostname").exists());

@@ -4,6 +4,22 @@
 //! makes dies with it. [`place`] gives it a private file tree, [`causes`] knows why the kernel refuses, [`config`] reads
 //! the kernel's configuration as further evidence, [`text`] shows the result to people. The other modules are the probes.
 
+/// One probe, without its fields' names.
+macro_rules! probe {
+    ($group:expr, $id:expr, $what:expr, $lost:expr, $fix:expr, $options:expr, $need:ident, $test:expr) => {
+        Probe {
+            id: $id,
+            group: $group,
+            what: $what,
+            lost: $lost,
+            fix: $fix,
+            options: $options,
+            need: Need::$need,
+            test: $test,
+        }
+    };
+}
+
 mod causes;
 mod cgroups;
 mod child;

@@ -18,23 +18,9 @@ const ROOT_FIX: &str = "run as root, or make user namespaces work for this user 
 const KERNEL_FS: &str = "mount(2) refuses this in a user namespace while parts of the host's /proc or /sys are hidden, as in a container: \
      run as root outside of it";
 
-macro_rules! probe {
-    ($id:literal, $what:literal, $lost:literal, $fix:expr, $options:expr, $need:ident, $test:expr) => {
-        Probe {
-            id: $id,
-            group: "mounts",
-            what: $what,
-            lost: $lost,
-            fix: $fix,
-            options: $options,
-            need: Need::$need,
-            test: $test,
-        }
-    };
-}
-
 pub(super) const PROBES: &[Probe] = &[
     probe!(
+        "mounts",
         "propagation",
         "private mounts",
         "container run: its mounts would reach the host",
@@ -44,6 +30,7 @@ pub(super) const PROBES: &[Probe] = &[
         private
     ),
     probe!(
+        "mounts",
         "tmpfs",
         "tmpfs",
         "container run (/dev, /dev/shm), --tmpfs",
@@ -53,6 +40,7 @@ pub(super) const PROBES: &[Probe] = &[
         |f| { f.on_tmpfs(Set::EMPTY, |_| Finding::ok("")) }
     ),
     probe!(
+        "mounts",
         "pivot_root",
         "pivot_root",
         "container run, init --root, rootfs enter",
@@ -62,6 +50,7 @@ pub(super) const PROBES: &[Probe] = &[
         pivoted
     ),
     probe!(
+        "mounts",
         "proc",
         "proc",
         "container run (/proc), unshare --mount-proc",
@@ -71,6 +60,7 @@ pub(super) const PROBES: &[Probe] = &[
         |f| { kernel_fs(f, Kind::Pid, "proc", "") }
     ),
     probe!(
+        "mounts",
         "sysfs",
         "sysfs",
         "a /sys of the container's own; rootless ones get a read-only bind",
@@ -79,15 +69,32 @@ pub(super) const PROBES: &[Probe] = &[
         Root,
         |f| { kernel_fs(f, Kind::Network, "sysfs", "") }
     ),
-    probe!("devpts", "devpts", "container run (/dev/pts), -t", ROOT_FIX, &["CONFIG_UNIX98_PTYS"], All, |f| {
-        // Terminals are group tty's; a user namespace with one id has none.
-        let tty = if f.root { ",gid=5" } else { "" };
-        kernel_fs(f, Kind::Mount, "devpts", &format!("newinstance,ptmxmode=0666,mode=0620{tty}"))
-    }),
-    probe!("mqueue", "mqueue", "container run (/dev/mqueue)", ROOT_FIX, &["CONFIG_POSIX_MQUEUE"], All, |f| {
-        kernel_fs(f, Kind::Ipc, "mqueue", "")
-    }),
     probe!(
+        "mounts",
+        "devpts",
+        "devpts",
+        "container run (/dev/pts), -t",
+        ROOT_FIX,
+        &["CONFIG_UNIX98_PTYS"],
+        All,
+        |f| {
+            // Terminals are group tty's; a user namespace with one id has none.
+            let tty = if f.root { ",gid=5" } else { "" };
+            kernel_fs(f, Kind::Mount, "devpts", &format!("newinstance,ptmxmode=0666,mode=0620{tty}"))
+        }
+    ),
+    probe!(
+        "mounts",
+        "mqueue",
+        "mqueue",
+        "container run (/dev/mqueue)",
+        ROOT_FIX,
+        &["CONFIG_POSIX_MQUEUE"],
+        All,
+        |f| { kernel_fs(f, Kind::Ipc, "mqueue", "") }
+    ),
+    probe!(
+        "mounts",
         "mknod",
         "device nodes",
         "container run as root: /dev/null and the like; a user namespace binds the host's instead",
@@ -97,6 +104,7 @@ pub(super) const PROBES: &[Probe] = &[
         mknod
     ),
     probe!(
+        "mounts",
         "overlay",
         "overlay on the data directory",
         "container run without --rootfs; rootfs mount --lower",
@@ -106,6 +114,7 @@ pub(super) const PROBES: &[Probe] = &[
         overlay
     ),
     probe!(
+        "mounts",
         "overlay-userns",
         "overlay in a user namespace",
         "container run --userns, or without root, without --rootfs",
@@ -115,6 +124,7 @@ pub(super) const PROBES: &[Probe] = &[
         overlay_userns
     ),
     probe!(
+        "mounts",
         "open_tree",
         "open_tree, move_mount",
         "container run (masked paths), -v, rootfs mount --bind",
@@ -124,6 +134,7 @@ pub(super) const PROBES: &[Probe] = &[
         |f| { f.on_tmpfs(Set::EMPTY, moved) }
     ),
     probe!(
+        "mounts",
         "mount_setattr",
         "mount_setattr",
         "mounts are made read-only one by one instead of all at once",
@@ -133,6 +144,7 @@ pub(super) const PROBES: &[Probe] = &[
         |f| { f.on_tmpfs(Set::EMPTY, attributes) }
     ),
     probe!(
+        "mounts",
         "idmap",
         "id-mapped mounts",
         "sharing one root file system between user namespaces without copying it",
@@ -142,6 +154,7 @@ pub(super) const PROBES: &[Probe] = &[
         idmapped
     ),
     probe!(
+        "mounts",
         "openat2",
         "openat2",
         "paths in a root are resolved in one call; without it, part by part",

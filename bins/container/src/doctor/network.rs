@@ -14,23 +14,17 @@ const TAG: &str = "drydock:doctor";
 const LINKS: &str = "load the module (modprobe veth bridge), or use --net none or host";
 const NFT: &str = "modprobe nf_tables nft_chain_nat nft_masq, or run with --net none or host";
 
-macro_rules! probe {
-    ($id:literal, $what:literal, $lost:literal, $fix:expr, $options:expr, $need:ident, $test:expr) => {
-        Probe {
-            id: $id,
-            group: "network",
-            what: $what,
-            lost: $lost,
-            fix: $fix,
-            options: $options,
-            need: Need::$need,
-            test: |facts| facts.inside(Set::EMPTY.with(Kind::Network), $test),
-        }
+/// A probe of the network, in a namespace of its own.
+macro_rules! probe_inside {
+    ($id:expr, $what:expr, $lost:expr, $fix:expr, $options:expr, $need:ident, $test:expr) => {
+        probe!("network", $id, $what, $lost, $fix, $options, $need, |facts| {
+            facts.inside(Set::EMPTY.with(Kind::Network), $test)
+        })
     };
 }
 
 pub(super) const PROBES: &[Probe] = &[
-    probe!(
+    probe_inside!(
         "loopback",
         "loopback",
         "127.0.0.1 inside containers",
@@ -39,7 +33,7 @@ pub(super) const PROBES: &[Probe] = &[
         All,
         || { drydock_network::loopback_up().and_then(|()| Finding::ok("")) }
     ),
-    probe!(
+    probe_inside!(
         "veth",
         "veth pair",
         "container run --net bridge, netsetup link, attach",
@@ -48,7 +42,7 @@ pub(super) const PROBES: &[Probe] = &[
         None,
         veth
     ),
-    probe!(
+    probe_inside!(
         "bridge",
         "bridge",
         "container run --net bridge, netsetup bridge",
@@ -57,7 +51,7 @@ pub(super) const PROBES: &[Probe] = &[
         None,
         bridge
     ),
-    probe!(
+    probe_inside!(
         "nftables",
         "nf_tables with masquerade",
         "container run --net bridge, -p, netsetup nat, publish",
@@ -66,7 +60,7 @@ pub(super) const PROBES: &[Probe] = &[
         None,
         nft
     ),
-    probe!(
+    probe_inside!(
         "ip_forward",
         "ip_forward can be turned on",
         "the way out of a bridge: container run --net bridge, netsetup nat",

@@ -9,23 +9,9 @@ use drydock_security::{CapSet, Request, Seccomp, lsm_active};
 use nix::libc;
 use std::collections::BTreeSet;
 
-macro_rules! probe {
-    ($id:literal, $what:literal, $lost:literal, $fix:literal, $options:expr, $need:ident, $test:expr) => {
-        Probe {
-            id: $id,
-            group: "security",
-            what: $what,
-            lost: $lost,
-            fix: $fix,
-            options: $options,
-            need: Need::$need,
-            test: $test,
-        }
-    };
-}
-
 pub(super) const PROBES: &[Probe] = &[
     probe!(
+        "security",
         "no_new_privs",
         "no_new_privs",
         "container run: set-uid programs inside could gain privileges",
@@ -35,6 +21,7 @@ pub(super) const PROBES: &[Probe] = &[
         no_new_privs
     ),
     probe!(
+        "security",
         "seccomp",
         "the default seccomp filter",
         "container run without --security-opt seccomp=unconfined",
@@ -44,6 +31,7 @@ pub(super) const PROBES: &[Probe] = &[
         filter
     ),
     probe!(
+        "security",
         "seccomp-actions",
         "seccomp's actions",
         "profiles with the missing actions (--security-opt seccomp=FILE)",
@@ -53,6 +41,7 @@ pub(super) const PROBES: &[Probe] = &[
         actions
     ),
     probe!(
+        "security",
         "capabilities",
         "capabilities of this process",
         "what the missing ones allow: limits, networks, ids, device nodes",
@@ -62,6 +51,7 @@ pub(super) const PROBES: &[Probe] = &[
         capabilities
     ),
     probe!(
+        "security",
         "lsm",
         "AppArmor or SELinux",
         "--security-opt apparmor=NAME, label=…",
@@ -71,6 +61,7 @@ pub(super) const PROBES: &[Probe] = &[
         lsm
     ),
     probe!(
+        "security",
         "landlock",
         "Landlock",
         "Landlock rules inside containers",
@@ -80,6 +71,7 @@ pub(super) const PROBES: &[Probe] = &[
         landlock
     ),
     probe!(
+        "security",
         "keyring",
         "session keyrings",
         "a session keyring of the container's own: without keys there is nothing to share",
