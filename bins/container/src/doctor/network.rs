@@ -69,8 +69,16 @@ pub(super) const PROBES: &[Probe] = &[
         None,
         forward
     ),
-    probe!("tbf", "tbf", "rate limits of networks", "modprobe sch_tbf", &["CONFIG_NET_SCH_TBF"], None, tbf),
-    probe!("ifb", "ifb", "rate limits of what comes in", "modprobe ifb", &["CONFIG_IFB"], None, ifb),
+    probe_inside!(
+        "tbf",
+        "tbf",
+        "rate limits of networks",
+        "modprobe sch_tbf",
+        &["CONFIG_NET_SCH_TBF"],
+        None,
+        tbf
+    ),
+    probe_inside!("ifb", "ifb", "rate limits of what comes in", "modprobe ifb", &["CONFIG_IFB"], None, ifb),
 ];
 
 fn veth() -> Result<Finding> {
