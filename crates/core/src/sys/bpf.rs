@@ -67,7 +67,7 @@ pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
     }
     let count = u32::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let license = c"Dual MIT/GPL";
-    let attr = Load {
+    let mut attr = Load {
         kind: TYPE_CGROUP_DEVICE,
         count,
         instructions: program.as_ptr() as u64,
@@ -80,7 +80,7 @@ pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
         name: *b"drydock_devices\0",
     };
     // SAFETY: the instructions and the license live until after the call, and the kernel only reads them.
-    let fd = unsafe { bpf(PROG_LOAD, &attr) }?;
+    let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -115,13 +115,13 @@ pub fn attach_device_program(
     program: BorrowedFd<'_>,
     replace: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let attach = Attach {
+    let mut attach = Attach {
         flags: F_ALLOW_MULTI | if replace.is_some() { F_REPLACE } else { 0 },
         replace: replace.map_or(0, number),
         ..Attach::new(cgroup, program)
     };
     // SAFETY: the attribute has no pointers.
-    unsafe { bpf(PROG_ATTACH, &attach) }.map(drop)
+    unsafe { bpf(PROG_ATTACH, &mut attach) }.map(drop)
 }
 
 /// Takes a device program off a cgroup.
@@ -130,7 +130,7 @@ pub fn attach_device_program(
 /// bpf(2)'s; ENOENT if it is not attached.
 pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the attribute has no pointers.
-    unsafe { bpf(PROG_DETACH, &Attach::new(cgroup, program)) }.map(drop)
+    unsafe { bpf(PROG_DETACH, &mut Attach::new(cgroup, program)) }.map(drop)
 }
 
 /// The device programs that are attached to this cgroup itself, by id.
@@ -161,7 +161,7 @@ pub fn device_programs(cgroup: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
         padding: 0,
     };
     // SAFETY: the kernel writes at most `count` ids where `ids` points, and the count into the attribute.
-    unsafe { bpf_out(PROG_QUERY, &mut query) }?;
+    unsafe { bpf(PROG_QUERY, &mut query) }?;
     ids.truncate(query.count as usize);
     Ok(ids)
 }
@@ -178,7 +178,7 @@ pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
         flags: u32,
     }
     // SAFETY: the attribute has no pointers.
-    let fd = unsafe { bpf(PROG_GET_FD_BY_ID, &ById { id, next: 0, flags: 0 }) }?;
+    let fd = unsafe { bpf(PROG_GET_FD_BY_ID, &mut ById { id, next: 0, flags: 0 }) }?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -188,23 +188,14 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX)
 }
 
+/// bpf(2).
+///
 /// # Safety
-/// `attr` is the command's attribute, whose pointers the kernel may only read, for as long as the call takes.
-unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<i32> {
-    // SAFETY: the caller's promise; the size is the attribute's own.
-    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
-    result(rc)
-}
-
-/// # Safety
-/// As [`bpf`], and what the kernel writes through the attribute's pointers is valid to write.
-unsafe fn bpf_out<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
+/// `attr` is the command's attribute, and the kernel may read, or write, where it points for as long as the call takes.
+// SAFETY: each caller says why that holds for its command.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the caller's promise; the size is the attribute's own.
     let rc = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
-    result(rc)
-}
-
-fn result(rc: libc::c_long) -> io::Result<i32> {
     match i32::try_from(rc) {
         Ok(value) if value >= 0 => Ok(value),
         _ => Err(io::Error::last_os_error()),
