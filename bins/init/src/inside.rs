@@ -326,7 +326,12 @@ impl Plan {
             self.request.env.push(format!("HOME={}", home.to_string_lossy().replace('\0', "")));
             self.command = Command::new(&self.request.args, &self.request.env)?;
         }
-        let umask = self.request.security.user.as_ref().and_then(|user| user.umask);
-        self.security.set_user(&drydock_security::User { umask, ..account.user })
+        let mut user = account.user;
+        // What a configuration says of its user is all that is meant: no groups of the file system's /etc/group.
+        if let Some(given) = &self.request.security.user {
+            user.umask = given.umask;
+            user.additional_gids.clone_from(&given.additional_gids);
+        }
+        self.security.set_user(&user)
     }
 }
