@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod hooks;
 mod idmap;
 mod leftovers;
+mod log;
 pub mod network;
 mod oci;
 pub mod options;
@@ -44,13 +45,18 @@ Start here:  container run -- sh            a shell in a container of its own
 
 Exit codes: the command's own; 128+n if signal n ended it; 125 container failed; 126 cannot execute; 127 not found; 2 usage.";
 
+/// As engines read it: `NAME version NUMBER`, then what is known besides.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
 /// Linux containers, one stage at a time
 #[derive(clap::Parser, Debug)]
-#[command(name = "container", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(name = "container", version = VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
 struct Cli {
     /// Where containers' state is kept [default: $DRYDOCK_ROOT, else /run/drydock, or $XDG_RUNTIME_DIR/drydock]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global")]
     root: Option<PathBuf>,
+    #[command(flatten)]
+    log: log::Args,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -124,6 +130,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Outcome {
+    let log = log::early(std::env::args_os());
+    log.note_start();
+    dispatch().or_else(|error| {
+        log.error(&drydock_cli::sentence(&error));
+        // The word that callers look for on stderr.
+        Ok(drydock_cli::report("container: error", &error))
+    })
+}
+
+fn dispatch() -> Outcome {
     let cli = match drydock_cli::parse::<Cli>()? {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),

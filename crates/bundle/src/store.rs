@@ -204,7 +204,7 @@ impl Store {
         match (matching.pop(), matching.len()) {
             (Some(only), 0) => Ok(only),
             (None, _) => {
-                Err(Error::bad_input(format!("'{name}'"), "no such container")
+                Err(Error::bad_input(format!("'{name}'"), "does not exist: no such container")
                     .hint("container list shows them"))
             }
             (Some(last), _) => {
@@ -341,7 +341,7 @@ mod tests {
         }
         assert_eq!(store.find("d").unwrap().id.as_str(), "db");
         assert!(store.find("web").unwrap_err().to_string().contains("web-1, web-2"));
-        assert!(store.find("nope").unwrap_err().to_string().contains("no such container"));
+        assert!(store.find("nope").unwrap_err().to_string().contains("does not exist: no such container"));
         assert_eq!(store.find("../db").unwrap_err().exit_code(), 2);
         std::fs::remove_dir_all(store.root()).unwrap();
     }

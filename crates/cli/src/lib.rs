@@ -30,12 +30,16 @@ pub fn main(tool: &str, body: impl FnOnce() -> Outcome) -> ExitCode {
 
 /// Prints an error once, as one line on stderr, and returns its exit code.
 pub fn report(tool: &str, error: &anyhow::Error) -> u8 {
+    output::print_error_line(&format!("{tool}: {}", sentence(error)));
     let core = error.chain().find_map(|e| e.downcast_ref::<Error>());
-    let line = match core {
+    core.map_or(drydock_core::exit::FAILED, Error::exit_code)
+}
+
+/// An error as one line, without control characters.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let line = match error.chain().find_map(|e| e.downcast_ref::<Error>()) {
         Some(core) => core.to_string(),
         None => error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": "),
     };
-    let line = drydock_core::text::shorten(&drydock_core::text::escape(&line), 4000);
-    output::print_error_line(&format!("{tool}: {line}"));
-    core.map_or(drydock_core::exit::FAILED, Error::exit_code)
+    drydock_core::text::shorten(&drydock_core::text::escape(&line), 4000).to_string()
 }

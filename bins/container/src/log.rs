@@ -1,0 +1,129 @@
+//! The log that engines ask for: what went wrong, in a file, a line each, in runc's form.
+
+use serde_json::json;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Options before the verb.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Before the command")]
+pub struct Args {
+    /// Append errors to this file, too
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The form of its lines
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    log_format: String,
+    /// Log what is called, too
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Where errors go besides stderr, and how.
+#[derive(Debug, Default)]
+pub struct Log {
+    file: Option<PathBuf>,
+    json: bool,
+    debug: bool,
+}
+
+/// Finds the log's options before anything is parsed: that the arguments are wrong is to be read there, too.
+pub fn early(args: impl IntoIterator<Item = OsString>) -> Log {
+    let mut log = Log::default();
+    let mut args = args.into_iter().skip(1);
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_bytes();
+        if !bytes.starts_with(b"--") {
+            break;
+        }
+        let (name, value) = match bytes.iter().position(|b| *b == b'=') {
+            Some(at) => {
+                let (name, value) = bytes.split_at(at);
+                (name, Some(OsStr::from_bytes(value.get(1..).unwrap_or_default()).to_owned()))
+            }
+            None => (bytes, None),
+        };
+        match name {
+            b"--debug" => log.debug = true,
+            b"--log" => log.file = value.or_else(|| args.next()).map(PathBuf::from),
+            b"--log-format" => log.json = value.or_else(|| args.next()).is_some_and(|v| v == "json"),
+            b"--root" if value.is_none() => drop(args.next()),
+            _ => {}
+        }
+    }
+    log
+}
+
+impl Log {
+    /// With `--debug`: which command this is.
+    pub fn note_start(&self) {
+        if self.debug {
+            let words: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+            self.line("debug", &words.join(" "));
+        }
+    }
+
+    /// An error, as it is printed.
+    pub fn error(&self, sentence: &str) {
+        if self.file.is_some() {
+            self.line("error", sentence);
+        }
+    }
+
+    /// A line in the file; on stderr without one. A log that cannot be written is no reason to fail, nor to say more.
+    fn line(&self, level: &str, message: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let line = format(self.json, level, message, &drydock_supervise::log::timestamp(now));
+        let written = match &self.file {
+            Some(path) => std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .and_then(|mut file| file.write_all(line.as_bytes())),
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
+        drop(written);
+    }
+}
+
+fn format(json: bool, level: &str, message: &str, time: &str) -> String {
+    if json {
+        format!("{}\n", json!({ "level": level, "msg": message, "time": time }))
+    } else {
+        format!("time={} level={level} msg={}\n", json!(time), json!(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(words: &[&str]) -> (Option<PathBuf>, bool, bool) {
+        let log = early(words.iter().map(OsString::from));
+        (log.file, log.json, log.debug)
+    }
+
+    #[test]
+    fn found_before_the_verb_only() {
+        let file = Some(PathBuf::from("/l"));
+        assert_eq!(
+            found(&["c", "--root", "/r", "--log=/l", "--log-format", "json", "run"]),
+            (file.clone(), true, false)
+        );
+        assert_eq!(found(&["c", "--debug", "--log", "/l", "state", "--debug"]), (file, false, true));
+        assert_eq!(found(&["c", "run", "--log", "/l"]), (None, false, false));
+        assert_eq!(found(&["c", "--log"]), (None, false, false));
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(
+            format(true, "error", "a \"b\"", "T"),
+            "{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\",\"time\":\"T\"}\n"
+        );
+        assert_eq!(format(false, "error", "a", "T"), "time=\"T\" level=error msg=\"a\"\n");
+    }
+}
