@@ -48,7 +48,7 @@ pub fn resume(args: &Args, store: &Store) -> Outcome {
 /// The cgroups of the named containers, all of which live and fit.
 fn select(args: &Args, store: &Store, fits: impl Fn(&Entry, Life) -> Result<()>) -> Result<Vec<Cgroup>> {
     let one = |name: &String| {
-        let entry = store.find(name)?;
+        let entry = store.find_exact(name)?;
         let (state, _) = signals::running(&entry)?;
         fits(&entry, state.life())?;
         if state.cgroup.is_empty() {

@@ -93,7 +93,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         ..Default::default()
     };
     rdt.check()?;
-    let entry = store.find(&args.name)?;
+    let entry = store.find_exact(&args.name)?;
     let (state, _) = signals::running(&entry)?;
     if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
         crate::commands::update_rdt::apply(&rdt, &entry, &state)?;

@@ -4,6 +4,7 @@ use super::bus::Bus;
 use super::wire::{FIXED, Kind, Message, message_length, sent};
 use super::*;
 use crate::Limits;
+use drydock_testkit::{Sandbox, have, require};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -199,4 +200,30 @@ fn bad_names_never_reach_systemd() {
     assert_eq!(stop("ssh.service", false).unwrap_err().exit_code(), 2);
     let request = Request { path: Some("/a/b".into()), id: "x".into(), ..Request::default() };
     assert_eq!(request.plan(Mode::V2).unwrap_err().exit_code(), 2);
+}
+
+/// A bus daemon as it is on real machines, without a systemd behind it.
+#[test]
+fn a_real_bus_lets_us_in_and_says_when_systemd_is_not_there() {
+    require!(have("dbus-daemon"), "needs dbus-daemon(1)");
+    let sandbox = Sandbox::new();
+    let (config, socket) = (sandbox.join("bus.conf"), sandbox.join("bus"));
+    let configuration = format!(
+        "<busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>\
+         <policy context='default'><allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/></policy></busconfig>",
+        socket.display()
+    );
+    std::fs::write(&config, configuration).unwrap();
+    let mut daemon = std::process::Command::new("dbus-daemon");
+    daemon.arg(format!("--config-file={}", config.display())).args(["--nofork", "--nopidfile", "--nosyslog"]);
+    let mut daemon = daemon.stderr(std::process::Stdio::null()).spawn().unwrap();
+    sandbox.wait_until("the bus listens", || socket.exists());
+    let told = Bus::at(&socket).and_then(|mut bus| {
+        bus.listen()?;
+        bus.manager("GetUnit", &[text("x.scope")])
+    });
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let refused = told.unwrap().unwrap_err();
+    assert!(refused.is("ServiceUnknown"), "{refused:?}");
 }
