@@ -327,10 +327,9 @@ impl Plan {
             self.command = Command::new(&self.request.args, &self.request.env)?;
         }
         let mut user = account.user;
-        // What a configuration says of its user is all that is meant: no groups of the file system's /etc/group.
         if let Some(given) = &self.request.security.user {
             user.umask = given.umask;
-            user.additional_gids.clone_from(&given.additional_gids);
+            user.additional_gids.extend_from_slice(&given.additional_gids);
         }
         self.security.set_user(&user)
     }
