@@ -78,6 +78,11 @@ pub enum Message {
         /// False when it failed.
         ok: bool,
     },
+    /// The command's process is in the container; its pidfd comes with this message.
+    Born {
+        /// Its pid on the host.
+        pid: i32,
+    },
     /// The child failed and exits.
     Failed {
         /// The whole sentence.

@@ -74,7 +74,7 @@ enum Verb {
     /// Print what `run` with the same options would do; touch nothing
     Plan(Box<commands::plan::Args>),
     /// Run a command in a running container
-    Exec(commands::exec::Args),
+    Exec(Box<commands::exec::Args>),
     /// List containers
     #[command(visible_alias = "ls")]
     List(commands::list::Args),

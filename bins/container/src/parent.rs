@@ -87,7 +87,7 @@ impl Maker<'_> {
         let ctx = Ctx::new(self.watch, Some(&journal));
         self.root(&plan, &ctx)?;
         plan.request.files.write(&[])?;
-        crate::commands::exec::remember(&self.dir, &plan.request.inside)?;
+        crate::commands::exec::remember(&self.dir, &plan.request)?;
         let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
         let security = inside.security().clone();
         let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);

@@ -28,6 +28,8 @@ struct CloneArgs {
     cgroup: u64,
 }
 
+/// For [`clone_child`]: the new process is a sibling of the caller's, a child of its parent.
+pub const CLONE_PARENT: u64 = 0x8000;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -39,6 +41,7 @@ pub fn thread_count() -> Option<u64> {
 
 /// Runs `child` in a new process, made in the namespaces of `flags` (CLONE_NEW*) and, if given, in the v2 cgroup whose
 /// directory `cgroup` is. `child`'s value is its exit code; it normally ends in an exec. The exit signal is SIGCHLD.
+/// With [`CLONE_PARENT`] in `flags` it is the caller's parent that is to wait for it.
 ///
 /// The caller must be single-threaded: another thread could hold a lock that the child would wait for forever.
 /// Where clone3 is refused (ENOSYS, as some seccomp filters answer) and no cgroup is asked for, clone(2) is used.
@@ -57,7 +60,8 @@ pub fn clone_child(
     let mut args = CloneArgs {
         flags: flags | CLONE_PIDFD,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling has the caller's own, and clone3 takes no other.
+        exit_signal: if flags & CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 },
         ..CloneArgs::default()
     };
     if let Some(fd) = cgroup {

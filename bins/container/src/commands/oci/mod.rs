@@ -156,7 +156,10 @@ fn pass_listen_fds(request: &mut Request) {
 }
 
 /// A pid file appears whole: an engine polls for it.
-fn write_pid(path: &Path, pid: i32) -> Result<()> {
+///
+/// # Errors
+/// write(2)'s and rename(2)'s, naming the file.
+pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     std::fs::write(&temporary, pid.to_string())

@@ -1,0 +1,78 @@
+//! `container exec`: another command in a running container, as confined as its first process.
+
+mod cgroup;
+mod descriptors;
+mod options;
+mod request;
+mod start;
+
+pub use options::Args;
+
+use crate::commands::signals;
+use crate::request::Request;
+use crate::watch::{Show, Watch};
+use descriptors::Passed;
+use drydock_bundle::state::write_atomically;
+use drydock_bundle::{Life, Store};
+use drydock_cli::Outcome;
+use drydock_core::error::CallExt;
+use drydock_core::{Error, Result};
+use drydock_init::inside;
+use drydock_namespaces::join;
+use start::Start;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// The file in the state directory that keeps what later commands need to know.
+const FILE: &str = "inside.json";
+
+/// Writes down what an `exec` needs of the first process's request.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub fn remember(dir: &Path, request: &Request) -> Result<()> {
+    let kept = inside::Request { mounts: None, ..request.inside.clone() };
+    let bytes = serde_json::to_vec(&kept).map_err(|e| Error::failed("state", e.to_string()))?;
+    write_atomically(dir, FILE, &bytes)
+}
+
+/// Runs a command in a running container; the exit code is the command's.
+///
+/// # Errors
+/// Unknown or stopped container; why the command could not be executed.
+pub fn run(args: &Args, store: &Store) -> Outcome {
+    let passed = Passed::find(args.preserve_fds)?;
+    // What else the caller left open goes with the exec that seals this program: none of it may reach the container.
+    let first = passed.end();
+    drydock_core::sys::fd::close_on_exec_from(first)
+        .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
+    drydock_security::run_sealed()?;
+    let entry = store.find(&args.name)?;
+    let (state, pidfd) = signals::running(&entry)?;
+    if state.life() == Life::Paused && !args.ignore_paused {
+        let problem = "is paused: nothing can run in it";
+        return Err(Error::failed(format!("'{}'", entry.id), problem)
+            .hint(format!("container resume {}, or --ignore-paused", entry.id))
+            .into());
+    }
+    let asked = request::of(args, &entry.dir, state.oci.is_some(), passed)?;
+    options::check_terminal(args, asked.inside.terminal)?;
+    let plan = asked.inside.validate()?;
+    let pid = state.pid.unwrap_or(0);
+    let group = cgroup::choose(&state.cgroup, &args.cgroup, pid)?;
+    let join = join::Request::all_of(pid).plan()?;
+    // The pid was looked up again: it must still have been the container's.
+    drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
+        .call(|| "pidfd_send_signal(0)")
+        .map_err(|e| e.on("container"))?;
+    drop((pidfd, entry));
+    let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
+    let engine = args.detach || args.process.is_some() || state.oci.is_some();
+    let reads = (engine && !idle_terminal(args)) || args.interactive || plan.request().terminal;
+    Start { args, plan, join, group, reads, size: asked.size, state }.run(&watch)
+}
+
+/// A background command that nobody talks to would take what is typed from the shell.
+fn idle_terminal(args: &Args) -> bool {
+    args.detach && drydock_supervise::terminal::is_terminal(std::io::stdin().as_fd())
+}

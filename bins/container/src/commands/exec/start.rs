@@ -1,0 +1,215 @@
+//! How a command gets into a running container.
+//!
+//! ```text
+//!   exec (host)             courier (joins)              the command's process (inside)
+//!   clone3 ---------------> starts, hides itself
+//!                           closes what leads to the host, joins all namespaces
+//!                           clone3(CLONE_PARENT) ------> starts, as exec's own child
+//!        <----------- Born, with its pidfd; ends
+//!        <------------------------------ the conversation of the module `handshake`, which ends in the command
+//! ```
+//! All namespaces are joined where the container does not see who joins: root inside with CAP_SYS_PTRACE can follow
+//! /proc/PID/{root,cwd,fd} of whatever it sees (CVE-2016-9962). And whoever asked stays on the host, so that pid file and
+//! sockets are its own business, and none of them ever open inside.
+
+use super::options::Args;
+use crate::child::{self, Child};
+use crate::commands::oci::write_pid;
+use crate::handshake::{Channel, Message, failed, failure};
+use crate::watch::Watch;
+use crate::{console, session};
+use drydock_bundle::State;
+use drydock_cgroups::Cgroup;
+use drydock_cli::Outcome;
+use drydock_core::error::CallExt;
+use drydock_core::sys::process::{self, CLONE_PARENT, clone_child};
+use drydock_core::sys::signal::pidfd_kill;
+use drydock_core::{Ctx, Error, Result};
+use drydock_init::inside;
+use drydock_namespaces::join;
+use drydock_security::Handover;
+use drydock_supervise::{Blocked, Supervised};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// What is to be started, checked and open.
+pub struct Start<'a> {
+    /// The command line.
+    pub args: &'a Args,
+    /// The process.
+    pub plan: inside::Plan,
+    /// The container's namespaces.
+    pub join: join::Plan,
+    /// Its cgroup.
+    pub group: Cgroup,
+    /// The caller's standard input is the command's.
+    pub reads: bool,
+    /// The container, for whoever answers a filter that asks.
+    pub state: State,
+    /// Rows and columns of the terminal.
+    pub size: Option<(u16, u16)>,
+}
+
+/// What stays with whoever asked: no process that goes into the container keeps any of it.
+struct Host {
+    /// The conversation with the command's process.
+    child: Channel,
+    /// And with the courier.
+    courier: Channel,
+    /// Who gets the terminal.
+    console: Option<OwnedFd>,
+    /// Who gets the pidfd.
+    pidfd: Option<OwnedFd>,
+    signals: Blocked,
+}
+
+impl Start<'_> {
+    /// Starts the command. Unless it is detached, its exit code.
+    ///
+    /// # Errors
+    /// Why it was not started.
+    pub fn run(self, watch: &Watch) -> Outcome {
+        let (args, size) = (self.args, self.size);
+        let connect = |option, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| console::connect_to(option, path)).transpose()
+        };
+        let (console, pidfd) = (
+            connect("--console-socket", &args.console_socket)?,
+            connect("--pidfd-socket", &args.pidfd_socket)?,
+        );
+        let ((child, there), (courier, tells)) = (Channel::pair()?, Channel::pair()?);
+        let host = Host { child, courier, console, pidfd, signals: Blocked::all()? };
+        let (security, state) = (self.plan.security().clone(), self.state.clone());
+        let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
+        let (host, child) = self.send_in(host, (there, &tells), handover.clone(), watch)?;
+        drop(tells);
+        let notify = || match (security.listener(), &handover) {
+            (Some(listener), Some(handover)) => match handover.take(child.pidfd.as_fd())? {
+                Some(fd) => {
+                    listener.send(&crate::oci::life::json(&state, state.life()), child.pid, fd.as_fd())
+                }
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        let begun = host.attend(&child, size, &notify).and_then(|master| {
+            args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, child.pid))?;
+            Ok(master)
+        });
+        let master = match begun {
+            Ok(master) => master,
+            Err(error) => {
+                let _ = pidfd_kill(child.pidfd.as_fd(), nix::libc::SIGKILL);
+                let _ = drydock_supervise::wait_exit(&child);
+                return Err(error.into());
+            }
+        };
+        if args.detach {
+            return Ok(0);
+        }
+        let ended = match master {
+            Some(master) => session::relay(&child, false, &host.signals, &master, args.interactive)?,
+            None => Supervised::new(&child, false).wait(&host.signals)?,
+        };
+        Ok(ended.code())
+    }
+
+    /// By the courier's way: the command's process, waiting for the word.
+    fn send_in(
+        self,
+        host: Host,
+        (there, tells): (Channel, &Channel),
+        handover: Option<Rc<Handover>>,
+        watch: &Watch,
+    ) -> Result<(Host, process::Child)> {
+        let Start { args, plan, join, group, reads, .. } = self;
+        let inside = Child {
+            inside: plan,
+            join: None,
+            // Files, not the directory that clone3 would take: from a directory one could walk up to the host's root.
+            cgroup: group.all_join_files()?,
+            mapped: None,
+            wait_to_begin: false,
+            channel: there,
+            streams: [session::standard_input(reads)?, None, None],
+            tied: !args.detach,
+            bundled: child::Bundled { handover, ..child::Bundled::default() },
+            show: watch.show(),
+            stderr: child::keep_stderr(watch.show()),
+        };
+        let mut host = Some(host);
+        let courier = clone_child(0, None, || {
+            drop(host.take());
+            match carry(inside, join, tells, watch) {
+                Ok(()) => 0,
+                Err(error) => {
+                    // If nobody listens, nobody is left to tell.
+                    let _ = tells.send(&failure(&error));
+                    error.exit_code()
+                }
+            }
+        })
+        .call(|| "clone3(CLONE_PIDFD)")?;
+        let lost = || Error::failed("exec", "its process has gone before it was in the container");
+        let host = host.ok_or_else(lost)?;
+        drydock_supervise::wait_exit(&courier)?;
+        match host.courier.receive()? {
+            Some((Message::Born { pid }, Some(pidfd))) => Ok((host, process::Child { pid, pidfd })),
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => Err(failed(sentence, hint, kind)),
+            _ => Err(lost()),
+        }
+    }
+}
+
+/// The courier's part.
+fn carry(child: Child, join: join::Plan, tells: &Channel, watch: &Watch) -> Result<()> {
+    inside::hide()?;
+    let ctx = Ctx::new(watch, None);
+    child.inside.security().apply_before_cgroup(&ctx)?;
+    join.apply(&ctx)?;
+    drop(join);
+    let mut own = Some(tells.as_fd().try_clone_to_owned().call(|| "fcntl(F_DUPFD_CLOEXEC)")?);
+    let born = clone_child(CLONE_PARENT, None, || {
+        drop(own.take());
+        child.run()
+    })
+    .call(|| "clone3(CLONE_PARENT|CLONE_PIDFD)")?;
+    tells.send_with(&Message::Born { pid: born.pid }, Some(born.pidfd.as_fd()))
+}
+
+impl Host {
+    /// Listens to the command's process until it has executed the command. The pty's master, if nobody else has it.
+    fn attend(
+        &self,
+        child: &process::Child,
+        size: Option<(u16, u16)>,
+        notify: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<OwnedFd>> {
+        if let Some(socket) = &self.pidfd {
+            // runc's word for a process that enters a container.
+            console::send(socket, child.pidfd.as_fd(), "setns")?;
+        }
+        let mut console = None;
+        loop {
+            match self.child.receive()? {
+                None => return Ok(console),
+                Some((Message::Ready, _)) => self.child.send(&Message::Exec)?,
+                Some((Message::SeccompNotify, _)) => notify()?,
+                Some((Message::Console, Some(master))) => {
+                    if let Some(size) = size {
+                        console::resize(&master, size)?;
+                    }
+                    match &self.console {
+                        Some(socket) => console::send(socket, master.as_fd(), "/dev/ptmx")?,
+                        None => console = Some(master),
+                    }
+                }
+                Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                    return Err(failed(sentence, hint, kind));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
