@@ -125,7 +125,10 @@ impl BundleArgs {
         if let (Some(master), Some(size)) = (&running.console, size) {
             console::resize(master, size)?;
         }
-        if let (Some(socket), Some(master)) = (&receivers.console, running.console.take()) {
+        // Without a socket the master stays: the caller's own terminal is connected with it.
+        if let Some(socket) = &receivers.console
+            && let Some(master) = running.console.take()
+        {
             console::send(socket, master.as_fd(), "/dev/ptmx")?;
         }
         if let Some(socket) = &receivers.pidfd {
