@@ -32,9 +32,12 @@ impl Request {
     /// [`drydock_core::Kind::BadInput`] for what was asked wrongly, [`drydock_core::Kind::Failed`] for what this
     /// machine cannot do.
     pub fn validate(self) -> Result<Plan> {
-        let inside = self.inside.clone().validate()?;
+        let placed = |error| crate::oci::place(&self, error);
+        let inside = self.inside.clone().validate().map_err(placed)?;
         let cgroup = match &self.cgroup {
-            Some(request) => Some(request.clone().validate(&drydock_cgroups::Layout::detect()?)?),
+            Some(request) => {
+                Some(request.clone().validate(&drydock_cgroups::Layout::detect()?).map_err(placed)?)
+            }
             None => None,
         };
         Ok(Plan { outside: Outside { request: self, cgroup }, inside })

@@ -31,9 +31,10 @@ pub struct Request {
     pub sysctls: BTreeMap<String, String>,
     /// Mounts; `None` keeps the mount namespace as it is.
     pub mounts: Option<drydock_mounts::Request>,
-    /// Capabilities, seccomp, rlimits, …; its `user` is replaced by `user` below.
+    /// Capabilities, seccomp, rlimits, …; of its `user` only the umask counts if there is a `user` below.
     pub security: drydock_security::Request,
-    /// `UID[:GID]` or `NAME[:GROUP]`, looked up in the root file system.
+    /// `UID[:GID]` or `NAME[:GROUP]`, looked up in the root file system; `None` is the security stage's user exactly as
+    /// it is, or root.
     pub user: Option<String>,
     /// Working directory inside, made if missing; `None` leaves it.
     pub workdir: Option<String>,
@@ -318,16 +319,24 @@ impl Plan {
 
     /// The user is looked up in the container's own /etc/passwd, hence after the pivot.
     fn resolve_user(&mut self) -> Result<()> {
-        let spec = self.request.user.as_deref().unwrap_or("0:0");
+        let given = self.request.security.user.clone().unwrap_or_default();
+        let exact = self.request.user.is_none();
+        let spec = self.request.user.clone().unwrap_or_else(|| format!("{}:{}", given.uid, given.gid));
+        let homeless = !self.request.env.iter().any(|word| word.starts_with("HOME="));
+        if exact && !homeless {
+            return self.security.set_user(&given);
+        }
         let root = std::fs::File::open("/").call(|| "open(\"/\", O_RDONLY)")?;
-        let account = user::resolve(spec, root.as_fd())?;
-        if !self.request.env.iter().any(|word| word.starts_with("HOME=")) {
+        let account = user::resolve(&spec, root.as_fd())?;
+        if homeless {
             let home = if account.home.is_absolute() { account.home.as_path() } else { Path::new("/") };
             self.request.env.push(format!("HOME={}", home.to_string_lossy().replace('\0', "")));
             self.command = Command::new(&self.request.args, &self.request.env)?;
         }
         let mut user = account.user;
-        if let Some(given) = &self.request.security.user {
+        if exact {
+            user = given;
+        } else {
             user.umask = given.umask;
             user.additional_gids.extend_from_slice(&given.additional_gids);
         }

@@ -45,6 +45,12 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     }
 }
 
+/// The namespace to which a parameter that [`check`] lets pass belongs.
+pub fn namespace(key: &str) -> drydock_namespaces::Kind {
+    let name = slashes(key);
+    if name.starts_with("net/") { drydock_namespaces::Kind::Network } else { drydock_namespaces::Kind::Ipc }
+}
+
 /// Dots become slashes; a key that has slashes is taken as it is, so that `net/ipv4/conf/eth0.1/…` can be said.
 fn slashes(key: &str) -> String {
     if key.contains('/') { key.to_string() } else { key.replace('.', "/") }

@@ -1,6 +1,11 @@
 //! What a configuration asks of the runtime itself, beyond the stages' requests.
 
-use drydock_bundle::{Hooks, OciState};
+use super::{bad, has_own, part};
+use crate::request::Namespaces;
+use drydock_bundle::{Bundle, Hooks, OciState};
+use drydock_core::{ContainerId, Result, text};
+use drydock_namespaces::Kind;
+use drydock_security::{ExecCpuAffinity, rdt};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +25,16 @@ pub struct Bundled {
     pub console_size: Option<(u16, u16)>,
     /// `linux.netDevices`: the host's name of a network device, and its name in the container.
     pub net_devices: BTreeMap<String, String>,
+    /// `linux.intelRdt`: the parent makes the group and puts the container into it.
+    pub intel_rdt: Option<rdt::Request>,
+    /// `process.execCPUAffinity`: for what enters the running container, not for its first process.
+    pub exec_cpu_affinity: Option<ExecCpuAffinity>,
+    /// With `--systemd-cgroup`: the scope that systemd makes, whose cgroup is the container's.
+    #[serde(skip)]
+    pub scope: Option<drydock_cgroups::systemd::Request>,
+    /// What of the configuration is ignored, and why: logged as warnings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The container outlives its creator, who waits for nobody: `create`, and `run --detach` of a bundle.
     pub unattended: bool,
 }
@@ -35,4 +50,80 @@ impl Bundled {
             unattended: self.unattended,
         }
     }
+}
+
+/// The runtime's part of a bundle.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] with the JSON pointer.
+pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId) -> Result<Bundled> {
+    let spec = &bundle.spec;
+    let intel_rdt: Option<rdt::Request> = part(bundle, "/linux/intelRdt")?;
+    if let Some(request) = &intel_rdt {
+        request.check().map_err(|e| super::place::stage(&e).unwrap_or(e))?;
+        // Said now if this machine has none: nothing has been made yet.
+        request.validate(id)?;
+    }
+    let exec_cpu_affinity: Option<ExecCpuAffinity> = part(bundle, "/process/execCPUAffinity")?;
+    if let Some(affinity) = &exec_cpu_affinity {
+        affinity.check().map_err(|e| super::place::stage(&e).unwrap_or(e))?;
+    }
+    Ok(Bundled {
+        version: spec.version().clone(),
+        bundle: bundle.dir.clone(),
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        hooks: part(bundle, "/hooks")?.unwrap_or_default(),
+        console_size: console_size(bundle),
+        net_devices: net_devices(bundle, namespaces)?,
+        intel_rdt,
+        exec_cpu_affinity,
+        warnings: bundle.warnings.clone(),
+        ..Bundled::default()
+    })
+}
+
+/// Ignored without a terminal, and when it is 0 by 0.
+fn console_size(bundle: &Bundle) -> Option<(u16, u16)> {
+    let process = bundle.spec.process().as_ref().filter(|p| p.terminal() == Some(true))?;
+    let size = process.console_size()?;
+    let side = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    Some((side(size.height()), side(size.width()))).filter(|size| *size != (0, 0))
+}
+
+/// The container's names default to the host's.
+fn net_devices(bundle: &Bundle, namespaces: &Namespaces) -> Result<BTreeMap<String, String>> {
+    const AT: &str = "/linux/netDevices";
+    let devices = bundle.spec.linux().as_ref().and_then(|linux| linux.net_devices().clone());
+    let devices = devices.unwrap_or_default();
+    if !devices.is_empty() && !has_own(namespaces, Kind::Network) {
+        return Err(bad(
+            AT,
+            "needs a network namespace (allowed: with the type network in /linux/namespaces)",
+        ));
+    }
+    let mut names = BTreeMap::new();
+    for (host, device) in devices {
+        let inside = device.name().clone().filter(|name| !name.is_empty()).unwrap_or_else(|| host.clone());
+        let at = format!("{AT}/{}", text::escape(&host));
+        check_device(&at, &host)?;
+        check_device(&format!("{at}/name"), &inside)?;
+        if names.values().any(|name| *name == inside) {
+            return Err(bad(&at, format!("a second device would be '{}' inside", text::escape(&inside))));
+        }
+        names.insert(host, inside);
+    }
+    Ok(names)
+}
+
+/// Source: dev_valid_name() in net/core/dev.c.
+fn check_device(at: &str, name: &str) -> Result<()> {
+    let fits = (1..16).contains(&name.len()) && !matches!(name, "." | "..");
+    if fits && !name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
+        return Ok(());
+    }
+    let shown = text::shorten(&text::escape(name), 60);
+    Err(bad(
+        at,
+        format!("'{shown}' is no device's name (allowed: 1 to 15 bytes without '/', ':' and blanks)"),
+    ))
 }

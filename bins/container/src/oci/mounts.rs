@@ -16,20 +16,19 @@ use std::path::Path;
 pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespaces) -> Result<Request> {
     let defaults = Request::container_defaults(Root::default());
     let shared_namespace = !namespaces.new.contains(Kind::Mount);
-    let joins = |kind| namespaces.join.iter().any(|(joined, _)| *joined == kind);
     Ok(Request {
         mounts: bundle.spec.mounts().iter().flatten().map(|m| mount(&bundle.dir, m)).collect(),
         devices: devices(linux, defaults.devices),
         symlinks: defaults.symlinks,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
-        user_namespace: namespaces.new.contains(Kind::User) || joins(Kind::User),
-        host_cgroup_namespace: !namespaces.new.contains(Kind::Cgroup) && !joins(Kind::Cgroup),
+        user_namespace: super::has_own(namespaces, Kind::User),
+        host_cgroup_namespace: !super::has_own(namespaces, Kind::Cgroup),
         shared_namespace,
         pivot: if shared_namespace { Pivot::Chroot } else { Pivot::PivotRoot },
         uid_mappings: mappings(linux.uid_mappings().as_ref()),
         gid_mappings: mappings(linux.gid_mappings().as_ref()),
-        label: linux.mount_label().clone(),
+        label: linux.mount_label().clone().filter(|label| !label.is_empty()),
         pass_unknown: true,
         root: propagated(linux, root)?,
         ..Request::default()
@@ -91,7 +90,8 @@ fn devices(linux: &Linux, mut devices: Vec<Device>) -> Vec<Device> {
             },
             major: u32::try_from(device.major()).unwrap_or(u32::MAX),
             minor: u32::try_from(device.minor()).unwrap_or(u32::MAX),
-            mode: device.file_mode().unwrap_or(0o666),
+            // Engines leave the bits of the type in it.
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
         });

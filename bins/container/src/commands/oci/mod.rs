@@ -69,16 +69,17 @@ impl BundleArgs {
     /// [`drydock_core::Kind::BadInput`], before anything is touched.
     pub fn request(&self, id: &ContainerId, unattended: bool, store: &Store) -> Result<Request> {
         let bundle = Bundle::read(self.dir())?;
-        let mut request = crate::oci::request(&bundle, id, store.root())?;
+        let options = crate::oci::Options {
+            systemd_cgroup: false,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+        };
+        let mut request = crate::oci::request_with(&bundle, id, store.root(), options)?;
         request.inside.preserve_fds = self.preserve_fds.min(1 << 16);
         pass_listen_fds(&mut request);
-        if self.no_new_keyring {
-            request.inside.security.keyring = None;
-        }
-        if let (true, Some(mounts)) = (self.no_pivot, &mut request.inside.mounts) {
-            mounts.pivot = drydock_mounts::Pivot::Move;
-        }
-        request.bundled.get_or_insert_with(Bundled::default).unattended = unattended;
+        let bundled = request.bundled.get_or_insert_with(Bundled::default);
+        bundled.unattended = unattended;
+        bundled.warnings.iter().for_each(|warning| drydock_cli::output::warn("container", warning));
         self.check_terminal(request.inside.terminal, unattended)?;
         Ok(request)
     }

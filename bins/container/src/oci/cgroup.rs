@@ -1,0 +1,88 @@
+//! `linux.cgroupsPath` and `linux.resources`.
+
+use super::{Bundled, Options, bad, resources};
+use drydock_cgroups::{IfExists, Layout, Limits, SHARED_PARENT, systemd};
+use drydock_core::{ContainerId, Result};
+use oci_spec::runtime::Linux;
+
+/// The cgroup of a bundle. With systemd's driver `bundled` gets the scope that makes it.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] with the JSON pointer.
+pub fn request(
+    linux: &Linux,
+    id: &ContainerId,
+    bundled: &mut Bundled,
+    options: Options,
+) -> Result<drydock_cgroups::Request> {
+    let limits = limits(linux)?;
+    let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned());
+    let path = path.filter(|path| !path.is_empty());
+    let name = match options.systemd_cgroup {
+        false => name(path.as_deref(), id)?,
+        true => {
+            let pairs = bundled.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let scope = systemd::Request {
+                path,
+                id: id.to_string(),
+                limits: limits.clone(),
+                properties: systemd::properties_of_annotations(pairs)
+                    .map_err(|e| super::place::under("/annotations", &e))?,
+                user: !nix::unistd::geteuid().is_root(),
+            };
+            let checked = scope.clone().plan(Layout::detect()?.mode());
+            let name = checked.map_err(|e| super::place::stage(&e).unwrap_or(e))?.cgroup();
+            bundled.scope = Some(scope);
+            name
+        }
+    };
+    let if_exists = if options.systemd_cgroup { IfExists::Reuse } else { IfExists::ReuseEmpty };
+    Ok(drydock_cgroups::Request {
+        name,
+        limits,
+        if_exists,
+        lenient: false,
+        make_leaf: false,
+        lean: true,
+        dirs: vec![],
+        complete: true,
+    })
+}
+
+/// Below the hierarchy's root, whether it is absolute or relative; without one, with our other containers.
+fn name(path: Option<&str>, id: &ContainerId) -> Result<String> {
+    let Some(path) = path else { return Ok(format!("{SHARED_PARENT}/{id}")) };
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let name = parts.join("/");
+    drydock_cgroups::check_name(&name).map_err(|e| bad("/linux/cgroupsPath", e.sentence()))?;
+    Ok(name)
+}
+
+/// The limits, and which devices may be used: only root can say that.
+fn limits(linux: &Linux) -> Result<Limits> {
+    const AT: &str = "config.json: /linux/resources";
+    let resources = linux.resources().clone().unwrap_or_default();
+    let mut limits = resources::limits(&resources, AT)?;
+    if nix::unistd::geteuid().is_root() {
+        limits.devices = Some(resources::devices(resources.devices().as_deref().unwrap_or_default(), AT)?);
+    }
+    Ok(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let id = ContainerId::parse("c1").unwrap();
+        assert_eq!(name(None, &id).unwrap(), "drydock/c1");
+        for same in ["/a/b", "a/b", "//a//b/", "./a/./b"] {
+            assert_eq!(name(Some(same), &id).unwrap(), "a/b", "{same}");
+        }
+        for wrong in ["/", "/a/../b", "..", "/a/cgroup.procs", "a\n"] {
+            let error = name(Some(wrong), &id).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains("/linux/cgroupsPath"), "{error}");
+        }
+    }
+}

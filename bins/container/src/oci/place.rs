@@ -1,0 +1,157 @@
+//! Where in config.json a stage's error comes from.
+//!
+//! A stage names its own fields. When it refuses what a bundle asks, the JSON pointer is found here: by the field's name,
+//! or by asking the stage again about one part after the other.
+
+use super::bad;
+use crate::request::Request;
+use drydock_core::{Error, Kind};
+
+/// The fields of stages that have the names of the specification, and what they are part of.
+const FIELDS: [(&str, &str); 15] = [
+    ("seccomp", "/linux/seccomp"),
+    ("scheduler", "/process/scheduler"),
+    ("ioPriority", "/process/ioPriority"),
+    ("execCPUAffinity", "/process/execCPUAffinity"),
+    ("oomScoreAdj", "/process/oomScoreAdj"),
+    ("memoryPolicy", "/linux/memoryPolicy"),
+    ("personality", "/linux/personality"),
+    ("intelRdt", "/linux/intelRdt"),
+    ("cgroupsPath", "/linux/cgroupsPath"),
+    ("--hostname", "/hostname"),
+    ("--domainname", "/domainname"),
+    ("--workdir", "/process/cwd"),
+    ("command", "/process/args"),
+    ("environment", "/process/env"),
+    ("umask", "/process/user/umask"),
+];
+
+/// The same error at a pointer.
+pub(super) fn under(pointer: &str, error: &Error) -> Error {
+    let (_, problem) = parts(error);
+    let placed = bad(pointer, problem);
+    match error.remedy() {
+        Some(hint) => placed.hint(hint),
+        None => placed,
+    }
+}
+
+/// A sentence is `object: problem`.
+fn parts(error: &Error) -> (String, String) {
+    let sentence = error.sentence();
+    let (object, problem) = sentence.split_once(": ").unwrap_or(("", &sentence));
+    (object.to_string(), problem.to_string())
+}
+
+/// The error of a stage at its field's place: `seccomp.syscalls[2].args[0].op` is `/linux/seccomp/syscalls/2/args/0/op`.
+pub(super) fn stage(error: &Error) -> Option<Error> {
+    let (object, _) = parts(error);
+    let (first, rest) = match object.find(['.', '[']) {
+        Some(end) => object.split_at(end),
+        None => (object.as_str(), ""),
+    };
+    let (_, place) = FIELDS.iter().find(|(name, _)| *name == first)?;
+    let rest = rest.replace(['.', '['], "/").replace(']', "");
+    Some(under(&format!("{place}{rest}"), error))
+}
+
+/// What a stage refuses of a bundle's request, at its place in config.json. Other errors, and those of requests that do
+/// not come from a bundle, stay as they are.
+pub fn place(request: &Request, error: Error) -> Error {
+    if request.bundled.is_none() || error.kind() != Kind::BadInput || error.sentence().contains("config.json")
+    {
+        return error;
+    }
+    let found = stage(&error).or_else(|| of_mounts(request)).or_else(|| of_security(request, &error));
+    found.or_else(|| of_cgroup(request, &error)).unwrap_or_else(|| {
+        let (object, problem) = parts(&error);
+        Error::bad_input(format!("config.json: {object}"), problem)
+    })
+}
+
+fn of_mounts(request: &Request) -> Option<Error> {
+    let all = request.inside.mounts.as_ref()?;
+    let bare = drydock_mounts::Request {
+        mounts: vec![],
+        devices: vec![],
+        masked_paths: vec![],
+        readonly_paths: vec![],
+        ..all.clone()
+    };
+    let refused = |part: drydock_mounts::Request, pointer: &dyn Fn() -> String| {
+        // The problem's own words name the mount.
+        part.validate().err().map(|e| {
+            let (object, problem) = parts(&e);
+            bad(&pointer(), format!("{object}: {problem}"))
+        })
+    };
+    let mounts = all.mounts.iter().enumerate().find_map(|(n, mount)| {
+        refused(drydock_mounts::Request { mounts: vec![mount.clone()], ..bare.clone() }, &|| {
+            format!("/mounts/{n}")
+        })
+    });
+    let lists = || {
+        let with = [
+            (drydock_mounts::Request { devices: all.devices.clone(), ..bare.clone() }, "/linux/devices"),
+            (
+                drydock_mounts::Request { masked_paths: all.masked_paths.clone(), ..bare.clone() },
+                "/linux/maskedPaths",
+            ),
+            (
+                drydock_mounts::Request { readonly_paths: all.readonly_paths.clone(), ..bare.clone() },
+                "/linux/readonlyPaths",
+            ),
+        ];
+        with.into_iter().find_map(|(part, pointer)| refused(part, &|| pointer.to_string()))
+    };
+    mounts.or_else(lists)
+}
+
+fn of_security(request: &Request, error: &Error) -> Option<Error> {
+    let security = &request.inside.security;
+    let only = |part: drydock_security::Request, pointer: &str| {
+        part.validate().err().map(|e| bad(pointer, e.sentence()))
+    };
+    let none = drydock_security::Request::default;
+    only(drydock_security::Request { rlimits: security.rlimits.clone(), ..none() }, "/process/rlimits")
+        .or_else(|| {
+            only(drydock_security::Request { user: security.user.clone(), ..none() }, "/process/user")
+        })
+        .or_else(|| {
+            let seccomp =
+                drydock_security::Request { seccomp: security.seccomp.clone(), no_new_privs: true, ..none() };
+            only(seccomp, "/linux/seccomp")
+        })
+        .or_else(|| {
+            let label = drydock_security::Request { apparmor: security.apparmor.clone(), ..none() };
+            only(label, "/process/apparmorProfile")
+        })
+        .or_else(|| {
+            let label = drydock_security::Request { selinux: security.selinux.clone(), ..none() };
+            only(label, "/process/selinuxLabel")
+        })
+        .filter(|found| found.kind() == error.kind())
+}
+
+fn of_cgroup(request: &Request, error: &Error) -> Option<Error> {
+    let limits = &request.cgroup.as_ref()?.limits;
+    let refused = limits.check().is_err() || error.sentence().starts_with("cpuset.");
+    refused.then(|| bad("/linux/resources", error.sentence()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_become_pointers() {
+        let error = Error::bad_input("seccomp.syscalls[2].args[0].op", "'X' is not one (allowed: Y)");
+        assert_eq!(
+            stage(&error).unwrap().sentence(),
+            "config.json: /linux/seccomp/syscalls/2/args/0/op: 'X' is not one (allowed: Y)"
+        );
+        let error = Error::bad_input("oomScoreAdj", "2000 does not fit");
+        assert_eq!(stage(&error).unwrap().sentence(), "config.json: /process/oomScoreAdj: 2000 does not fit");
+        assert!(stage(&Error::bad_input("mount /x", "…")).is_none());
+    }
+}

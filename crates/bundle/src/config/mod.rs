@@ -1,0 +1,155 @@
+//! An OCI bundle's `config.json`: read with bounds, compared with the specification, parsed by its types.
+//!
+//! [`json`] reads, [`shape`] compares with the table in [`schema`], [`rules`] are what no table can say. So every error has
+//! the JSON pointer of what is wrong, which the types' own errors have not.
+//! Source: OCI runtime specification, config.md and bundle.md.
+
+pub mod json;
+pub mod rules;
+pub mod schema;
+pub mod shape;
+
+use drydock_core::error::CallExt;
+use drydock_core::{Error, Result};
+use oci_spec::runtime::Spec;
+use serde_json::Value;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The file's name in the bundle.
+pub const FILE: &str = "config.json";
+const MAX_BYTES: u64 = 4 << 20;
+
+/// A bundle as read: its directory, its configuration, and the same as plain JSON for what the types leave out.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The bundle's directory, absolute.
+    pub dir: PathBuf,
+    /// The configuration.
+    pub spec: Spec,
+    /// The configuration as it stands in the file, without what is null.
+    pub json: Value,
+    /// What is understood otherwise than it stands there.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads a bundle and checks everything that its text alone can tell.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`]: no bundle, no config.json, larger than 4 MiB, not JSON; a wrong type, a missing
+    /// field, a value out of range, each with its JSON pointer.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let shown = drydock_core::text::escape(&dir.to_string_lossy());
+        let bad = |why: String| Error::bad_input("--bundle", format!("'{shown}': {why}"));
+        let plain = |e: &std::io::Error| {
+            e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text)
+        };
+        let dir = std::fs::canonicalize(dir).map_err(|e| bad(plain(&e)))?;
+        let bytes = read(&dir.join(FILE)).map_err(|e| bad(e.sentence()))?;
+        let json = json::read(FILE, &bytes)?;
+        if !json.is_object() {
+            let found = match &json {
+                Value::Null => "null",
+                Value::Array(_) => "a list",
+                _ => "a plain value",
+            };
+            return Err(Error::bad_input(FILE, format!("the top level is {found} (allowed: an object)")));
+        }
+        shape::check("", &json, &schema::CONFIG)?;
+        rules::check(&json)?;
+        let spec: Spec = serde_json::from_value(typed(&json))
+            .map_err(|e| Error::bad_input(FILE, drydock_core::text::shorten(&e.to_string(), 300)))?;
+        let warnings = relative_destinations(&json);
+        Ok(Self { dir, spec, json, warnings })
+    }
+}
+
+/// The parts that the stages take from the JSON themselves, because the types know less of them, and those of other
+/// platforms.
+const UNTYPED: [(&str, &[&str]); 3] = [
+    ("", &["hooks", "solaris", "windows", "vm", "zos", "freebsd", "uidMappings", "gidMappings"]),
+    ("/process", &["capabilities", "scheduler", "ioPriority", "execCPUAffinity", "commandLine"]),
+    ("/linux", &["seccomp", "intelRdt", "memoryPolicy", "personality", "timeOffsets"]),
+];
+
+/// What is left for the types. Who is not named is root.
+fn typed(json: &Value) -> Value {
+    let mut json = json.clone();
+    for (place, names) in UNTYPED {
+        if let Some(object) = json.pointer_mut(place).and_then(Value::as_object_mut) {
+            object.retain(|name, _| !names.contains(&name.as_str()));
+        }
+    }
+    if let Some(process) = json.get_mut("process").and_then(Value::as_object_mut) {
+        process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    // An empty type of a device rule is none.
+    let rules = json.pointer_mut("/linux/resources/devices").and_then(Value::as_array_mut);
+    for rule in rules.into_iter().flatten().filter_map(Value::as_object_mut) {
+        rule.retain(|name, value| name != "type" || value.as_str() != Some(""));
+    }
+    json
+}
+
+/// Allowed for old tools, and worth a word.
+fn relative_destinations(json: &Value) -> Vec<String> {
+    let mounts = json.get("mounts").and_then(Value::as_array);
+    let places = (0..).zip(mounts.into_iter().flatten()).filter_map(|(n, mount): (usize, _)| {
+        let path = mount.get("destination").and_then(Value::as_str).filter(|path| !path.starts_with('/'))?;
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(path), 60);
+        Some(format!("config.json: /mounts/{n}/destination: '{shown}' is relative, taken as below '/'"))
+    });
+    places.collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .call(|| format!("open({path:?})"))?;
+    let meta = file.metadata().call(|| format!("fstat({path:?})"))?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        return Err(Error::failed(FILE, "not a regular file of at most 4 MiB"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).call(|| format!("read({path:?})"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &[u8]) -> String {
+        let dir = std::env::temp_dir().join(format!("drydock-bundle-{}-{}", std::process::id(), text.len()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(FILE), text).unwrap();
+        let result = Bundle::read(&dir);
+        std::fs::remove_dir_all(&dir).unwrap();
+        let error = result.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn bad_configs_say_what_is_wrong() {
+        for (text, says) in [
+            (&b""[..], "empty"),
+            (b"null", "object"),
+            (b"[1]", "object"),
+            (b"{\"ociVersion\":\"1.0.0\"} x", "data after the end"),
+            (b"\xef\xbb\xbf{}", "byte-order"),
+            (b"{}", "/ociVersion: required"),
+            (b"{\"ociVersion\":\"1.0.0\"}", "/root: required"),
+            (b"{\"a\":\"\xff\"}", "not UTF-8"),
+        ] {
+            let told = problem(text);
+            assert!(told.contains(says), "{told}");
+        }
+        assert_eq!(Bundle::read(Path::new("/no/such/bundle")).unwrap_err().exit_code(), 2);
+    }
+}
