@@ -57,6 +57,15 @@ struct Cli {
     root: Option<PathBuf>,
     #[command(flatten)]
     log: log::Args,
+    /// Have systemd make cgroups, as scopes: cgroupsPath is SLICE:PREFIX:NAME
+    #[arg(long, global = true, help_heading = "Global")]
+    systemd_cgroup: bool,
+    /// What the caller is: what can be told by trying needs no telling [accepted for engines]
+    #[arg(long, value_name = "true|false|auto", hide = true)]
+    rootless: Option<String>,
+    /// Ignored: CRIU is found in PATH [accepted for engines]
+    #[arg(long, value_name = "PATH", hide = true)]
+    criu: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }

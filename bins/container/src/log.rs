@@ -50,7 +50,7 @@ pub fn early(args: impl IntoIterator<Item = OsString>) -> Log {
             b"--debug" => log.debug = true,
             b"--log" => log.file = value.or_else(|| args.next()).map(PathBuf::from),
             b"--log-format" => log.json = value.or_else(|| args.next()).is_some_and(|v| v == "json"),
-            b"--root" if value.is_none() => drop(args.next()),
+            b"--root" | b"--rootless" | b"--criu" if value.is_none() => drop(args.next()),
             _ => {}
         }
     }

@@ -162,6 +162,14 @@ fn give_hosts(mounts: &drydock_mounts::Plan, peer: &dyn Peer) -> Result<()> {
     peer.hosts(file.as_fd())
 }
 
+/// Changing the user clears it (prctl(2)): who was to die with its parent still is. A seccomp profile of the caller's may
+/// refuse it; it is a second line of defence.
+fn stay_tied(tied: Option<rustix::process::Signal>) {
+    if tied.is_some() {
+        let _ = rustix::process::set_parent_process_death_signal(tied);
+    }
+}
+
 /// A host name: 1 to 64 bytes of printable ASCII without blanks. Source: hostname(7), uname(2).
 fn check_hostname(option: &str, name: &str) -> Result<()> {
     let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -284,7 +292,9 @@ impl Plan {
         self.security.apply_settings(&ctx)?;
         if self.security.listener().is_some() {
             // Whoever listens is told while the one who makes the container is still there.
+            let tied = rustix::process::parent_process_death_signal().ok().flatten();
             self.security.apply_privileges(&ctx, peer.handover()?)?;
+            stay_tied(tied);
         }
         Ok(reaper)
     }
@@ -299,15 +309,11 @@ impl Plan {
             // One that is not open is not there for the command either.
             let _ = drydock_core::sys::fd::keep_over_exec(i32::try_from(raw).unwrap_or(i32::MAX));
         }
-        // Changing the user clears it (prctl(2)): who was to die with its parent still is.
         let tied = rustix::process::parent_process_death_signal().ok().flatten();
         if self.security.listener().is_none() {
             self.security.apply_privileges(&ctx, None)?;
         }
-        if tied.is_some() {
-            // A seccomp profile of the caller's may refuse it; it is a second line of defence.
-            let _ = rustix::process::set_parent_process_death_signal(tied);
-        }
+        stay_tied(tied);
         let exec = InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper };
         ctx.perform(&exec, |_| {
             Err(match &reaper {
