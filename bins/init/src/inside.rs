@@ -278,10 +278,12 @@ impl Plan {
                 peer.before_pivot()
             })?;
         }
+        // A mount namespace of its own has a /dev/console of its own.
+        let console = self.mounts.is_some();
         for step in self.late() {
             match &step {
                 InsideStep::Terminal => {
-                    let master = ctx.perform(&step, |_| crate::steps::open_terminal())?;
+                    let master = ctx.perform(&step, |_| crate::steps::open_terminal(console))?;
                     peer.console(master.as_fd())?;
                 }
                 step => ctx.perform(step, InsideStep::act)?,

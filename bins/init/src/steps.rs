@@ -144,11 +144,12 @@ fn enter_workdir(dir: &str) -> Result<()> {
     Err(Error::bad_input("--workdir", format!("'{dir}' leads out of the root file system")))
 }
 
-/// A pty of the container's own devpts: its slave becomes terminal and standard streams, its master is returned.
+/// A pty of the container's own devpts: its slave becomes terminal and standard streams, its master is returned. `console`:
+/// the slave is bound over /dev/console, too, which is the container's own.
 ///
 /// # Errors
 /// See [`drydock_supervise::terminal`].
-pub fn open_terminal() -> Result<OwnedFd> {
+pub fn open_terminal(console: bool) -> Result<OwnedFd> {
     use nix::fcntl::{OFlag, open};
     let (master, slave) = drydock_supervise::terminal::open_pty()?;
     let fd = open(
@@ -161,7 +162,8 @@ pub fn open_terminal() -> Result<OwnedFd> {
         return Err(Error::failed(slave, "is not a terminal: /dev/pts is not what it should be"));
     }
     drydock_supervise::terminal::take_terminal(&fd)?;
-    // Best effort: a read-only root may have no place for it, and programs that look for it are rare.
-    let _ = drydock_mounts::dev::bind_console(fd.as_fd());
+    if console {
+        drydock_mounts::dev::bind_console(fd.as_fd())?;
+    }
     Ok(master)
 }
