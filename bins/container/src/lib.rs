@@ -162,8 +162,8 @@ fn dispatch() -> Outcome {
         commands::run::store(root)
     };
     match cli.verb {
-        Verb::Run(args) => commands::run::run(&args, &store()?),
-        Verb::Create(args) => commands::oci::create::run(&args, &store()?),
+        Verb::Run(args) => commands::run::run(&args, cli.systemd_cgroup, &store()?),
+        Verb::Create(args) => commands::oci::create::run(&args, cli.systemd_cgroup, &store()?),
         Verb::Start(args) => commands::oci::start::run(&args, &store()?),
         Verb::State(args) => commands::oci::state::run(&args, &store()?),
         Verb::Plan(args) => commands::plan::run(&args, &store()?),

@@ -88,7 +88,12 @@ impl Maker<'_> {
         self.root(&plan, &ctx)?;
         plan.request.files.write(&[])?;
         crate::commands::exec::remember(&self.dir, &plan.request)?;
-        let cgroup = self.cgroup(&plan, &mut state, &ctx)?;
+        // systemd wants a process for its scope: there is none yet.
+        let scope = plan.request.bundled.as_ref().and_then(|b| b.scope.clone());
+        let cgroup = match scope {
+            None => self.cgroup(&plan, &mut state, &ctx)?,
+            Some(_) => None,
+        };
         let security = inside.security().clone();
         let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
         let bundled = self.bundled(&plan, handover.clone())?;
@@ -169,7 +174,7 @@ impl Maker<'_> {
             join: Some(after),
             cgroup: files,
             mapped: plan.request.mapped.clone(),
-            wait_to_begin: namespaces.new.contains(Kind::User) || !show.nothing(),
+            wait_to_begin: waits(plan, show),
             channel: there,
             streams: streams.child,
             tied: true,
@@ -237,7 +242,8 @@ impl Maker<'_> {
             )?;
             security.apply_outside(ctx, running.child.pid)?;
         }
-        let waits = namespaces.new.contains(Kind::User) || !self.watch.show().nothing();
+        self.of_bundle(running, plan, ctx)?;
+        let waits = waits(plan, self.watch.show());
         let explained = !self.watch.show().nothing();
         // When explaining, the network comes first, so that the lines do not mix.
         if explained {
@@ -284,6 +290,22 @@ impl Maker<'_> {
         }
     }
 
+    /// What a bundle asks of its parent while the child waits: a scope of systemd's, the cgroup's owner, an RDT group.
+    fn of_bundle(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
+        let Some(bundled) = &plan.request.bundled else { return Ok(()) };
+        let pid = running.child.pid;
+        if let Some(scope) = &bundled.scope {
+            scope.clone().plan(drydock_cgroups::Layout::detect()?.mode())?.start(pid, ctx)?;
+            if let Some(group) = self.cgroup(plan, &mut running.state, ctx)? {
+                group.add(pid)?;
+            }
+        }
+        if let (Some(uid), false) = (bundled.cgroup_owner(&plan.request), running.state.cgroup.is_empty()) {
+            Cgroup::at(running.state.cgroup.iter().cloned())?.delegate(uid, ctx)?;
+        }
+        bundled.intel_rdt.as_ref().map_or(Ok(()), |rdt| rdt.validate(&plan.request.id)?.apply(ctx, pid))
+    }
+
     /// The hooks of the runtime's own namespaces; then the child may carry out its own.
     fn hooks_before_pivot(&self, running: &mut Running, plan: &Outside) -> Result<()> {
         let Some(bundled) = &plan.request.bundled else { return Ok(()) };
@@ -311,6 +333,14 @@ impl Maker<'_> {
         }
         plan.request.files.write_hosts(&addresses)
     }
+}
+
+/// Whether the child waits for the parent's word before it does anything.
+fn waits(plan: &Outside, show: crate::watch::Show) -> bool {
+    let bundled = plan.request.bundled.as_ref();
+    plan.request.namespaces.new.contains(Kind::User)
+        || !show.nothing()
+        || bundled.is_some_and(|b| b.scope.is_some() || b.intel_rdt.is_some())
 }
 
 /// Listens to the first process until it has executed the command.

@@ -61,11 +61,12 @@ impl Args {
 ///
 /// # Errors
 /// Bad input before anything is touched; the stage that failed, with everything taken away again.
-pub fn run(args: &Args, store: &Store) -> Outcome {
+pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
     let show = Show { steps: args.explain, stages: false, timings: args.timings.is_some() || args.json };
     if args.of_bundle(&command) {
-        let manner = oci::run::Manner { detach: args.options.detach, keep: args.keep, show };
+        let (detach, keep) = (args.options.detach, args.keep);
+        let manner = oci::run::Manner { detach, keep, systemd_cgroup, show };
         return oci::run::run(&args.bundle, oci::run::only_id(&command)?, manner, store);
     }
     let watch = Watch::new(show);

@@ -40,6 +40,23 @@ pub struct Bundled {
 }
 
 impl Bundled {
+    /// The host's user id of the container's root, if it may manage the container's cgroup: it has a user and a cgroup
+    /// namespace of its own, and its view of the cgroup is not read-only. As runc(8) does.
+    pub fn cgroup_owner(&self, request: &crate::request::Request) -> Option<u32> {
+        let namespaces = &request.namespaces;
+        let own = namespaces.new.contains(Kind::User) && namespaces.new.contains(Kind::Cgroup);
+        let writable = request.inside.mounts.iter().flat_map(|m| &m.mounts).any(|mount| {
+            mount.fstype.as_deref().is_some_and(|kind| kind.starts_with("cgroup"))
+                && !mount.options.iter().any(|word| word == "ro")
+        });
+        let root = request.inside.security.user.as_ref().map_or(0, |user| user.uid);
+        let host = |map: &drydock_namespaces::IdMap| {
+            let offset = root.checked_sub(map.inside).filter(|offset| *offset < map.count)?;
+            map.outside.checked_add(offset)
+        };
+        namespaces.uid_map.iter().find_map(host).filter(|_| own && writable)
+    }
+
     /// As it is kept in the container's state.
     pub fn state(&self) -> OciState {
         OciState {

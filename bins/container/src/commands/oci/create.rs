@@ -1,6 +1,6 @@
 //! `container create`: a bundle's container with everything made and its command not yet executed.
 
-use super::BundleArgs;
+use super::{BundleArgs, How};
 use crate::parent::{self, Streams};
 use crate::plan::Plan;
 use crate::watch::{Show, Watch};
@@ -23,9 +23,9 @@ pub struct Args {
 ///
 /// # Errors
 /// Bad input before anything is touched; the stage that failed, with everything taken away again.
-pub fn run(args: &Args, store: &Store) -> Outcome {
+pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
     super::seal(args.bundle.preserve_fds)?;
-    create(&args.bundle, &args.id, store)?;
+    create(&args.bundle, &args.id, systemd_cgroup, store)?;
     Ok(0)
 }
 
@@ -33,9 +33,9 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
 ///
 /// # Errors
 /// As [`run`].
-pub fn create(args: &BundleArgs, id: &str, store: &Store) -> Result<ContainerId> {
+pub fn create(args: &BundleArgs, id: &str, systemd_cgroup: bool, store: &Store) -> Result<ContainerId> {
     let id = ContainerId::parse(id)?;
-    let plan: Plan = args.request(&id, true, store)?.validate()?;
+    let plan: Plan = args.request(&id, How { unattended: true, systemd_cgroup }, store)?.validate()?;
     let receivers = args.connect()?;
     let size = plan.outside.request.bundled.as_ref().and_then(|b| b.console_size);
     let watch = Watch::new(Show::default());

@@ -45,6 +45,15 @@ pub struct BundleArgs {
     pub no_subreaper: bool,
 }
 
+/// How a bundle's container is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// The caller does not stay.
+    pub unattended: bool,
+    /// systemd makes the cgroup.
+    pub systemd_cgroup: bool,
+}
+
 impl BundleArgs {
     /// Whether anything is said that only a bundle can mean.
     pub fn any(&self) -> bool {
@@ -63,14 +72,15 @@ impl BundleArgs {
         self.bundle.as_deref().unwrap_or(Path::new("."))
     }
 
-    /// Reads the bundle and makes the request. `unattended`: the caller will not stay.
+    /// Reads the bundle and makes the request.
     ///
     /// # Errors
     /// [`drydock_core::Kind::BadInput`], before anything is touched.
-    pub fn request(&self, id: &ContainerId, unattended: bool, store: &Store) -> Result<Request> {
+    pub fn request(&self, id: &ContainerId, how: How, store: &Store) -> Result<Request> {
+        let How { unattended, systemd_cgroup } = how;
         let bundle = Bundle::read(self.dir())?;
         let options = crate::oci::Options {
-            systemd_cgroup: false,
+            systemd_cgroup,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
         };

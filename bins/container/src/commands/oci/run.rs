@@ -1,6 +1,6 @@
 //! `container run` of a bundle: create and start, and in the foreground the end as well.
 
-use super::{BundleArgs, create, start};
+use super::{BundleArgs, How, create, start};
 use crate::oci::life;
 use crate::parent::{self, Streams};
 use crate::plan::Plan;
@@ -17,6 +17,8 @@ pub struct Manner {
     pub detach: bool,
     /// Keep the container's record.
     pub keep: bool,
+    /// systemd makes the cgroup.
+    pub systemd_cgroup: bool,
     /// What is shown.
     pub show: Show,
 }
@@ -30,7 +32,7 @@ pub fn run(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcom
     if !manner.detach {
         return foreground(args, id, manner, store);
     }
-    let id = create::create(args, id, store)?;
+    let id = create::create(args, id, manner.systemd_cgroup, store)?;
     let entry = store.find_exact(id.as_str())?;
     if let Err(error) = start::start(&entry, store) {
         let _ = crate::commands::delete::delete_one(&entry, store);
@@ -41,7 +43,8 @@ pub fn run(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcom
 
 fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcome {
     let id = ContainerId::parse(id)?;
-    let mut request = args.request(&id, false, store)?;
+    let mut request =
+        args.request(&id, How { unattended: false, systemd_cgroup: manner.systemd_cgroup }, store)?;
     request.remove = !manner.keep;
     let size = request.bundled.as_ref().and_then(|b| b.console_size);
     let plan: Plan = request.validate()?;
