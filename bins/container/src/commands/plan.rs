@@ -56,7 +56,11 @@ fn of_bundle(dir: &Path, args: &Args, command: &[String], store: &Store) -> Resu
         Some(name) => ContainerId::parse(name)?,
         None => ContainerId::random(),
     };
-    crate::oci::request(&Bundle::read(dir)?, &id, store.root())
+    let request = crate::oci::request(&Bundle::read(dir)?, &id, store.root())?;
+    for warning in request.bundled.iter().flat_map(|bundled| &bundled.warnings) {
+        drydock_cli::output::warn("container", warning);
+    }
+    Ok(request)
 }
 
 /// Prints the plan. Touches nothing.

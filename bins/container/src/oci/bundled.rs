@@ -121,7 +121,7 @@ fn net_devices(bundle: &Bundle, namespaces: &Namespaces) -> Result<BTreeMap<Stri
     let mut names = BTreeMap::new();
     for (host, device) in devices {
         let inside = device.name().clone().filter(|name| !name.is_empty()).unwrap_or_else(|| host.clone());
-        let at = format!("{AT}/{}", text::escape(&host));
+        let at = drydock_bundle::config::json::below(AT, &host);
         check_device(&at, &host)?;
         check_device(&format!("{at}/name"), &inside)?;
         if names.values().any(|name| *name == inside) {

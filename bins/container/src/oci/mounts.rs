@@ -14,6 +14,9 @@ use std::path::Path;
 /// # Errors
 /// A propagation that the specification does not know.
 pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespaces) -> Result<Request> {
+    for (n, mount) in (0..).zip(bundle.spec.mounts().iter().flatten()) {
+        check_maps(n, mount)?;
+    }
     let defaults = Request::container_defaults(Root::default());
     let shared_namespace = !namespaces.new.contains(Kind::Mount);
     Ok(Request {
@@ -32,6 +35,14 @@ pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespac
         pass_unknown: true,
         root: propagated(linux, root)?,
         ..Request::default()
+    })
+}
+
+fn check_maps(n: usize, mount: &oci_spec::runtime::Mount) -> Result<()> {
+    let lists = [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())];
+    lists.into_iter().try_for_each(|(field, list)| {
+        let map = super::maps(list.as_deref());
+        drydock_namespaces::idmap::validate(&format!("config.json: /mounts/{n}/{field}"), &map)
     })
 }
 

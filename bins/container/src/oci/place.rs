@@ -135,7 +135,9 @@ fn of_security(request: &Request, error: &Error) -> Option<Error> {
 
 fn of_cgroup(request: &Request, error: &Error) -> Option<Error> {
     let limits = &request.cgroup.as_ref()?.limits;
-    let refused = limits.check().is_err() || error.sentence().starts_with("cpuset.");
+    // Limits are named after the kernel's files: memory.max.
+    let (object, _) = parts(error);
+    let refused = limits.check().is_err() || object.contains('.') && !object.contains(' ');
     refused.then(|| bad("/linux/resources", error.sentence()))
 }
 

@@ -3,7 +3,7 @@
 use super::{Options, bad, has_own, mounts, security};
 use crate::request::Namespaces;
 use drydock_bundle::Bundle;
-use drydock_core::{ContainerId, Result, text};
+use drydock_core::{ContainerId, Result};
 use drydock_init::inside;
 use drydock_mounts::Root;
 use drydock_namespaces::Kind;
@@ -73,7 +73,7 @@ fn environment(process: &Process) -> Vec<String> {
 fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<BTreeMap<String, String>> {
     let all: BTreeMap<String, String> = linux.sysctl().clone().unwrap_or_default().into_iter().collect();
     for (key, value) in &all {
-        let at = format!("/linux/sysctl/{}", pointer_word(key));
+        let at = drydock_bundle::config::json::below("/linux/sysctl", key);
         drydock_init::sysctl::check(key, value).map_err(|e| super::place::under(&at, &e))?;
         let kind = drydock_init::sysctl::namespace(key);
         if !has_own(namespaces, kind) {
@@ -84,9 +84,4 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<BTreeMap<String, St
         }
     }
     Ok(all)
-}
-
-/// A member's name in a JSON pointer (RFC 6901), safe to print.
-fn pointer_word(key: &str) -> String {
-    text::shorten(&text::escape(&key.replace('~', "~0").replace('/', "~1")), 60)
 }

@@ -34,6 +34,9 @@ pub fn check(json: &Value) -> Result<()> {
     clocks(json)
 }
 
+/// The oldest version of the specification.
+pub const OLDEST: &str = "1.0.0";
+
 /// A semantic version of major version 1.
 fn version(version: &str) -> Result<()> {
     const AT: &str = "/ociVersion";
@@ -63,7 +66,7 @@ fn version(version: &str) -> Result<()> {
 
 fn program(json: &Value) -> Result<()> {
     match json.pointer("/process/args/0").and_then(Value::as_str) {
-        Some("") => Err(refuse("/process/args/0", "an empty program", "a name or a path")),
+        Some("") => Err(refuse("/process/args/0", "empty", "a program's name or path")),
         _ => Ok(()),
     }
 }

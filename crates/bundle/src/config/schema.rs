@@ -131,16 +131,23 @@ const HOOK: Shape = Object(&[
     may("timeout", Int(1, i32::MAX as i128)),
 ]);
 const HOOK_LIST: Shape = List(&HOOK, 0);
-const HOOKS: Shape = Object(&[
+const HOOK_KINDS: [Field; 6] = [
     may("prestart", HOOK_LIST),
     may("createRuntime", HOOK_LIST),
     may("createContainer", HOOK_LIST),
     may("startContainer", HOOK_LIST),
     may("poststart", HOOK_LIST),
     may("poststop", HOOK_LIST),
-]);
+];
+const HOOKS: Shape = Object(&HOOK_KINDS);
 
-const NAMESPACES: [&str; 8] = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
+/// The kinds of hooks.
+pub fn hooks() -> impl Iterator<Item = &'static str> {
+    HOOK_KINDS.iter().map(|field| field.name)
+}
+
+/// Types of namespaces.
+pub const NAMESPACES: [&str; 8] = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
 const PROPAGATIONS: [&str; 9] =
     ["", "private", "slave", "shared", "unbindable", "rprivate", "rslave", "rshared", "runbindable"];
 

@@ -27,7 +27,7 @@ pub enum Shape {
 /// A member of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    name: &'static str,
+    pub(super) name: &'static str,
     required: bool,
     shape: Shape,
 }
@@ -56,7 +56,10 @@ pub fn check(place: &str, value: &Value, shape: &Shape) -> Result<()> {
         }),
         (Shape::Word(words), Value::String(text)) => match words.contains(&text.as_str()) {
             true => Ok(()),
-            false => Err(refuse(place, &quoted(text), &words.join(", "))),
+            false => {
+                let named: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+                Err(refuse(place, &quoted(text), &named.join(", ")))
+            }
         },
         (Shape::List(item, least), Value::Array(values)) => {
             if values.len() < *least {
@@ -115,7 +118,7 @@ pub fn object(place: &str) -> String {
 
 /// The error that a value does not fit.
 pub fn refuse(place: &str, found: &str, allowed: &str) -> Error {
-    Error::bad_input(object(place), format!("{found} does not fit (allowed: {allowed})"))
+    Error::bad_input(object(place), format!("{found} (allowed: {allowed})"))
 }
 
 /// A text as errors show it.
