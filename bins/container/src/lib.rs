@@ -80,6 +80,10 @@ enum Verb {
     Start(commands::oci::start::Args),
     /// Print a container's state [OCI]
     State(commands::oci::state::Args),
+    /// Write a config.json to begin a bundle with
+    Spec(commands::oci::spec::Args),
+    /// Print what of the OCI runtime specification is known here, as JSON
+    Features(commands::oci::features::Args),
     /// Print what `run` with the same options would do; touch nothing
     Plan(Box<commands::plan::Args>),
     /// Run a command in a running container
@@ -166,6 +170,8 @@ fn dispatch() -> Outcome {
         Verb::Create(args) => commands::oci::create::run(&args, cli.systemd_cgroup, &store()?),
         Verb::Start(args) => commands::oci::start::run(&args, &store()?),
         Verb::State(args) => commands::oci::state::run(&args, &store()?),
+        Verb::Spec(args) => commands::oci::spec::run(&args),
+        Verb::Features(args) => commands::oci::features::run(&args),
         Verb::Plan(args) => commands::plan::run(&args, &store()?),
         Verb::Exec(args) => commands::exec::run(&args, &store()?),
         Verb::List(args) => commands::list::run(&args, &store()?),

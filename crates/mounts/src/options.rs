@@ -146,139 +146,79 @@ const SIMPLE: [(MsFlags, u64); 5] = [
     (MS_NOSYMFOLLOW, attr::ATTR_NOSYMFOLLOW),
 ];
 
+#[derive(Clone, Copy)]
 enum Word {
     Set(MsFlags),
     Unset(MsFlags),
     Nothing,
-    Recursive { set: u64, clear: u64 },
+    /// The OCI words that act on the whole tree below a mount, through mount_setattr(2): set, clear.
+    Recursive(u64, u64),
+}
+
+/// Words that are flags of a mount.
+const FLAGS: [(&str, Word); 48] = [
+    ("defaults", Word::Nothing),
+    ("loud", Word::Unset(MsFlags::MS_SILENT)),
+    ("noiversion", Word::Unset(MsFlags::MS_I_VERSION)),
+    ("async", Word::Unset(MsFlags::MS_SYNCHRONOUS)),
+    ("ro", Word::Set(MsFlags::MS_RDONLY)),
+    ("rw", Word::Unset(MsFlags::MS_RDONLY)),
+    ("nosuid", Word::Set(MsFlags::MS_NOSUID)),
+    ("suid", Word::Unset(MsFlags::MS_NOSUID)),
+    ("nodev", Word::Set(MsFlags::MS_NODEV)),
+    ("dev", Word::Unset(MsFlags::MS_NODEV)),
+    ("noexec", Word::Set(MsFlags::MS_NOEXEC)),
+    ("exec", Word::Unset(MsFlags::MS_NOEXEC)),
+    ("nosymfollow", Word::Set(MS_NOSYMFOLLOW)),
+    ("symfollow", Word::Unset(MS_NOSYMFOLLOW)),
+    ("noatime", Word::Set(MsFlags::MS_NOATIME)),
+    ("atime", Word::Unset(MsFlags::MS_NOATIME)),
+    ("relatime", Word::Set(MsFlags::MS_RELATIME)),
+    ("norelatime", Word::Unset(MsFlags::MS_RELATIME)),
+    ("strictatime", Word::Set(MsFlags::MS_STRICTATIME)),
+    ("nostrictatime", Word::Unset(MsFlags::MS_STRICTATIME)),
+    ("nodiratime", Word::Set(MsFlags::MS_NODIRATIME)),
+    ("diratime", Word::Unset(MsFlags::MS_NODIRATIME)),
+    ("lazytime", Word::Set(MS_LAZYTIME)),
+    ("nolazytime", Word::Unset(MS_LAZYTIME)),
+    ("sync", Word::Set(MsFlags::MS_SYNCHRONOUS)),
+    ("dirsync", Word::Set(MsFlags::MS_DIRSYNC)),
+    ("silent", Word::Set(MsFlags::MS_SILENT)),
+    ("mand", Word::Set(MsFlags::MS_MANDLOCK)),
+    ("nomand", Word::Unset(MsFlags::MS_MANDLOCK)),
+    ("iversion", Word::Set(MsFlags::MS_I_VERSION)),
+    ("rro", Word::Recursive(attr::ATTR_RDONLY, 0)),
+    ("rrw", Word::Recursive(0, attr::ATTR_RDONLY)),
+    ("rnosuid", Word::Recursive(attr::ATTR_NOSUID, 0)),
+    ("rsuid", Word::Recursive(0, attr::ATTR_NOSUID)),
+    ("rnodev", Word::Recursive(attr::ATTR_NODEV, 0)),
+    ("rdev", Word::Recursive(0, attr::ATTR_NODEV)),
+    ("rnoexec", Word::Recursive(attr::ATTR_NOEXEC, 0)),
+    ("rexec", Word::Recursive(0, attr::ATTR_NOEXEC)),
+    ("rnosymfollow", Word::Recursive(attr::ATTR_NOSYMFOLLOW, 0)),
+    ("rsymfollow", Word::Recursive(0, attr::ATTR_NOSYMFOLLOW)),
+    ("rnodiratime", Word::Recursive(ATTR_NODIRATIME, 0)),
+    ("rdiratime", Word::Recursive(0, ATTR_NODIRATIME)),
+    ("rnoatime", Word::Recursive(ATTR_NOATIME, ATTR_ATIME)),
+    ("rstrictatime", Word::Recursive(ATTR_STRICTATIME, ATTR_ATIME)),
+    ("rrelatime", Word::Recursive(0, ATTR_ATIME)),
+    ("ratime", Word::Recursive(0, ATTR_ATIME)),
+    ("rnostrictatime", Word::Recursive(0, ATTR_ATIME)),
+    ("rnorelatime", Word::Recursive(0, ATTR_ATIME)),
+];
+
+/// Words that change how a mount is made. [`apply`] knows what each does.
+const WAYS: [&str; 8] =
+    ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "src-nofollow", "copy-symlink"];
+
+/// Every word that is an option of mounts, not of a file system.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().map(|(word, _)| *word).chain(WAYS).chain(Propagation::WORDS)
 }
 
 fn known(word: &str) -> Option<Word> {
-    Some(match word {
-        "defaults" => Word::Nothing,
-        "loud" => Word::Unset(MsFlags::MS_SILENT),
-        "noiversion" => Word::Unset(MsFlags::MS_I_VERSION),
-        "async" => Word::Unset(MsFlags::MS_SYNCHRONOUS),
-        "ro" => Word::Set(MsFlags::MS_RDONLY),
-        "rw" => Word::Unset(MsFlags::MS_RDONLY),
-        "nosuid" => Word::Set(MsFlags::MS_NOSUID),
-        "suid" => Word::Unset(MsFlags::MS_NOSUID),
-        "nodev" => Word::Set(MsFlags::MS_NODEV),
-        "dev" => Word::Unset(MsFlags::MS_NODEV),
-        "noexec" => Word::Set(MsFlags::MS_NOEXEC),
-        "exec" => Word::Unset(MsFlags::MS_NOEXEC),
-        "nosymfollow" => Word::Set(MS_NOSYMFOLLOW),
-        "symfollow" => Word::Unset(MS_NOSYMFOLLOW),
-        "noatime" => Word::Set(MsFlags::MS_NOATIME),
-        "atime" => Word::Unset(MsFlags::MS_NOATIME),
-        "relatime" => Word::Set(MsFlags::MS_RELATIME),
-        "norelatime" => Word::Unset(MsFlags::MS_RELATIME),
-        "strictatime" => Word::Set(MsFlags::MS_STRICTATIME),
-        "nostrictatime" => Word::Unset(MsFlags::MS_STRICTATIME),
-        "nodiratime" => Word::Set(MsFlags::MS_NODIRATIME),
-        "diratime" => Word::Unset(MsFlags::MS_NODIRATIME),
-        "lazytime" => Word::Set(MS_LAZYTIME),
-        "nolazytime" => Word::Unset(MS_LAZYTIME),
-        "sync" => Word::Set(MsFlags::MS_SYNCHRONOUS),
-        "dirsync" => Word::Set(MsFlags::MS_DIRSYNC),
-        "silent" => Word::Set(MsFlags::MS_SILENT),
-        "mand" => Word::Set(MsFlags::MS_MANDLOCK),
-        "nomand" => Word::Unset(MsFlags::MS_MANDLOCK),
-        "iversion" => Word::Set(MsFlags::MS_I_VERSION),
-        _ => return recursive(word),
-    })
+    FLAGS.iter().find(|(known, _)| *known == word).map(|(_, word)| *word)
 }
-
-/// The OCI words that act on the whole tree below a mount, through mount_setattr(2).
-fn recursive(word: &str) -> Option<Word> {
-    let (set, clear) = match word {
-        "rro" => (attr::ATTR_RDONLY, 0),
-        "rrw" => (0, attr::ATTR_RDONLY),
-        "rnosuid" => (attr::ATTR_NOSUID, 0),
-        "rsuid" => (0, attr::ATTR_NOSUID),
-        "rnodev" => (attr::ATTR_NODEV, 0),
-        "rdev" => (0, attr::ATTR_NODEV),
-        "rnoexec" => (attr::ATTR_NOEXEC, 0),
-        "rexec" => (0, attr::ATTR_NOEXEC),
-        "rnosymfollow" => (attr::ATTR_NOSYMFOLLOW, 0),
-        "rsymfollow" => (0, attr::ATTR_NOSYMFOLLOW),
-        "rnodiratime" => (ATTR_NODIRATIME, 0),
-        "rdiratime" => (0, ATTR_NODIRATIME),
-        "rnoatime" => (ATTR_NOATIME, ATTR_ATIME),
-        "rstrictatime" => (ATTR_STRICTATIME, ATTR_ATIME),
-        "rrelatime" | "ratime" | "rnostrictatime" | "rnorelatime" => (0, ATTR_ATIME),
-        _ => return None,
-    };
-    Some(Word::Recursive { set, clear })
-}
-
-/// Every word that is understood here, sorted; others are a file system's own.
-pub const WORDS: [&str; 64] = [
-    "async",
-    "atime",
-    "bind",
-    "copy-symlink",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "src-nofollow",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
 
 /// Parses the words of one mount, from left to right: the last one wins. `object` names the mount in errors; `fstype` is
 /// `None` for a bind mount.
@@ -328,7 +268,7 @@ fn apply(object: &str, options: &mut Options, word: &str) -> Result<()> {
                 options.cleared.0 |= flag;
             }
             (Some(Word::Nothing), _) => {}
-            (Some(Word::Recursive { set, clear }), _) => {
+            (Some(Word::Recursive(set, clear)), _) => {
                 options.recursive_set = (options.recursive_set & !clear) | set;
                 options.recursive_clear = (options.recursive_clear & !set) | clear;
             }

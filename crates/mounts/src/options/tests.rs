@@ -103,3 +103,11 @@ fn every_word_of_the_list_is_understood() {
         assert!(o.data.is_empty(), "{word} is passed on");
     }
 }
+
+#[test]
+fn every_listed_word_is_known() {
+    for word in super::words() {
+        let options = super::parse("m", Some("tmpfs"), &[word.to_string()], Unknown::Pass).unwrap();
+        assert!(options.data.is_empty(), "{word}");
+    }
+}

@@ -49,6 +49,9 @@ pub const RET_LOG: u32 = 0x7ffc_0000;
 pub const RET_ALLOW: u32 = 0x7fff_0000;
 
 impl Action {
+    /// The other name of [`Action::KillThread`].
+    pub const KILL_THREAD: &'static str = "SCMP_ACT_KILL_THREAD";
+
     /// All, from the strictest.
     pub const ALL: [Action; 8] = [
         Action::KillProcess,

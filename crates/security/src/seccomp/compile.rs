@@ -56,23 +56,30 @@ pub fn compile(profile: &Profile, target: &Target) -> Result<Filter> {
     Ok(Filter { program, flags, notify: selected.notify, unknown: selected.unknown, summary })
 }
 
+/// Flags of seccomp(2) that a profile may have.
+const FLAGS: [(&str, u32); 4] = [
+    ("SECCOMP_FILTER_FLAG_LOG", FLAG_LOG),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", FLAG_SPEC_ALLOW),
+    // For all threads of the process: it has one, and with a listener the kernel would refuse it.
+    ("SECCOMP_FILTER_FLAG_TSYNC", 0),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", FLAG_WAIT_KILLABLE_RECV),
+];
+
+/// The names of the flags that a profile may have.
+pub fn known_flags() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().map(|(name, _)| *name)
+}
+
 fn flags(profile: &Profile) -> Result<u32> {
     profile.flags.iter().flatten().try_fold(0, |flags, name| {
-        Ok(flags
-            | match name.strip_prefix("SECCOMP_FILTER_FLAG_").unwrap_or(name) {
-                "LOG" => FLAG_LOG,
-                "SPEC_ALLOW" => FLAG_SPEC_ALLOW,
-                // For all threads of the process: it has one, and with a listener the kernel would refuse it.
-                "TSYNC" => 0,
-                "WAIT_KILLABLE_RECV" => FLAG_WAIT_KILLABLE_RECV,
-                _ => {
-                    let shown = text::shorten(&text::escape(name), 60);
-                    return Err(Error::bad_input(
-                        "seccomp flag",
-                        format!("'{shown}' is not one (allowed: SECCOMP_FILTER_FLAG_LOG, _SPEC_ALLOW, _TSYNC, _WAIT_KILLABLE_RECV)"),
-                    ));
-                }
-            })
+        let found = FLAGS.iter().find(|(known, _)| {
+            known == name || known.strip_prefix("SECCOMP_FILTER_FLAG_") == Some(name.as_str())
+        });
+        found.map(|(_, flag)| flags | flag).ok_or_else(|| {
+            let shown = text::shorten(&text::escape(name), 60);
+            let known: Vec<&str> = known_flags().collect();
+            Error::bad_input("seccomp flag", format!("'{shown}' is not one (allowed: {})", known.join(", ")))
+        })
     })
 }
 

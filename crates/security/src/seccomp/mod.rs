@@ -18,7 +18,7 @@ mod table;
 
 pub use action::available_actions;
 pub use agent::Listener;
-pub use compile::{Filter, compile};
+pub use compile::{Filter, compile, known_flags};
 pub use handover::Handover;
 pub use names::Arch;
 pub use profile::Profile;

@@ -48,6 +48,21 @@ const FOREIGN: [&str; 16] = [
 ];
 
 impl Arch {
+    /// Those that filters are made for.
+    const OURS: [(&'static str, Arch); 5] = [
+        ("X86_64", Arch::X86_64),
+        ("X86", Arch::X86),
+        ("X32", Arch::X32),
+        ("AARCH64", Arch::Aarch64),
+        ("ARM", Arch::Arm),
+    ];
+
+    /// The names that [`Arch::parse`] knows, in profiles' spelling.
+    pub fn known() -> impl Iterator<Item = String> {
+        let bare = Self::OURS.iter().map(|(name, _)| *name).chain(FOREIGN);
+        bare.map(|name| format!("SCMP_ARCH_{name}"))
+    }
+
     /// The architecture of this program.
     pub const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
 
@@ -59,13 +74,11 @@ impl Arch {
         let bare = name.strip_prefix("SCMP_ARCH_").unwrap_or(name).to_ascii_uppercase();
         Ok(match bare.as_str() {
             "NATIVE" => Some(Arch::NATIVE),
-            "X86_64" => Some(Arch::X86_64),
-            "X86" => Some(Arch::X86),
-            "X32" => Some(Arch::X32),
-            "AARCH64" => Some(Arch::Aarch64),
-            "ARM" => Some(Arch::Arm),
             other if FOREIGN.contains(&other) => None,
-            _ => {
+            other => {
+                if let Some((_, arch)) = Self::OURS.iter().find(|(name, _)| *name == other) {
+                    return Ok(Some(*arch));
+                }
                 let shown = text::shorten(&text::escape(name), 60);
                 return Err(Error::bad_input(
                     "seccomp architecture",

@@ -129,6 +129,19 @@ pub enum Operator {
     MaskedEq,
 }
 
+impl Operator {
+    /// All of them.
+    pub const ALL: [Operator; 7] = [
+        Operator::Ne,
+        Operator::Lt,
+        Operator::Le,
+        Operator::Eq,
+        Operator::Ge,
+        Operator::Gt,
+        Operator::MaskedEq,
+    ];
+}
+
 /// When a rule applies (Docker).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

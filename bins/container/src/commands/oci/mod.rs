@@ -1,7 +1,9 @@
 //! The verbs of an OCI runtime, as engines call them. Source: OCI runtime specification, runtime.md; runc(8).
 
 pub mod create;
+pub mod features;
 pub mod run;
+pub mod spec;
 pub mod start;
 pub mod state;
 
