@@ -79,7 +79,7 @@ pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId
     if let Some(request) = &intel_rdt {
         request.check().map_err(|e| super::place::stage(&e).unwrap_or(e))?;
         // Said now if this machine has none: nothing has been made yet.
-        request.validate(id)?;
+        request.validate(id).map_err(|e| super::place::stage(&e).unwrap_or(e))?;
     }
     let exec_cpu_affinity: Option<ExecCpuAffinity> = part(bundle, "/process/execCPUAffinity")?;
     if let Some(affinity) = &exec_cpu_affinity {

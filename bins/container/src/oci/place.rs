@@ -29,7 +29,7 @@ const FIELDS: [(&str, &str); 15] = [
 /// The same error at a pointer.
 pub(super) fn under(pointer: &str, error: &Error) -> Error {
     let (_, problem) = parts(error);
-    let placed = bad(pointer, problem);
+    let placed = bad(pointer, problem).with_kind(error.kind());
     match error.remedy() {
         Some(hint) => placed.hint(hint),
         None => placed,

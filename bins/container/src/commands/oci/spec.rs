@@ -1,6 +1,5 @@
 //! `container spec`: a config.json to begin with, of the same container that runc's gives.
 
-use crate::oci::life::VERSION;
 use drydock_bundle::config;
 use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
@@ -8,6 +7,9 @@ use drydock_core::{Error, Result};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
+
+/// All that is in it is in this version too, so that older runtimes take it.
+const OCI_VERSION: &str = "1.0.2";
 
 /// Arguments of `container spec`.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,7 +55,7 @@ const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SE
 
 fn configuration(rootless: bool) -> Value {
     let mut config = json!({
-        "ociVersion": VERSION,
+        "ociVersion": OCI_VERSION,
         "process": {
             "terminal": true,
             "user": { "uid": 0, "gid": 0 },
