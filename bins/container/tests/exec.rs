@@ -368,3 +368,56 @@ fn a_cgroup_below_the_containers() {
         dirs.iter().all(|dir| std::fs::remove_dir(dir.join("below")).is_ok() || !dir.join("below").exists())
     });
 }
+
+#[test]
+fn a_process_from_a_file() {
+    let place = place!("-e", "A=first");
+    let file = place.path("process.json");
+    let run = |process: serde_json::Value, options: &[&str]| {
+        std::fs::write(&file, process.to_string()).unwrap();
+        let mut words = vec!["exec", "--process", file.as_str()];
+        words.extend_from_slice(options);
+        words.push(&place.id);
+        place.sandbox.run("container", &words)
+    };
+    let script = "cat /proc/self/status; pwd; umask; echo A=$A B=$B; ulimit -n; cat /proc/self/oom_score_adj";
+    let process = serde_json::json!({
+        "user": { "uid": 1000, "gid": 1001, "additionalGids": [5, 6], "umask": 0o77 },
+        "args": ["sh", "-c", script],
+        "env": ["PATH=/bin:/usr/bin", "B=given"],
+        "cwd": "/tmp",
+        "capabilities": { "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"] },
+        "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 99, "hard": 100 }],
+        "noNewPrivileges": true,
+        "oomScoreAdj": 500,
+        "execCPUAffinity": { "initial": "0", "final": "0" },
+    });
+    let output = run(process.clone(), &[]).success().stdout;
+    assert_eq!(field(&output, "Uid"), "1000\t1000\t1000\t1000");
+    assert_eq!(field(&output, "Gid"), "1001\t1001\t1001\t1001");
+    assert_eq!(field(&output, "Groups"), "5 6");
+    assert_eq!((set(&output, "CapBnd"), set(&output, "CapInh")), (1 << 5, 0));
+    assert_eq!((field(&output, "NoNewPrivs"), field(&output, "Cpus_allowed_list")), ("1".into(), "0".into()));
+    assert_eq!(field(&output, "Seccomp"), "2", "the container's filter");
+    assert!(output.ends_with("/tmp\n0077\nA= B=given\n99\n500\n"), "{output}");
+    // Options come on top.
+    run(process.clone(), &["-e", "A=option"]).success().stdout_has("A=option B=given");
+    let with = |pointer: &str, value: serde_json::Value| {
+        let mut process = process.clone();
+        process[pointer] = value;
+        process
+    };
+    for (process, says) in [
+        (with("args", serde_json::json!([])), "/args"),
+        (with("cwd", "tmp".into()), "/cwd"),
+        (with("user", "root".into()), "/user"),
+        (with("execCPUAffinity", serde_json::json!({ "initial": "x" })), "execCPUAffinity"),
+        (serde_json::json!([]), "--process"),
+    ] {
+        run(process, &[]).fails_with(2).says(says);
+    }
+    let mut both = place.words(&["--process", &file], &["true"]);
+    place.sandbox.run("container", &both).exits(2);
+    both = vec!["exec", "--process", "/no/such/file", &place.id];
+    place.sandbox.run("container", &both).fails_with(2).says("/no/such/file");
+}

@@ -100,7 +100,7 @@ pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId
 }
 
 /// Ignored without a terminal, and when it is 0 by 0.
-fn console_size(bundle: &Bundle) -> Option<(u16, u16)> {
+pub(super) fn console_size(bundle: &Bundle) -> Option<(u16, u16)> {
     let process = bundle.spec.process().as_ref().filter(|p| p.terminal() == Some(true))?;
     let size = process.console_size()?;
     let side = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);

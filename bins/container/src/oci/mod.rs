@@ -7,6 +7,7 @@
 mod bundled;
 mod cgroup;
 pub mod clock;
+mod entering;
 pub mod life;
 mod mounts;
 mod namespaces;
@@ -16,6 +17,7 @@ pub mod resources;
 mod security;
 
 pub use bundled::Bundled;
+pub use entering::request as entering;
 pub use place::place;
 
 use crate::request::Request;

@@ -61,7 +61,7 @@ pub fn request(
 }
 
 /// Of several values of one name the last.
-fn environment(process: &Process) -> Vec<String> {
+pub(super) fn environment(process: &Process) -> Vec<String> {
     let all = process.env().as_deref().unwrap_or_default();
     let key = |word: &str| word.split('=').next().unwrap_or_default().to_string();
     let later: BTreeMap<String, usize> = all.iter().enumerate().map(|(n, word)| (key(word), n)).collect();

@@ -5,6 +5,7 @@
 //! Source: OCI runtime specification, config.md and bundle.md.
 
 pub mod json;
+mod process;
 pub mod rules;
 pub mod schema;
 pub mod shape;

@@ -31,7 +31,10 @@ const FILE: &str = "inside.json";
 /// # Errors
 /// When the state directory cannot be written.
 pub fn remember(dir: &Path, request: &Request) -> Result<()> {
-    let kept = inside::Request { mounts: None, ..request.inside.clone() };
+    let mut kept = inside::Request { mounts: None, ..request.inside.clone() };
+    // Not the first process's, so not in its request.
+    kept.security.exec_cpu_affinity =
+        request.bundled.as_ref().and_then(|bundled| bundled.exec_cpu_affinity.clone());
     let bytes = serde_json::to_vec(&kept).map_err(|e| Error::failed("state", e.to_string()))?;
     write_atomically(dir, FILE, &bytes)
 }
@@ -55,7 +58,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
             .hint(format!("container resume {}, or --ignore-paused", entry.id))
             .into());
     }
-    let asked = request::of(args, &entry.dir, state.oci.is_some(), passed)?;
+    let asked = request::of(args, &entry, state.oci.is_some(), passed)?;
     options::check_terminal(args, asked.inside.terminal)?;
     let plan = asked.inside.validate()?;
     let pid = state.pid.unwrap_or(0);

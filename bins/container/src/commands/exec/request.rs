@@ -3,13 +3,13 @@
 use super::FILE;
 use super::descriptors::Passed;
 use super::options::Args;
+use drydock_bundle::Entry;
 use drydock_bundle::state::read_bounded;
 use drydock_core::{Error, Result};
 use drydock_init::inside;
 use drydock_security::{CapSet, Capabilities};
 use drydock_supervise::exec::utf8_words;
 use std::ffi::OsString;
-use std::path::Path;
 
 /// A process, and what is not its own business.
 pub struct Asked {
@@ -23,8 +23,8 @@ pub struct Asked {
 ///
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] naming the option; a state that cannot be read.
-pub fn of(args: &Args, dir: &Path, bundle: bool, passed: Passed) -> Result<Asked> {
-    let bytes = read_bounded(&dir.join(FILE), 4 << 20)?;
+pub fn of(args: &Args, entry: &Entry, bundle: bool, passed: Passed) -> Result<Asked> {
+    let bytes = read_bounded(&entry.dir.join(FILE), 4 << 20)?;
     let kept: inside::Request =
         serde_json::from_slice(&bytes).map_err(|e| Error::failed(FILE, format!("corrupt: {e}")))?;
     let first = inside::Request {
@@ -37,10 +37,16 @@ pub fn of(args: &Args, dir: &Path, bundle: bool, passed: Passed) -> Result<Asked
         preserve_fds: passed.all,
         ..kept
     };
-    let mut asked = Asked { inside: first, size: None };
+    let (inside, size) = match &args.process {
+        Some(file) => crate::oci::entering(file, &entry.id, first)?,
+        None => {
+            let words = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
+            (inside::Request { args: words, ..first }, None)
+        }
+    };
+    let mut asked = Asked { inside, size };
     asked.inside.sysctls.clear();
     let request = &mut asked.inside;
-    request.args = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
     request.terminal |= args.tty;
     environment(args, passed, request)?;
     if args.workdir.is_some() {
