@@ -307,10 +307,8 @@ impl Plan {
         let first = self.request.preserve_fds.saturating_add(3);
         drydock_core::sys::fd::close_on_exec_from(first)
             .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
-        for raw in 3..first {
-            // One that is not open is not there for the command either.
-            let _ = drydock_core::sys::fd::keep_over_exec(i32::try_from(raw).unwrap_or(i32::MAX));
-        }
+        // Below that the command gets what the caller passed, which is what does not close on exec: where a number was free,
+        // a descriptor of ours may be, and all of ours do.
         let tied = rustix::process::parent_process_death_signal().ok().flatten();
         if self.security.listener().is_none() {
             self.security.apply_privileges(&ctx, None)?;

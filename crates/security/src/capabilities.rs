@@ -54,7 +54,7 @@ impl CapabilityNames {
                 None => {
                     let shown = text::shorten(&text::escape(name), 60);
                     warnings.push(format!(
-                        "capabilities.{field}: '{shown}' is ignored: Linux has no such capability"
+                        "capabilities.{field}: ignoring unknown or unavailable capabilities: [{shown}]"
                     ));
                     all
                 }
