@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing for a purpose, with the system's package manager, and says what and why:
-#   scripts/deps.sh [build] [demo] [test] [vm] [bench]      default: build
+#   scripts/deps.sh [build] [demo] [test] [vm] [bench] [engines]      default: build
 # Nothing is done for what is there already. Needs root only if something is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -49,6 +49,12 @@ test,vm|has_busybox|busybox-static|busybox|busybox-static|busybox|busybox-static
 test|has tar|tar|tar|tar|tar|tar|what image tests compare with
 vm|has_qemu|qemu-system-x86|qemu-system-x86-core|-|qemu-system-x86|qemu-x86|the VM
 vm|has_virtiofsd|qemu-system-common virtiofsd|virtiofsd|-|virtiofsd|virtiofsd|the VM sees this machine's files
+engines|has containerd|containerd|containerd|containerd|containerd|containerd|an engine that runs containers through ours
+engines|has ctr|containerd|containerd|containerd-ctr|containerd|containerd-ctr|its client
+engines|has podman|podman|podman|podman|podman|podman|another engine
+engines|has conmon|conmon|conmon|conmon|conmon|conmon|what Podman starts containers with
+engines|has dockerd|docker.io|moby-engine|docker-engine|docker|docker|another engine
+engines|has docker|docker.io docker-cli|docker-cli|docker-cli|docker|docker|its client
 bench|has hyperfine|hyperfine|hyperfine|hyperfine|hyperfine|hyperfine|measures
 bench|has crun|crun|crun|crun|crun|crun|the runtime to compare with
 bench|has runc|runc|runc|runc|runc|runc|the other runtime to compare with
@@ -61,7 +67,8 @@ install_packages() {
     known=$(manager)
     case $known in
     apt-get)
-        export DEBIAN_FRONTEND=noninteractive
+        # RUNLEVEL: services that a package brings are not started.
+        export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
         if [ -z "$fresh_lists" ]; then apt-get -q update >&2 && fresh_lists=1; fi
         for package in "$@"; do
             # A package that this release does not have (virtiofsd came with Debian 13) is left out.
