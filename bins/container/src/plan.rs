@@ -45,6 +45,12 @@ impl Request {
 }
 
 impl Plan {
+    /// Says what of a bundle is ignored, on standard error.
+    pub fn warn(&self) {
+        let warnings = self.outside.request.bundled.iter().flat_map(|bundled| &bundled.warnings);
+        warnings.for_each(|warning| drydock_cli::output::warn("container", warning));
+    }
+
     /// Every step, in the order in which it is done. The network's come between the clone and the inside.
     ///
     /// # Errors

@@ -56,11 +56,7 @@ fn of_bundle(dir: &Path, args: &Args, command: &[String], store: &Store) -> Resu
         Some(name) => ContainerId::parse(name)?,
         None => ContainerId::random(),
     };
-    let request = crate::oci::request(&Bundle::read(dir)?, &id, store.root())?;
-    for warning in request.bundled.iter().flat_map(|bundled| &bundled.warnings) {
-        drydock_cli::output::warn("container", warning);
-    }
-    Ok(request)
+    crate::oci::request(&Bundle::read(dir)?, &id, store.root())
 }
 
 /// Prints the plan. Touches nothing.
@@ -74,6 +70,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         None => Request::from_options(&args.options, &command, store.root())?,
     };
     let plan: Plan = request.validate()?;
+    plan.warn();
     match (args.json, args.format) {
         (true, _) | (_, Format::Json) => drydock_cli::print_json(&plan.to_json())?,
         (_, Format::Steps) => {

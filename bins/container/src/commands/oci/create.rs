@@ -36,6 +36,7 @@ pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
 pub fn create(args: &BundleArgs, id: &str, systemd_cgroup: bool, store: &Store) -> Result<ContainerId> {
     let id = ContainerId::parse(id)?;
     let plan: Plan = args.request(&id, How { unattended: true, systemd_cgroup }, store)?.validate()?;
+    plan.warn();
     let receivers = args.connect()?;
     let size = plan.outside.request.bundled.as_ref().and_then(|b| b.console_size);
     let watch = Watch::new(Show::default());

@@ -89,9 +89,7 @@ impl BundleArgs {
         let mut request = crate::oci::request_with(&bundle, id, store.root(), options)?;
         request.inside.preserve_fds = self.preserve_fds.min(1 << 16);
         pass_listen_fds(&mut request);
-        let bundled = request.bundled.get_or_insert_with(Bundled::default);
-        bundled.unattended = unattended;
-        bundled.warnings.iter().for_each(|warning| drydock_cli::output::warn("container", warning));
+        request.bundled.get_or_insert_with(Bundled::default).unattended = unattended;
         self.check_terminal(request.inside.terminal, unattended)?;
         Ok(request)
     }

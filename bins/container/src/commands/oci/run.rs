@@ -48,6 +48,7 @@ fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Out
     request.remove = !manner.keep;
     let size = request.bundled.as_ref().and_then(|b| b.console_size);
     let plan: Plan = request.validate()?;
+    plan.warn();
     let receivers = args.connect()?;
     let signals = Blocked::all()?;
     if !args.no_subreaper {
