@@ -1,6 +1,7 @@
 //! `container update`: other limits for a container that runs.
 
 use crate::commands::signals;
+use drydock_bundle::config::{json, rules, schema, shape};
 use drydock_bundle::{Entry, State, Store};
 use drydock_cgroups::{CpuMax, Layout, Limits, UNLIMITED, systemd};
 use drydock_cli::Outcome;
@@ -146,9 +147,17 @@ fn read(path: &PathBuf) -> Result<Vec<u8>> {
 }
 
 fn from_json(bytes: &[u8]) -> Result<Limits> {
-    let resources: LinuxResources = serde_json::from_slice(bytes).map_err(|e| {
+    const AT: &str = "--resources";
+    let value = json::read(AT, bytes)?;
+    let fits = shape::check("", &value, &shape::Shape::Object(&schema::RESOURCES))
+        .and_then(|()| rules::resources(Some(&value), ""));
+    fits.map_err(|e| {
+        let sentence = e.sentence();
+        Error::bad_input(AT, sentence.strip_prefix("config.json: ").unwrap_or(&sentence))
+    })?;
+    let resources: LinuxResources = serde_json::from_value(value).map_err(|e| {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(&e.to_string()), 200);
-        Error::bad_input("--resources", format!("{shown} (allowed: JSON as config.json's linux.resources)"))
+        Error::bad_input(AT, format!("{shown} (allowed: JSON as config.json's linux.resources)"))
     })?;
     crate::oci::resources::limits(&resources, "--resources: ")
 }
