@@ -154,9 +154,9 @@ fn posix_platform_user() {
     needs!();
     let user = json!({ "uid": 5, "gid": 6, "additionalGids": [7, 8], "umask": 0o077 });
     let bundle = Bundle::script("id -u; id -g; id -G; umask; echo $HOME").with("/process/user", user);
-    std::fs::write(bundle.dir().join("rootfs/etc/passwd"), "five:x:5:99::/home/five:/bin/sh\n").unwrap();
+    std::fs::write(bundle.dir().join("rootfs/etc/passwd"), "five:x:5:99::/srv/five:/bin/sh\n").unwrap();
     std::fs::write(bundle.dir().join("rootfs/etc/group"), "more:x:77:five\n").unwrap();
-    bundle.run().success().stdout_is("5\n6\n6 7 8\n0077\n/home/five");
+    bundle.run().success().stdout_is("5\n6\n6 7 8\n0077\n/srv/five");
 }
 
 /// hostname and domainname are the container's
