@@ -88,6 +88,10 @@ enum Verb {
     Plan(Box<commands::plan::Args>),
     /// Run a command in a running container
     Exec(Box<commands::exec::Args>),
+    /// Write a bundle's container, with its processes, into files (criu(8))
+    Checkpoint(Box<commands::criu::checkpoint::Args>),
+    /// Bring a container back from the files of a checkpoint
+    Restore(Box<commands::criu::restore::Args>),
     /// List containers
     #[command(visible_alias = "ls")]
     List(commands::list::Args),
@@ -174,6 +178,8 @@ fn dispatch() -> Outcome {
         Verb::Features(args) => commands::oci::features::run(&args),
         Verb::Plan(args) => commands::plan::run(&args, &store()?),
         Verb::Exec(args) => commands::exec::run(&args, &store()?),
+        Verb::Checkpoint(args) => commands::criu::checkpoint::run(&args, &store()?),
+        Verb::Restore(args) => commands::criu::restore::run(&args, &store()?),
         Verb::List(args) => commands::list::run(&args, &store()?),
         Verb::Ps(args) => commands::processes::run(&args, &store()?),
         Verb::Inspect(args) => commands::show::inspect(&args, &store()?),

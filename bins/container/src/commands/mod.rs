@@ -1,5 +1,6 @@
 //! The verbs of `container`, one a file.
 
+pub mod criu;
 pub mod delete;
 pub mod demo;
 pub mod doctor;

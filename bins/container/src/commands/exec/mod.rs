@@ -12,7 +12,7 @@ use crate::commands::signals;
 use crate::request::Request;
 use crate::watch::{Show, Watch};
 use descriptors::Passed;
-use drydock_bundle::state::write_atomically;
+use drydock_bundle::state::{read_bounded, write_atomically};
 use drydock_bundle::{Life, Store};
 use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
@@ -24,7 +24,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The file in the state directory that keeps what later commands need to know.
-const FILE: &str = "inside.json";
+pub const FILE: &str = "inside.json";
 
 /// Writes down what an `exec` needs of the first process's request.
 ///
@@ -37,6 +37,14 @@ pub fn remember(dir: &Path, request: &Request) -> Result<()> {
         request.bundled.as_ref().and_then(|bundled| bundled.exec_cpu_affinity.clone());
     let bytes = serde_json::to_vec(&kept).map_err(|e| Error::failed("state", e.to_string()))?;
     write_atomically(dir, FILE, &bytes)
+}
+
+/// What was written down, as it stands there.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn remembered(dir: &Path) -> Result<Vec<u8>> {
+    read_bounded(&dir.join(FILE), 4 << 20)
 }
 
 /// Runs a command in a running container; the exit code is the command's.

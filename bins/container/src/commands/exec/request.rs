@@ -4,7 +4,6 @@ use super::FILE;
 use super::descriptors::Passed;
 use super::options::Args;
 use drydock_bundle::Entry;
-use drydock_bundle::state::read_bounded;
 use drydock_core::{Error, Result};
 use drydock_init::inside;
 use drydock_security::{CapSet, Capabilities};
@@ -24,7 +23,7 @@ pub struct Asked {
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] naming the option; a state that cannot be read.
 pub fn of(args: &Args, entry: &Entry, bundle: bool, passed: Passed) -> Result<Asked> {
-    let bytes = read_bounded(&entry.dir.join(FILE), 4 << 20)?;
+    let bytes = super::remembered(&entry.dir)?;
     let kept: inside::Request =
         serde_json::from_slice(&bytes).map_err(|e| Error::failed(FILE, format!("corrupt: {e}")))?;
     let first = inside::Request {
