@@ -2,6 +2,7 @@
 //!
 //! - [`attach`]: a namespace to a bridge: lease, bridge, NAT, veth pair, address, route, published ports;
 //! - [`link`]: a veth pair between the host and a namespace; [`bridge`], [`nat`], [`publish`]: the parts alone;
+//! - [`device`]: network devices of the host into a namespace;
 //! - [`netns`]: named namespaces as ip-netns(8) keeps them;
 //! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
 //! - [`etc`]: hosts, hostname and resolv.conf of a container;
@@ -9,12 +10,13 @@
 //! - [`netlink`], [`rtnl`], [`nft`]: our own small synchronous codec (netlink(7), rtnetlink(7), nf_tables).
 //!
 //! A namespace is entered only by a short-lived thread, which opens a netlink socket there and ends; the caller works
-//! through that descriptor and never leaves its own namespace.
+//! through that descriptor and never leaves its own namespace. Only [`device`] goes there and back without a thread.
 
 pub mod address;
 pub mod attach;
 pub mod bridge;
 pub mod detach;
+pub mod device;
 pub mod etc;
 pub mod lease;
 pub mod link;

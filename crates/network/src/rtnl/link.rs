@@ -242,6 +242,14 @@ impl Batch {
         });
     }
 
+    /// Moves the link of this index into another namespace, under another name.
+    pub fn move_link(&mut self, index: u32, name: &str, namespace: BorrowedFd<'_>) {
+        let fd = namespace.as_raw_fd().cast_unsigned();
+        self.message("RTM_NEWLINK netns", name, RTM_NEWLINK, 0, &[], |m| {
+            m.fixed(&header(index, 0, 0)).text(IFLA_IFNAME, name).u32(IFLA_NET_NS_FD, fd);
+        });
+    }
+
     /// Deletes a link; one that is gone is well.
     pub fn delete_link(&mut self, name: &str) {
         self.message("RTM_DELLINK", name, RTM_DELLINK, 0, &[ENODEV], |m| {
