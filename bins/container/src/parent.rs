@@ -290,7 +290,8 @@ impl Maker<'_> {
         }
     }
 
-    /// What a bundle asks of its parent while the child waits: a scope of systemd's, the cgroup's owner, an RDT group.
+    /// What a bundle asks of its parent while the child waits: a scope of systemd's, the cgroup's owner, network
+    /// devices, an RDT group.
     fn of_bundle(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
         let Some(bundled) = &plan.request.bundled else { return Ok(()) };
         let pid = running.child.pid;
@@ -303,6 +304,7 @@ impl Maker<'_> {
         if let (Some(uid), false) = (bundled.cgroup_owner(&plan.request), running.state.cgroup.is_empty()) {
             Cgroup::at(running.state.cgroup.iter().cloned())?.delegate(uid, ctx)?;
         }
+        plan.devices.apply(ctx, &plan.netns(pid))?;
         bundled.intel_rdt.as_ref().map_or(Ok(()), |rdt| rdt.validate(&plan.request.id)?.apply(ctx, pid))
     }
 
@@ -340,6 +342,7 @@ fn waits(plan: &Outside, show: crate::watch::Show) -> bool {
     let bundled = plan.request.bundled.as_ref();
     plan.request.namespaces.new.contains(Kind::User)
         || !show.nothing()
+        || !plan.devices.is_empty()
         || bundled.is_some_and(|b| b.scope.is_some() || b.intel_rdt.is_some())
 }
 

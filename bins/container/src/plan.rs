@@ -3,9 +3,10 @@
 use crate::request::{Network, Request};
 use drydock_core::{Explain, Result, Step};
 use drydock_init::inside;
-use drydock_namespaces::Kind;
+use drydock_namespaces::{Kind, join};
+use drydock_network::device;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The checked stages.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Outside {
     pub request: Request,
     /// The cgroup stage.
     pub cgroup: Option<drydock_cgroups::Plan>,
+    /// The host's network devices that go into the container.
+    pub devices: device::Plan,
 }
 
 impl Request {
@@ -40,7 +43,13 @@ impl Request {
             }
             None => None,
         };
-        Ok(Plan { outside: Outside { request: self, cgroup }, inside })
+        let devices = self.net_devices().validate().map_err(placed)?;
+        Ok(Plan { outside: Outside { request: self, cgroup, devices }, inside })
+    }
+
+    fn net_devices(&self) -> device::Request {
+        let devices = self.bundled.as_ref().map(|bundled| bundled.net_devices.clone()).unwrap_or_default();
+        device::Request { devices }
     }
 }
 
@@ -59,6 +68,7 @@ impl Plan {
         let mut steps = vec![self.state_step(state_root)];
         steps.extend(self.outside.cgroup.iter().flat_map(drydock_cgroups::Plan::steps));
         steps.push(self.outside.clone_step());
+        steps.extend(self.outside.devices.steps().iter().map(Explain::explain));
         if let Network::Bridge(attachment) = &self.outside.request.network {
             let netns = "/proc/PID/ns/net".into();
             let network = attachment.request(&self.outside.request.id, netns, state_root).validate()?;
@@ -96,6 +106,9 @@ impl Plan {
         stages.extend(request.cgroup.iter().map(|cgroup| stage("cgroup", json!(cgroup))));
         stages.push(stage("namespaces", json!(request.namespaces)));
         stages.push(stage("network", json!(request.network)));
+        if !self.outside.devices.is_empty() {
+            stages.push(stage("network-devices", json!(self.outside.devices.request())));
+        }
         let mut inside = json!(request.inside);
         let mounts = inside.get_mut("mounts").map(Value::take).unwrap_or(Value::Null);
         let security = inside.get_mut("security").map(Value::take).unwrap_or(Value::Null);
@@ -111,6 +124,17 @@ impl Plan {
 }
 
 impl Outside {
+    /// The container's network namespace, seen from outside. One that is joined is named as it was asked for: the
+    /// container's first process may not be there yet.
+    pub fn netns(&self, pid: i32) -> PathBuf {
+        let joined = self.request.namespaces.join.iter().find(|(kind, _)| *kind == Kind::Network);
+        match joined {
+            Some((_, join::Source::Path(path))) => path.clone(),
+            Some((_, join::Source::Pid(other))) => format!("/proc/{other}/ns/net").into(),
+            None => format!("/proc/{pid}/ns/net").into(),
+        }
+    }
+
     /// The clone as it will be called.
     pub fn clone_step(&self) -> Step {
         let new = self.request.namespaces.new.without(Kind::Cgroup);
