@@ -47,9 +47,10 @@ pub struct Move {
     pub inside: String,
 }
 
-/// The part of a configuration that an error is about.
+/// The part of a configuration that an error is about: a JSON pointer (RFC 6901).
 pub(crate) fn place(host: &str) -> String {
-    format!("/linux/netDevices/{}", text::shorten(&text::escape(host), 40))
+    let name = host.replace('~', "~0").replace('/', "~1");
+    format!("/linux/netDevices/{}", text::shorten(&text::escape(&name), 40))
 }
 
 impl Request {

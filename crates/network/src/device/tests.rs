@@ -9,7 +9,7 @@ fn request(devices: &[(&str, &str)]) -> Request {
 fn names_are_checked_before_anything_moves() {
     for (host, inside, says) in [
         ("", "a", "/linux/netDevices/"),
-        ("a/b", "a", "/linux/netDevices/a/b: 'a/b' is not"),
+        ("a/b", "a", "/linux/netDevices/a~1b: 'a/b' is not"),
         ("lo", "lo0", "'lo' is not"),
         ("a%d", "a", "'a%d' is not"),
         ("eth0", "", "/linux/netDevices/eth0/name"),
