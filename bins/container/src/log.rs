@@ -73,6 +73,14 @@ impl Log {
         }
     }
 
+    /// Something that is not as it was asked. With a log it is told there alone: the caller's stderr may be the container's.
+    pub fn warning(&self, sentence: &str) {
+        match &self.file {
+            Some(_) => self.line("warning", sentence),
+            None => drydock_cli::output::warn("container", sentence),
+        }
+    }
+
     /// A line in the file; on stderr without one. A log that cannot be written is no reason to fail, nor to say more.
     fn line(&self, level: &str, message: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -52,7 +52,7 @@ pub fn poststop(id: &ContainerId, oci: &OciState) {
         if let Err(e) =
             crate::hooks::run("poststop", std::slice::from_ref(hook), &text, &env, Some(&oci.bundle))
         {
-            drydock_cli::output::warn("container", &e.sentence());
+            crate::log::early(std::env::args_os()).warning(&e.sentence());
         }
     }
 }
