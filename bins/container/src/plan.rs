@@ -54,10 +54,11 @@ impl Request {
 }
 
 impl Plan {
-    /// Says what of a bundle is ignored, on standard error.
+    /// Says what of a bundle is ignored: in the log, or without one on standard error.
     pub fn warn(&self) {
+        let log = crate::log::early(std::env::args_os());
         let warnings = self.outside.request.bundled.iter().flat_map(|bundled| &bundled.warnings);
-        warnings.for_each(|warning| drydock_cli::output::warn("container", warning));
+        warnings.for_each(|warning| log.warning(warning));
     }
 
     /// Every step, in the order in which it is done. The network's come between the clone and the inside.

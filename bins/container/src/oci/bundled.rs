@@ -64,7 +64,8 @@ impl Bundled {
             bundle: self.bundle.clone(),
             annotations: self.annotations.clone(),
             hooks: self.hooks.clone(),
-            unattended: self.unattended,
+            // Not before its maker has done all: killed until then, it leaves a leak.
+            unattended: false,
         }
     }
 }
