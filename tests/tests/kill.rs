@@ -68,9 +68,36 @@ impl Ground {
     }
 
     fn container(&self, words: &[&str]) -> run::Output {
-        let words: Vec<&str> =
-            words.iter().map(|word| if *word == "ID" { self.id.as_str() } else { word }).collect();
-        self.sandbox.run("container", &words)
+        let words: Vec<String> = words.iter().map(|word| self.word(word)).collect();
+        self.sandbox.run("container", &words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn word(&self, word: &str) -> String {
+        match word {
+            "ID" => self.id.clone(),
+            "BUNDLE" => self.bundle(),
+            other => other.to_string(),
+        }
+    }
+
+    /// A bundle over the default root file system, whose command stays.
+    fn bundle(&self) -> String {
+        let dir = self.sandbox.join("bundle");
+        let shown = dir.to_str().unwrap().to_string();
+        if dir.join("config.json").exists() {
+            return shown;
+        }
+        std::fs::create_dir_all(&dir).unwrap();
+        self.sandbox.run("container", &["spec", "--bundle", &shown]).success();
+        let roots = std::fs::read_dir(self.sandbox.data().join("rootfs")).unwrap();
+        let root = roots.flatten().map(|e| e.path()).find(|p| p.join("bin").exists()).unwrap();
+        let text = std::fs::read_to_string(dir.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["root"] = serde_json::json!({ "path": root, "readonly": true });
+        config["process"]["terminal"] = false.into();
+        config["process"]["args"] = serde_json::json!(["sleep", "60"]);
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        shown
     }
 
     /// The command under strace, ended at a system call; returns whether it was killed.
@@ -95,7 +122,7 @@ impl Ground {
     fn fill(&self, command: &mut Command, series: &Series<'_>) {
         let tool = self.sandbox.command("container");
         command.arg(tool.get_program());
-        command.args(series.killed.iter().map(|word| if *word == "ID" { self.id.as_str() } else { word }));
+        command.args(series.killed.iter().map(|word| self.word(word)));
         command.env("DRYDOCK_ROOT", self.sandbox.state()).env("DRYDOCK_DATA", self.sandbox.data());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     }
@@ -148,7 +175,8 @@ impl Ground {
 
     fn runs(&self) -> bool {
         let list = self.container(&["list", "--json"]);
-        list.stdout.contains(&self.id) && self.container(&["inspect", "ID"]).stdout.contains("\"running\"")
+        let lives = |text: &str| text.contains("\"running\"") || text.contains("\"created\"");
+        list.stdout.contains(&self.id) && lives(&self.container(&["state", "ID"]).stdout)
     }
 
     fn point(&self, series: &Series<'_>, when: &(String, usize), tally: &mut Tally) {
@@ -363,5 +391,31 @@ fn stop_and_delete() {
             },
         ],
         true,
+    );
+}
+
+const CREATE: &[&str] = &["create", "--bundle", "BUNDLE", "ID"];
+
+#[test]
+fn a_bundles_create_start_and_delete() {
+    require_tools!();
+    let start: &[&str] = &["start", "ID"];
+    let delete: &[&str] = &["delete", "--force", "ID"];
+    let run: &[&str] = &["run", "--detach", "--bundle", "BUNDLE", "ID"];
+    let one = |name, before, killed, wanted| Series {
+        name,
+        before,
+        killed,
+        children: false,
+        points: points(wanted),
+    };
+    check(
+        &[
+            one("create", &[], CREATE, 50),
+            one("start", &[CREATE], start, 20),
+            one("delete of a started one", &[CREATE, start], delete, 25),
+            one("run --detach of a bundle", &[], run, 25),
+        ],
+        false,
     );
 }
