@@ -70,7 +70,6 @@ impl Child {
             hooks,
             start,
             handover,
-            env: request.env.clone(),
             preserved: request.preserve_fds,
             show,
             stderr,
@@ -94,8 +93,6 @@ struct Parent {
     hooks: Hooks,
     start: Option<OwnedFd>,
     handover: Option<Rc<Handover>>,
-    /// The command's environment, which is that of its hooks, too.
-    env: Vec<String>,
     /// So many descriptors from 3 up are the command's.
     preserved: u32,
     show: Show,
@@ -144,7 +141,7 @@ impl Parent {
     }
 
     /// From here on the container's life does not depend on its maker: the next to speak is whoever starts it.
-    fn settle(&self) -> Result<()> {
+    fn settle(&self, env: &[String]) -> Result<()> {
         let Some(socket) = &self.start else { return Err(gone()) };
         rustix::process::set_parent_process_death_signal(None).call(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
         self.channel.borrow().send(&Message::Settled)?;
@@ -155,7 +152,7 @@ impl Parent {
             let Some((Message::Start { state }, _)) = starter.receive()? else { continue };
             // The old one's descriptor is closed, and its number perhaps another's by now.
             std::mem::forget(self.channel.replace(starter));
-            return self.start_hooks(&state);
+            return self.start_hooks(&state, env);
         }
     }
 
@@ -167,8 +164,8 @@ impl Parent {
         abandon(first.max(kept.saturating_add(1)), u32::MAX).call(|| "close_range()")
     }
 
-    fn start_hooks(&self, state: &str) -> Result<()> {
-        crate::hooks::run("startContainer", &self.hooks.start_container, state, &self.env, None)
+    fn start_hooks(&self, state: &str, env: &[String]) -> Result<()> {
+        crate::hooks::run("startContainer", &self.hooks.start_container, state, env, None)
     }
 }
 
@@ -206,12 +203,12 @@ impl Peer for Parent {
         Ok(self.handover.as_deref())
     }
 
-    fn ready(&self) -> Result<()> {
+    fn ready(&self, env: &[String]) -> Result<()> {
         self.channel.borrow().send(&Message::Ready)?;
         match self.hear()?.0 {
             Message::Exec => Ok(()),
-            Message::Start { state } => self.start_hooks(&state),
-            Message::Settle => self.settle(),
+            Message::Start { state } => self.start_hooks(&state, env),
+            Message::Settle => self.settle(env),
             _ => Err(gone()),
         }
     }

@@ -151,8 +151,7 @@ fn run() -> Outcome {
     log.note_start();
     dispatch().or_else(|error| {
         log.error(&drydock_cli::sentence(&error));
-        // The word that callers look for on stderr.
-        Ok(drydock_cli::report("container: error", &error))
+        Ok(drydock_cli::report("container", &error))
     })
 }
 

@@ -105,11 +105,11 @@ pub trait Peer {
     fn handover(&self) -> Result<Option<&drydock_security::Handover>> {
         Ok(None)
     }
-    /// Everything but the last is done: say so, and wait for the word.
+    /// Everything but the last is done: say so, and wait for the word. `env`: the command's environment.
     ///
     /// # Errors
     /// When the peer has gone: then nothing may be executed.
-    fn ready(&self) -> Result<()>;
+    fn ready(&self, env: &[String]) -> Result<()>;
     /// Who watches the steps.
     fn observer(&self) -> &dyn Observer;
 }
@@ -302,7 +302,7 @@ impl Plan {
     }
 
     fn finish(&mut self, peer: &dyn Peer, reaper: Option<OwnedFd>) -> Result<std::convert::Infallible> {
-        peer.ready()?;
+        peer.ready(&self.request.env)?;
         let ctx = Ctx::new(peer.observer(), None);
         let first = self.request.preserve_fds.saturating_add(3);
         drydock_core::sys::fd::close_on_exec_from(first)

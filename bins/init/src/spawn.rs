@@ -35,7 +35,7 @@ impl Peer for Alone {
             )),
         }
     }
-    fn ready(&self) -> Result<()> {
+    fn ready(&self, _env: &[String]) -> Result<()> {
         Ok(())
     }
     fn observer(&self) -> &dyn Observer {

@@ -163,7 +163,11 @@ pub fn open_terminal(console: bool) -> Result<OwnedFd> {
     }
     drydock_supervise::terminal::take_terminal(&fd)?;
     if console {
-        drydock_mounts::dev::bind_console(fd.as_fd())?;
+        match drydock_mounts::dev::bind_console(fd.as_fd()) {
+            // A read-only root without a place for it: its programs have /dev/tty.
+            Err(e) if e.errno() == Some(nix::libc::EROFS) => {}
+            other => other?,
+        }
     }
     Ok(master)
 }

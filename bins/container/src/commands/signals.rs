@@ -153,6 +153,13 @@ pub fn kill_all(state: &State, pidfd: &OwnedFd) -> Result<()> {
     if group.exists() { group.kill() } else { Ok(()) }
 }
 
+/// Whether a container that still runs has ended a moment later: `start` returns as soon as the command runs, and a short
+/// one may be about to end.
+pub fn ends_shortly(entry: &Entry) -> bool {
+    const MOMENT: Duration = Duration::from_millis(100);
+    entry.life() == Some(Life::Running) && running(entry).is_ok_and(|(_, pidfd)| gone(&pidfd, MOMENT))
+}
+
 /// Waits for the process's end.
 fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout};

@@ -54,6 +54,10 @@ fn write(path: &std::path::Path, text: &str) -> Result<()> {
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
 fn configuration(rootless: bool) -> Value {
+    // As runc(8): on v1 the namespace hides nothing that the mounts do not show.
+    let v2 = drydock_cgroups::Layout::detect().is_ok_and(|l| l.mode() == drydock_cgroups::Mode::V2);
+    let mut kinds = vec!["pid", "network", "ipc", "uts", "mount"];
+    kinds.extend(v2.then_some("cgroup"));
     let mut config = json!({
         "ociVersion": OCI_VERSION,
         "process": {
@@ -75,7 +79,7 @@ fn configuration(rootless: bool) -> Value {
         "mounts": mounts(),
         "linux": {
             "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            "namespaces": namespaces(&["pid", "network", "ipc", "uts", "mount", "cgroup"]),
+            "namespaces": namespaces(&kinds),
             "maskedPaths": drydock_mounts::defaults::MASKED,
             "readonlyPaths": drydock_mounts::defaults::READONLY,
         },
