@@ -11,6 +11,7 @@ pub mod cleanup;
 pub mod commands;
 pub mod compose;
 pub mod console;
+mod courier;
 mod doctor;
 pub mod files;
 pub mod handshake;

@@ -162,12 +162,20 @@ impl Maker<'_> {
         self.watch.announce("clone", &plan.clone_step().call);
         let (here, there) = Channel::pair()?;
         let mut here = Some(here);
-        let files = cgroup.map(Cgroup::join_files).transpose()?.unwrap_or_default();
-        let target = cgroup.map(Cgroup::clone_target).transpose()?.flatten();
+        // Who is born by a courier in another user namespace has no right to the cgroup but by open files.
+        let joins_user = joins(plan, Kind::User);
+        let files = match (cgroup, joins_user) {
+            (Some(group), true) => group.all_join_files()?,
+            (Some(group), false) => group.join_files()?,
+            (None, _) => Vec::new(),
+        };
+        let target = cgroup.filter(|_| !joins_user).map(Cgroup::clone_target).transpose()?.flatten();
         let join = join::Request { targets: namespaces.join.clone(), skip_shared: true }.plan()?;
         // The pid and time namespaces are those of the caller's children: taken before the clone.
         let (before, after) = join.split([Kind::Pid, Kind::Time].into_iter().collect());
         before.apply(&Ctx::new(self.watch, None))?;
+        // New namespaces belong to the user namespace that they are made in: it is joined first.
+        let (user, after) = after.split([Kind::User].into_iter().collect());
         let show = self.watch.show();
         let child = Child {
             inside,
@@ -192,14 +200,24 @@ impl Maker<'_> {
         if self.watch.show().steps {
             drydock_core::Observer::before(self.watch, &step);
         }
-        let run = || {
-            // The child's copies of what shows that the parent lives: with them open it would neither notice the parent's
-            // death, nor let anybody else notice it.
-            drop((here.take(), held.take()));
-            child.run()
+        // The child's copies of what shows that the parent lives: with them open it would neither notice the parent's
+        // death, nor let anybody else notice it.
+        let child = if joins_user {
+            let enter = move || {
+                user.apply(&Ctx::silent()).map(|_| drop(user))?;
+                drydock_namespaces::credentials::become_root_inside()
+            };
+            crate::courier::send(kinds.flags(), || drop((here.take(), held.take())), enter, || child.run())
+                .map_err(|e| e.in_stage("clone"))?
+        } else {
+            let run = || {
+                drop((here.take(), held.take()));
+                child.run()
+            };
+            clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run).map_err(|e| {
+                drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone")
+            })?
         };
-        let child = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run)
-            .map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?;
         own_clock.map_or(Ok(()), crate::oci::clock::back)?;
         self.watch.count(&step, started.elapsed());
         self.watch.explain_child(child.pid, kinds.contains(Kind::Pid));
@@ -240,6 +258,8 @@ impl Maker<'_> {
                 &namespaces.gid_map,
                 ctx,
             )?;
+        }
+        if namespaces.new.contains(Kind::User) || joins(plan, Kind::User) {
             security.apply_outside(ctx, running.child.pid)?;
         }
         self.of_bundle(running, plan, ctx)?;
@@ -337,10 +357,16 @@ impl Maker<'_> {
     }
 }
 
+/// Whether the container has another's namespace of this kind.
+fn joins(plan: &Outside, kind: Kind) -> bool {
+    plan.request.namespaces.join.iter().any(|(joined, _)| *joined == kind)
+}
+
 /// Whether the child waits for the parent's word before it does anything.
 fn waits(plan: &Outside, show: crate::watch::Show) -> bool {
     let bundled = plan.request.bundled.as_ref();
     plan.request.namespaces.new.contains(Kind::User)
+        || joins(plan, Kind::User)
         || !show.nothing()
         || !plan.devices.is_empty()
         || bundled.is_some_and(|b| b.scope.is_some() || b.intel_rdt.is_some())

@@ -36,6 +36,28 @@ fn namespaces_by_path() {
     second.run().success().stdout_is(&joined);
 }
 
+/// A user namespace by path: what is new belongs to it, so that its root may name the host, mount and raise `lo`.
+#[test]
+fn namespaces_user_by_path() {
+    needs!();
+    let mut first = Bundle::script("sleep 60")
+        .with("/linux/uidMappings", json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]))
+        .with("/linux/gidMappings", json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]));
+    first.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    first.create().success();
+    let path = format!("/proc/{}/ns/user", first.state()["pid"]);
+    let joined = std::fs::read_link(&path).unwrap().display().to_string();
+    let mut second = Bundle::script("hostname; cat /proc/self/uid_map; readlink /proc/self/ns/user")
+        .with("/hostname", json!("joined"));
+    second.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "type": "user", "path": path }));
+    let shown = second.run().success().stdout;
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(words, ["joined", "0", "100000", "1000", joined.as_str()]);
+}
+
 /// "The runtime MUST generate an error if `path` is not associated with a namespace of type `type`." It "MUST be an
 /// absolute path", and duplicated types are an error.
 #[test]

@@ -15,14 +15,13 @@
 use super::options::Args;
 use crate::child::{self, Child};
 use crate::commands::oci::write_pid;
-use crate::handshake::{Channel, Message, failed, failure};
+use crate::handshake::{Channel, Message, failed};
 use crate::watch::Watch;
-use crate::{console, session};
+use crate::{console, courier, session};
 use drydock_bundle::State;
 use drydock_cgroups::Cgroup;
 use drydock_cli::Outcome;
-use drydock_core::error::CallExt;
-use drydock_core::sys::process::{self, CLONE_PARENT, clone_child};
+use drydock_core::sys::process;
 use drydock_core::sys::signal::pidfd_kill;
 use drydock_core::{Ctx, Error, Result};
 use drydock_init::inside;
@@ -55,8 +54,6 @@ pub struct Start<'a> {
 struct Host {
     /// The conversation with the command's process.
     child: Channel,
-    /// And with the courier.
-    courier: Channel,
     /// Who gets the terminal.
     console: Option<OwnedFd>,
     /// Who gets the pidfd.
@@ -78,12 +75,11 @@ impl Start<'_> {
             connect("--console-socket", &args.console_socket)?,
             connect("--pidfd-socket", &args.pidfd_socket)?,
         );
-        let ((child, there), (courier, tells)) = (Channel::pair()?, Channel::pair()?);
-        let host = Host { child, courier, console, pidfd, signals: Blocked::all()? };
+        let (child, there) = Channel::pair()?;
+        let host = Host { child, console, pidfd, signals: Blocked::all()? };
         let (security, state) = (self.plan.security().clone(), self.state.clone());
         let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
-        let (host, child) = self.send_in(host, (there, &tells), handover.clone(), watch)?;
-        drop(tells);
+        let (host, child) = self.send_in(host, there, handover.clone(), watch)?;
         let notify = || match (security.listener(), &handover) {
             (Some(listener), Some(handover)) => match handover.take(child.pidfd.as_fd())? {
                 Some(fd) => {
@@ -119,7 +115,7 @@ impl Start<'_> {
     fn send_in(
         self,
         host: Host,
-        (there, tells): (Channel, &Channel),
+        there: Channel,
         handover: Option<Rc<Handover>>,
         watch: &Watch,
     ) -> Result<(Host, process::Child)> {
@@ -138,44 +134,18 @@ impl Start<'_> {
             show: watch.show(),
             stderr: child::keep_stderr(watch.show()),
         };
+        let security = inside.inside.security().clone();
         let mut host = Some(host);
-        let courier = clone_child(0, None, || {
-            drop(host.take());
-            match carry(inside, join, tells, watch) {
-                Ok(()) => 0,
-                Err(error) => {
-                    // If nobody listens, nobody is left to tell.
-                    let _ = tells.send(&failure(&error));
-                    error.exit_code()
-                }
-            }
-        })
-        .call(|| "clone3(CLONE_PIDFD)")?;
-        let lost = || Error::failed("exec", "its process has gone before it was in the container");
-        let host = host.ok_or_else(lost)?;
-        drydock_supervise::wait_exit(&courier)?;
-        match host.courier.receive()? {
-            Some((Message::Born { pid }, Some(pidfd))) => Ok((host, process::Child { pid, pidfd })),
-            Some((Message::Failed { sentence, hint, kind, .. }, _)) => Err(failed(sentence, hint, kind)),
-            _ => Err(lost()),
-        }
+        let enter = move || {
+            let ctx = Ctx::new(watch, None);
+            security.apply_before_cgroup(&ctx)?;
+            // Closed before the command's process is born: it leads to the host.
+            join.apply(&ctx).map(|_| drop(join))
+        };
+        let child = courier::send(0, || drop(host.take()), enter, || inside.run())?;
+        let host = host.ok_or_else(|| Error::failed("exec", "its process has gone"))?;
+        Ok((host, child))
     }
-}
-
-/// The courier's part.
-fn carry(child: Child, join: join::Plan, tells: &Channel, watch: &Watch) -> Result<()> {
-    inside::hide()?;
-    let ctx = Ctx::new(watch, None);
-    child.inside.security().apply_before_cgroup(&ctx)?;
-    join.apply(&ctx)?;
-    drop(join);
-    let mut own = Some(tells.as_fd().try_clone_to_owned().call(|| "fcntl(F_DUPFD_CLOEXEC)")?);
-    let born = clone_child(CLONE_PARENT, None, || {
-        drop(own.take());
-        child.run()
-    })
-    .call(|| "clone3(CLONE_PARENT|CLONE_PIDFD)")?;
-    tells.send_with(&Message::Born { pid: born.pid }, Some(born.pidfd.as_fd()))
 }
 
 impl Host {
