@@ -64,7 +64,21 @@ fn capabilities(bundle: &Bundle, warnings: &mut Vec<String>) -> Result<Capabilit
         ignored.into_iter().map(|warning| format!("config.json: /process/{}", warning.replacen('.', "/", 1))),
     );
     sets.check().map_err(|e| bad("/process/capabilities", e.sentence()))?;
+    within_bounding(&sets)?;
     Ok(sets)
+}
+
+/// The exec of the command would lose without a word what the bounding set lacks.
+fn within_bounding(sets: &Capabilities) -> Result<()> {
+    let named =
+        [("permitted", sets.permitted), ("effective", sets.effective), ("inheritable", sets.inheritable)];
+    match named.into_iter().find(|(_, set)| !sets.bounding.contains(*set)) {
+        None => Ok(()),
+        Some((name, set)) => Err(bad(
+            &format!("/process/capabilities/{name}"),
+            format!("{} is not in the bounding set (allowed: what is)", set - sets.bounding),
+        )),
+    }
 }
 
 fn seccomp(bundle: &Bundle) -> Result<Seccomp> {
