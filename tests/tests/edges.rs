@@ -288,3 +288,18 @@ fn cgroupctl_reports_whatever_it_does() {
     assert_eq!(json(&["delete", "--json", &name])["removed"], true);
     assert_eq!(json(&["delete", "--json", &name])["removed"], false);
 }
+
+/// A parameter that would be the host's is refused, and what cannot be written is told before anything runs.
+#[test]
+fn nothing_of_the_hosts_is_changed_by_an_option() {
+    let sandbox = Sandbox::new();
+    let file = "/proc/sys/net/ipv4/ip_default_ttl";
+    let before = std::fs::read_to_string(file).unwrap();
+    let words = ["run", "--rm", "--net", "host", "--sysctl", "net.ipv4.ip_default_ttl=77", "--", "true"];
+    sandbox.run("container", &words).fails_with(2).says("--sysctl").says("would be the host's");
+    let words = ["run", "--rm", "--ns", "ipc=host", "--sysctl", "kernel.msgmax=9001", "--", "true"];
+    sandbox.run("container", &words).fails_with(2).says("kernel.msgmax");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), before);
+    let ran = sandbox.run("container", &["run", "--rm", "--timings=/nosuch/x", "--", "echo", "ran"]);
+    ran.fails_with(2).says("--timings").stdout_is("");
+}

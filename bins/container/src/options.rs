@@ -30,16 +30,16 @@ pub struct Options {
     #[arg(short = 'i', long)]
     pub interactive: bool,
     /// CPUs, such as 0.5 (cpu.max)
-    #[arg(long, value_name = "CPUS", help_heading = "Limits")]
+    #[arg(long, value_name = "CPUS", allow_negative_numbers = true, help_heading = "Limits")]
     pub cpus: Option<String>,
     /// CPU weight under contention, 1 to 10000 (cpu.weight)
-    #[arg(long, value_name = "WEIGHT", help_heading = "Limits")]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, help_heading = "Limits")]
     pub cpu_weight: Option<u64>,
     /// Memory, such as 100M (memory.max)
-    #[arg(short = 'm', long, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(short = 'm', long, value_name = "SIZE", allow_negative_numbers = true, help_heading = "Limits")]
     pub memory: Option<String>,
     /// Swap beyond that memory (memory.swap.max)
-    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, help_heading = "Limits")]
     pub swap: Option<String>,
     /// Processes [default: 4096] (pids.max)
     #[arg(
@@ -47,7 +47,7 @@ pub struct Options {
         visible_alias = "pids-limit",
         value_name = "N",
         help_heading = "Limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub pids: Option<String>,
     /// none, host, bridge or ns:PATH [default: none; bridge with -p or --ip] (network_namespaces(7))
@@ -78,7 +78,7 @@ pub struct Options {
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
     /// Seconds between that signal and SIGKILL [default: 10]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub stop_timeout: Option<u64>,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -129,6 +129,7 @@ impl Request {
         };
         let command = if command.is_empty() { source.default_command() } else { command.to_vec() };
         let mut inside = inside.request(&command, around)?;
+        own_sysctls(&inside, &namespaces)?;
         let files = crate::files::request(&id, place, inside.hostname.as_deref(), options, &network)?;
         if let Some(mounts) = &mut inside.mounts {
             mounts.files.extend(
@@ -179,6 +180,22 @@ impl Request {
         }
         self
     }
+}
+
+/// A parameter of a namespace that is the host's would be the host's, and stay.
+fn own_sysctls(inside: &inside::Request, namespaces: &Namespaces) -> Result<()> {
+    for key in inside.sysctls.keys() {
+        let kind = drydock_init::sysctl::namespace(key);
+        let own = namespaces.new.contains(kind) || namespaces.join.iter().any(|(joined, _)| *joined == kind);
+        if !own {
+            let shown = drydock_core::text::escape(key);
+            let problem = format!(
+                "'{shown}' would be the host's (allowed: with a {kind} namespace of the container's own)"
+            );
+            return Err(Error::bad_input("--sysctl", problem));
+        }
+    }
+    Ok(())
 }
 
 /// The id, made a host name: at most 63 bytes, letters, digits, `-`, `.`.

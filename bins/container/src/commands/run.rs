@@ -64,6 +64,9 @@ impl Args {
 pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
     let show = Show { steps: args.explain, stages: false, timings: args.timings.is_some() || args.json };
+    if let Some(Some(file)) = &args.timings {
+        check_place(file)?;
+    }
     if args.of_bundle(&command) {
         let (detach, keep) = (args.options.detach, args.keep);
         let manner = oci::run::Manner { detach, keep, systemd_cgroup, show };
@@ -158,6 +161,19 @@ fn report(args: &Args, state: &State, watch: &Watch) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Said before anything is made, not when the command has run.
+fn check_place(file: &std::path::Path) -> Result<()> {
+    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    if parent.is_dir() && !file.is_dir() {
+        return Ok(());
+    }
+    let shown = drydock_core::text::escape(&file.to_string_lossy());
+    Err(drydock_core::Error::bad_input(
+        "--timings",
+        format!("'{shown}' cannot be written (allowed: a file in a directory that exists)"),
+    ))
 }
 
 fn write_timings(file: &std::path::Path, timings: &serde_json::Value) -> Result<()> {

@@ -80,6 +80,12 @@ impl BundleArgs {
     /// [`drydock_core::Kind::BadInput`], before anything is touched.
     pub fn request(&self, id: &ContainerId, how: How, store: &Store) -> Result<Request> {
         let How { unattended, systemd_cgroup } = how;
+        if self.bundle.is_none() && !Path::new(drydock_bundle::config::FILE).exists() {
+            return Err(Error::bad_input(
+                "--bundle",
+                "missing, and there is no config.json here (allowed: a directory with config.json)",
+            ));
+        }
         let bundle = Bundle::read(self.dir())?;
         let options = crate::oci::Options {
             systemd_cgroup,
