@@ -74,6 +74,7 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     make_layers(&plan)?;
     plan.open_sources()?;
+    let security = plan.security().clone();
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));
     let target = birth.target.as_ref().map(AsFd::as_fd);
@@ -88,7 +89,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let (Some(end), is_pid_1) = (here, new.contains(Kind::Pid)) else {
         return Err(Error::failed("child", "has gone"));
     };
-    if let Err(error) = attend(args, new, &child, &end) {
+    if let Err(error) = attend(args, new, &security, &child, &end) {
         // It ends as soon as nobody is at the other end.
         drop(end);
         drydock_supervise::wait_exit(&child)?;
@@ -112,8 +113,14 @@ fn make_layers(plan: &Plan) -> Result<()> {
     builder.recursive(true).create(&scratch.path).call(|| format!("mkdir({:?}, 0755)", scratch.path))
 }
 
-/// Writes the maps of a new user namespace, and lets its process go on.
-fn attend(args: &Args, new: Set, child: &process::Child, end: &End) -> Result<()> {
+/// Writes the maps of a new user namespace, sets what only its parent may set, and lets its process go on.
+fn attend(
+    args: &Args,
+    new: Set,
+    security: &drydock_security::Plan,
+    child: &process::Child,
+    end: &End,
+) -> Result<()> {
     if !new.contains(Kind::User) {
         return Ok(());
     }
@@ -124,7 +131,9 @@ fn attend(args: &Args, new: Set, child: &process::Child, end: &End) -> Result<()
         (args.map_users.clone(), args.map_groups.clone())
     };
     let explainer = Explainer { on: args.explain };
-    write_maps(child.pid, &uid, &gid, &Ctx::new(&explainer, None))?;
+    let ctx = Ctx::new(&explainer, None);
+    write_maps(child.pid, &uid, &gid, &ctx)?;
+    security.apply_outside(&ctx, child.pid)?;
     end.go()
 }
 

@@ -22,7 +22,7 @@ pub struct Args {
     /// Working directory inside
     #[arg(short = 'w', long, visible_alias = "cwd", value_name = "DIR")]
     pub workdir: Option<String>,
-    /// User inside: UID[:GID], or names that the container knows [default: the container's]
+    /// User inside: `UID[:GID]`, or names that the container knows [default: the container's]
     #[arg(short = 'u', long, value_name = "USER")]
     pub user: Option<String>,
     /// One more supplementary group (repeatable)
@@ -34,7 +34,7 @@ pub struct Args {
     /// Take the whole process from this file instead: the `process` object of the OCI runtime specification, as JSON
     #[arg(short = 'p', long, value_name = "FILE", conflicts_with = "command")]
     pub process: Option<PathBuf>,
-    /// Run in this existing cgroup below the container's; on v1 [CONTROLLER[,CONTROLLER]:]PATH (repeatable)
+    /// Run in this existing cgroup below the container's; on v1 `[CONTROLLER[,CONTROLLER]:]PATH` (repeatable)
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<String>,
     /// Write the command's pid here once it runs
