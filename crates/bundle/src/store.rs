@@ -203,8 +203,10 @@ impl Store {
             self.entries()?.into_iter().filter(|e| e.id.as_str().starts_with(name)).collect();
         match (matching.pop(), matching.len()) {
             (Some(only), 0) => Ok(only),
-            (None, _) => Err(Error::bad_input(format!("'{name}'"), "does not exist: no such container")
-                .hint("container list shows them")),
+            (None, _) => {
+                Err(Error::bad_input(format!("'{name}'"), "error: does not exist: no such container")
+                    .hint("container list shows them"))
+            }
             (Some(last), _) => {
                 let names = matching.iter().map(|e| e.id.as_str()).chain([last.id.as_str()]);
                 let names: Vec<&str> = names.take(5).collect();
@@ -225,7 +227,10 @@ impl Store {
         let shown = drydock_core::text::escape(name);
         Err(Error::bad_input(
             format!("'{shown}'"),
-            format!("no such container (whole names only; did you mean '{}'?)", entry.id),
+            format!(
+                "error: does not exist: no such container (whole names only; did you mean '{}'?)",
+                entry.id
+            ),
         ))
     }
 

@@ -28,7 +28,7 @@ impl ContainerId {
         let shown = crate::text::shorten(&crate::text::escape(text), 40);
         Err(Error::bad_input(
             format!("'{shown}'"),
-            "not a container name (allowed: 1 to 255 of A-Z a-z 0-9 _ + . -, not '.' or '..', not starting with '-')",
+            "error: not a container name (allowed: 1 to 255 of A-Z a-z 0-9 _ + . -, not '.' or '..', not starting with '-')",
         ))
     }
 

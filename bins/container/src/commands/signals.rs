@@ -85,7 +85,10 @@ pub fn running(entry: &Entry) -> Result<(State, OwnedFd)> {
     let state = entry.state.as_ref().map_err(Clone::clone)?;
     let not_running = || {
         let exit = state.ended.map(|ended| format!(" (exit code {})", ended.code())).unwrap_or_default();
-        Error::failed(format!("'{}'", entry.id), format!("is {}{exit}, not running", state.life().name()))
+        Error::failed(
+            format!("'{}'", entry.id),
+            format!("error: container not running: it is {}{exit}", state.life().name()),
+        )
     };
     let pid = state.pid.and_then(Pid::from_raw).ok_or_else(not_running)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| not_running())?;
