@@ -6,7 +6,7 @@
 #[path = "engines/place.rs"]
 mod place;
 
-use drydock_testkit::{Output, bin, have, is_root, require};
+use drydock_testkit::{Output, Terminal, bin, have, is_root, require};
 use place::{IMAGE, Place, busybox, image};
 
 const MEMORY: &[&str] = &["memory.max", "memory.limit_in_bytes"];
@@ -34,10 +34,21 @@ impl Client<'_> {
     }
 
     #[track_caller]
-    fn on_a_terminal(&self, words: &str, last: &[&str]) -> Output {
-        self.place.run_on_a_terminal(&self.words(words, last))
+    fn terminal(&self, words: &str, last: &[&str]) -> Terminal {
+        self.place.terminal(&self.words(words, last))
+    }
+
+    /// A conversation with a command that runs `TALK`.
+    #[track_caller]
+    fn talk(&self, words: &str) {
+        let mut terminal = self.terminal(words, &[TALK]);
+        terminal.shows("/dev/pts/0").shows("ready").types("word\n");
+        terminal.end().exits(8);
     }
 }
+
+/// Tells its terminal, and ends as it is told to.
+const TALK: &str = "tty; echo ready; read word; test \"$word\" = word && exit 8";
 
 /// Shown by libtest when the test fails.
 #[allow(clippy::print_stdout)]
@@ -74,10 +85,7 @@ fn command_line(client: &Client<'_>, options: &str) {
     place.wait_until("it has ended by SIGKILL", |_| client.run("ps -a", &[]).stdout.contains("Exited (137)"));
     client.run("rm one", &[]).success();
 
-    client
-        .on_a_terminal(&format!("run -it --rm {options} {IMAGE} tty"), &[])
-        .success()
-        .stdout_has("/dev/pts/0");
+    client.talk(&format!("run -it --rm {options} {IMAGE} sh -c"));
     let confined = client.run(
         &format!("run --rm --user nobody --read-only --cap-drop all --security-opt no-new-privileges {options} {IMAGE} sh -c"),
         &["id -u; touch /x; grep -E '^(NoNewPrivs|CapBnd)' /proc/self/status"],
@@ -128,9 +136,7 @@ fn containerd_runs_containers_through_us() {
     ctr.run("task rm one", &[]);
     ctr.run("container rm one", &[]).success();
     ctr.run("task ls -q", &[]).success().stdout_is("");
-    ctr.on_a_terminal(&format!("run -t --rm {options} {IMAGE} t tty"), &[])
-        .success()
-        .stdout_has("/dev/pts/0");
+    ctr.talk(&format!("run -t --rm {options} {IMAGE} t sh -c"));
 }
 
 #[test]

@@ -214,14 +214,13 @@ fn signals_are_forwarded() {
 #[test]
 fn a_terminal() {
     let place = place!();
-    require!(have("script"), "script is not installed (scripts/deps.sh test)");
+    require!(have("setsid"), "setsid(1) is not installed");
     let tool = drydock_testkit::bin("container").display().to_string();
     let in_terminal = |script: &str| {
-        let mut command = Command::new("script");
-        command.args(["-qec", script, "/dev/null"]);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
         command.env("DRYDOCK_ROOT", place.sandbox.state()).env("DRYDOCK_DATA", place.sandbox.data());
-        command.env("SHELL", "/bin/sh");
-        drydock_testkit::run(&mut command)
+        drydock_testkit::Terminal::start(&command).end()
     };
     let output = in_terminal(&format!(
         "stty rows 33 cols 99; {tool} run --rm -it -- sh -c 'tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all'"

@@ -4,7 +4,7 @@
 mod common;
 
 use common::tree;
-use drydock_testkit::{Output, Sandbox, have, in_vm, is_root, require, run};
+use drydock_testkit::{Output, Sandbox, Terminal, have, in_vm, is_root, require, run};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -282,26 +282,17 @@ fn a_keyring_of_its_own() {
 #[test]
 fn no_input_for_the_callers_terminal() {
     let place = place!();
-    require!(have("python3") && have("script"), "python3 and script are not installed");
+    require!(have("python3") && have("setsid"), "python3 and setsid(1) are not installed");
     let push = "import fcntl\nfor r in (0x5412,0x5412|1<<32):\n  for f in (0,1,2):\n    try:\n      fcntl.ioctl(f,r&0xffffffff,b'X'); print('pushed')\n    except Exception as e: print('refused')";
     let file = place.sandbox.join("push.py");
     std::fs::write(&file, push).unwrap();
-    let tool = drydock_testkit::bin("container").display().to_string();
+    let tool = drydock_testkit::bin("container");
     for flags in ["-i", "-it"] {
-        let mut command = Command::new("script");
-        command.args([
-            "-qec",
-            &format!(
-                "{tool} run --rm {flags} -v /usr:/usr:ro -v {}:/push.py:ro -- python3 /push.py",
-                file.display()
-            ),
-            "/dev/null",
-        ]);
-        command
-            .env("DRYDOCK_ROOT", place.sandbox.state())
-            .env("DRYDOCK_DATA", place.sandbox.data())
-            .env("SHELL", "/bin/sh");
-        drydock_testkit::run(&mut command).stdout_has("refused").stdout_lacks("pushed");
+        let mut command = Command::new(&tool);
+        command.args(["run", "--rm", flags, "-v", "/usr:/usr:ro", "-v"]);
+        command.arg(format!("{}:/push.py:ro", file.display())).args(["--", "python3", "/push.py"]);
+        command.env("DRYDOCK_ROOT", place.sandbox.state()).env("DRYDOCK_DATA", place.sandbox.data());
+        Terminal::start(&command).end().stdout_has("refused").stdout_lacks("pushed");
     }
 }
 

@@ -4,6 +4,7 @@
 //!   a clean-up that fails the test if something of it is left on the machine.
 //! - [`run::Output`]: how a command ended, with assertions that read as prose.
 //! - [`census`]: what of ours is on the machine, as the kernel shows it.
+//! - [`Terminal`]: a command on a terminal of its own.
 //! - [`probe`]: what the machine offers; [`skip`] says why a test does not run.
 //!
 //! ```no_run
@@ -19,12 +20,14 @@ pub mod census;
 pub mod probe;
 pub mod run;
 pub mod sandbox;
+pub mod terminal;
 
 pub use bins::bin;
 pub use census::{Census, Scope};
 pub use probe::{CgroupMode, cgroup_mode, have, in_vm, is_root};
 pub use run::{Output, run, run_for};
 pub use sandbox::Sandbox;
+pub use terminal::Terminal;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};

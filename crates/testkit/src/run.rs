@@ -137,7 +137,8 @@ pub fn run_for(command: &mut Command, input: &[u8], time: Duration) -> Output {
     output
 }
 
-fn describe_command(command: &Command) -> String {
+/// The command's words.
+pub fn describe_command(command: &Command) -> String {
     let name = |word: &OsStr| word.to_string_lossy().into_owned();
     let words: Vec<String> =
         std::iter::once(command.get_program()).chain(command.get_args()).map(name).collect();
@@ -145,7 +146,7 @@ fn describe_command(command: &Command) -> String {
 }
 
 /// The status, or `None` after killing the group at the deadline.
-fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
+pub(crate) fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
     loop {
         if let Some(status) = child.try_wait().expect("wait for a child") {
             return Some(status);

@@ -1,6 +1,6 @@
 //! Where an engine runs: namespaces of its own, a cgroup of its own, and an image made here.
 
-use drydock_testkit::{Output, Sandbox, in_vm, run};
+use drydock_testkit::{Output, Sandbox, Terminal, in_vm, run};
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use std::time::Duration;
 pub const IMAGE: &str = "localhost/drydock-test:1";
 
 /// The programs in the image.
-const APPLETS: &[&str] = &["sh", "cat", "echo", "sleep", "true", "id", "grep", "tty", "touch", "head", "ps"];
+const APPLETS: &[&str] =
+    &["sh", "cat", "echo", "sleep", "true", "id", "grep", "tty", "touch", "head", "ps", "stty", "env", "ls"];
 
 /// A mount, network, ipc and pid namespace, with a `/run` of its own; an engine in it ends with it.
 pub struct Place {
@@ -85,20 +86,24 @@ impl Place {
         format!("/{}", self.sandbox.unique("engine"))
     }
 
-    /// Runs a command in the namespaces.
-    #[track_caller]
-    pub fn run(&self, words: &[&str]) -> Output {
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.pid, "--mount", "--net", "--ipc", "--pid", "--"]).args(words);
         command.current_dir(self.sandbox.path()).env("DRYDOCK_ROOT", self.sandbox.state());
-        run::run_for(&mut command, b"", Duration::from_secs(60))
+        command
     }
 
-    /// Runs a command in the namespaces with a terminal.
+    /// Runs a command in the namespaces.
     #[track_caller]
-    pub fn run_on_a_terminal(&self, words: &[&str]) -> Output {
-        let quoted: Vec<String> = words.iter().map(|w| format!("'{}'", w.replace('\'', "'\\''"))).collect();
-        self.run(&["script", "-qec", &quoted.join(" "), "/dev/null"])
+    pub fn run(&self, words: &[&str]) -> Output {
+        run::run_for(&mut self.command(words), b"", Duration::from_secs(60))
+    }
+
+    /// Runs a command in the namespaces with a terminal, which stays open: with the end of input right at the beginning
+    /// engines may lose a short command's output, whatever the runtime.
+    #[track_caller]
+    pub fn terminal(&self, words: &[&str]) -> Terminal {
+        Terminal::start(&self.command(words))
     }
 
     /// The first file with one of these names in a container's cgroup, whose directory's name ends in `id`.
