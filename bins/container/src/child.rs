@@ -10,6 +10,7 @@ use drydock_core::{Ctx, Error, Observer, Result, Step};
 use drydock_init::inside::{self, Peer};
 use drydock_namespaces::join;
 use drydock_security::Handover;
+use drydock_supervise::Blocked;
 use std::cell::RefCell;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -141,18 +142,22 @@ impl Parent {
     }
 
     /// From here on the container's life does not depend on its maker: the next to speak is whoever starts it.
-    fn settle(&self, env: &[String]) -> Result<()> {
+    fn settle(&self, env: &[String], confine: &dyn Fn() -> Result<()>) -> Result<()> {
         let Some(socket) = &self.start else { return Err(gone()) };
         rustix::process::set_parent_process_death_signal(None).call(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
         self.channel.borrow().send(&Message::Settled)?;
         self.keep_only(socket)?;
+        // PID 1 of a pid namespace would not hear of a signal without a handler: what ends others ends it, too.
+        let signals = Blocked::all().ok();
         loop {
-            let starter = crate::waiting::accept(socket)?;
+            let starter = crate::waiting::accept(socket, signals.as_ref())?;
             // One that went away without a word was killed: another one may come.
             let Some((Message::Start { state }, _)) = starter.receive()? else { continue };
             // The old one's descriptor is closed, and its number perhaps another's by now.
             std::mem::forget(self.channel.replace(starter));
-            return self.start_hooks(&state, env);
+            drop(signals);
+            drydock_core::sys::signal::unblock_all().call(|| "rt_sigprocmask(SIG_SETMASK, [])")?;
+            return self.start_hooks(&state, env, confine);
         }
     }
 
@@ -164,8 +169,9 @@ impl Parent {
         abandon(first.max(kept.saturating_add(1)), u32::MAX).call(|| "close_range()")
     }
 
-    fn start_hooks(&self, state: &str, env: &[String]) -> Result<()> {
-        crate::hooks::run("startContainer", &self.hooks.start_container, state, env, None)
+    /// They are files of the container's, so they run with no more privileges than its command.
+    fn start_hooks(&self, state: &str, env: &[String], confine: &dyn Fn() -> Result<()>) -> Result<()> {
+        crate::hooks::run_confined("startContainer", &self.hooks.start_container, state, env, confine)
     }
 }
 
@@ -203,12 +209,12 @@ impl Peer for Parent {
         Ok(self.handover.as_deref())
     }
 
-    fn ready(&self, env: &[String]) -> Result<()> {
+    fn ready(&self, env: &[String], confine: &dyn Fn() -> Result<()>) -> Result<()> {
         self.channel.borrow().send(&Message::Ready)?;
         match self.hear()?.0 {
             Message::Exec => Ok(()),
-            Message::Start { state } => self.start_hooks(&state, env),
-            Message::Settle => self.settle(env),
+            Message::Start { state } => self.start_hooks(&state, env, confine),
+            Message::Settle => self.settle(env, confine),
             _ => Err(gone()),
         }
     }

@@ -31,7 +31,28 @@ const TOLD: usize = 1000;
 /// [`drydock_core::Kind::Failed`] naming the hook, and how it failed.
 pub fn run(kind: &str, hooks: &[Hook], state: &str, env: &[String], dir: Option<&Path>) -> Result<()> {
     hooks.iter().try_for_each(|hook| {
-        one(hook, state, env, dir).map_err(|e| e.on(format!("{kind} hook {}", shown(hook))))
+        let place = &|| match dir {
+            Some(dir) => std::env::set_current_dir(dir).call(|| format!("chdir({dir:?})")),
+            None => Ok(()),
+        };
+        one(hook, state, env, place).map_err(|e| e.on(format!("{kind} hook {}", shown(hook))))
+    })
+}
+
+/// As [`run`], for hooks that are files of the container's: each gives up the privileges that the command is not to have, by
+/// `confine`, before it is executed. Whoever waits for them keeps its own: a filter may refuse what waiting needs.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_confined(
+    kind: &str,
+    hooks: &[Hook],
+    state: &str,
+    env: &[String],
+    confine: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    hooks.iter().try_for_each(|hook| {
+        one(hook, state, env, confine).map_err(|e| e.on(format!("{kind} hook {}", shown(hook))))
     })
 }
 
@@ -46,7 +67,8 @@ fn shown(hook: &Hook) -> String {
     format!("'{}'", drydock_core::text::escape(&hook.path.to_string_lossy()))
 }
 
-fn one(hook: &Hook, state: &str, env: &[String], dir: Option<&Path>) -> Result<()> {
+/// `last`: what the hook's own process does before it executes it.
+fn one(hook: &Hook, state: &str, env: &[String], last: &dyn Fn() -> Result<()>) -> Result<()> {
     let path = hook.path.to_string_lossy().into_owned();
     let args = if hook.args.is_empty() { std::slice::from_ref(&path) } else { hook.args.as_slice() };
     let env = if hook.env.is_empty() { env } else { hook.env.as_slice() };
@@ -55,7 +77,7 @@ fn one(hook: &Hook, state: &str, env: &[String], dir: Option<&Path>) -> Result<(
     let (state_read, state_write) = pipe()?;
     let (said_read, said_write) = pipe()?;
     let child = clone_child(0, None, || {
-        let error = become_hook(&command, &state_read, &said_write, dir);
+        let error = become_hook(&command, &state_read, &said_write, last);
         let _ = (&File::from(said_write)).write_all(error.sentence().as_bytes());
         error.exit_code()
     })
@@ -69,17 +91,14 @@ fn one(hook: &Hook, state: &str, env: &[String], dir: Option<&Path>) -> Result<(
 }
 
 /// The hook's side of the clone. Returns only if it could not be executed.
-fn become_hook(command: &Command, state: &OwnedFd, said: &OwnedFd, dir: Option<&Path>) -> Error {
+fn become_hook(command: &Command, state: &OwnedFd, said: &OwnedFd, last: &dyn Fn() -> Result<()>) -> Error {
     let prepare = || -> Result<()> {
         replace_standard_stream(state.as_fd(), 0).call(|| "dup2(state, 0)")?;
         replace_standard_stream(said.as_fd(), 1).call(|| "dup2(output, 1)")?;
         replace_standard_stream(said.as_fd(), 2).call(|| "dup2(output, 2)")?;
         drydock_core::sys::fd::close_on_exec_from(3).call(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
         drydock_security::reset_inherited()?;
-        if let Some(dir) = dir {
-            std::env::set_current_dir(dir).call(|| format!("chdir({dir:?})"))?;
-        }
-        Ok(())
+        last()
     };
     match prepare() {
         Ok(()) => command.exec(),
@@ -148,7 +167,10 @@ fn judge(child: &process::Child, said: Option<Vec<u8>>, timeout: Option<u64>) ->
         Ended::Exited(0) => return Ok(()),
         Ended::Exited(code) => format!("ended with code {code}"),
         Ended::Signaled(signal) => {
-            format!("was ended by {}", drydock_supervise::signals::signal_name(i32::from(signal)))
+            let name = drydock_supervise::signals::signal_name(i32::from(signal));
+            // What a filter answers with that kills.
+            let why = if i32::from(signal) == nix::libc::SIGSYS { ": bad system call" } else { "" };
+            format!("was ended by {name}{why}")
         }
     };
     let words = drydock_core::text::escape(String::from_utf8_lossy(&said).trim());

@@ -15,6 +15,7 @@ mod courier;
 mod doctor;
 pub mod files;
 pub mod handshake;
+mod home;
 pub mod hooks;
 mod idmap;
 mod leftovers;
@@ -52,7 +53,11 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
 /// Linux containers, one stage at a time
 #[derive(clap::Parser, Debug)]
 #[command(name = "container", version = VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(disable_version_flag = true)]
 struct Cli {
+    /// Print version
+    #[arg(short = 'V', long, visible_short_alias = 'v', action = clap::ArgAction::Version)]
+    version: Option<bool>,
     /// Where containers' state is kept [default: $DRYDOCK_ROOT, else /run/drydock, or $XDG_RUNTIME_DIR/drydock]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global")]
     root: Option<PathBuf>,

@@ -73,6 +73,13 @@ impl Log {
         }
     }
 
+    /// With `--debug`: a fact that a reader may look for.
+    pub fn debug(&self, fact: impl FnOnce() -> String) {
+        if self.debug {
+            self.line("debug", &fact());
+        }
+    }
+
     /// Something that is not as it was asked. With a log it is told there alone: the caller's stderr may be the container's.
     pub fn warning(&self, sentence: &str) {
         match &self.file {

@@ -3,6 +3,7 @@
 use crate::child::{self, Child};
 use crate::cleanup;
 use crate::handshake::{Channel, Message, failed};
+use crate::home::Home;
 use crate::plan::{Outside, Plan};
 use crate::request::Network;
 use crate::watch::Watch;
@@ -171,9 +172,13 @@ impl Maker<'_> {
         };
         let target = cgroup.filter(|_| !joins_user).map(Cgroup::clone_target).transpose()?.flatten();
         let join = join::Request { targets: namespaces.join.clone(), skip_shared: true }.plan()?;
-        // The pid and time namespaces are those of the caller's children: taken before the clone.
+        // The pid and time namespaces are those of the caller's children: taken before the clone. By the courier, if there
+        // is one: in another pid namespace it could not say which process its child is.
         let (before, after) = join.split([Kind::Pid, Kind::Time].into_iter().collect());
-        before.apply(&Ctx::new(self.watch, None))?;
+        let home = Home::remember(&namespaces.join)?;
+        if !joins_user {
+            before.apply(&Ctx::new(self.watch, None))?;
+        }
         // New namespaces belong to the user namespace that they are made in: it is joined first.
         let (user, after) = after.split([Kind::User].into_iter().collect());
         let show = self.watch.show();
@@ -204,6 +209,7 @@ impl Maker<'_> {
         // death, nor let anybody else notice it.
         let child = if joins_user {
             let enter = move || {
+                before.apply(&Ctx::silent()).map(|_| drop(before))?;
                 user.apply(&Ctx::silent()).map(|_| drop(user))?;
                 drydock_namespaces::credentials::become_root_inside()
             };
@@ -214,9 +220,9 @@ impl Maker<'_> {
                 drop((here.take(), held.take()));
                 child.run()
             };
-            clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run).map_err(|e| {
-                drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone")
-            })?
+            let born = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run);
+            home.back()?;
+            born.map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?
         };
         own_clock.map_or(Ok(()), crate::oci::clock::back)?;
         self.watch.count(&step, started.elapsed());
@@ -527,10 +533,7 @@ impl Running {
     /// # Errors
     /// What could not be removed; gc finds it.
     pub fn finish(mut self, store: &Store, ended: Ended, watch: &Watch) -> Result<State> {
-        self.state.oom_killed = self.oom_killed();
-        self.state.ended = Some(ended);
-        self.state.finished = Some(now());
-        self.state.status = Life::Stopped;
+        self.ended(ended);
         if let Some(held) = &self.held {
             // With --rm there will be nothing else for `wait` to read.
             held.leave(&ended.code().to_string());
@@ -545,6 +548,25 @@ impl Running {
             std::fs::remove_file(&journal).call(|| format!("unlink({journal:?})"))?;
         }
         Ok(self.state)
+    }
+
+    /// The end of a container that is kept: whoever wanted it so deletes it.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn keep(mut self, ended: Ended) -> Result<()> {
+        self.ended(ended);
+        if let Some(oci) = &mut self.state.oci {
+            oci.unattended = true;
+        }
+        self.state.write(&self.dir)
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.state.oom_killed = self.oom_killed();
+        self.state.ended = Some(ended);
+        self.state.finished = Some(now());
+        self.state.status = Life::Stopped;
     }
 
     /// Gives up after [`Running::exec`] failed: nothing of the container stays.

@@ -57,6 +57,9 @@ impl Plan {
     /// Says what of a bundle is ignored: in the log, or without one on standard error.
     pub fn warn(&self) {
         let log = crate::log::early(std::env::args_os());
+        if let Some(filter) = self.inside.security().filter() {
+            log.debug(|| format!("seccomp filter flags: {}", filter.flags));
+        }
         let warnings = self.outside.request.bundled.iter().flat_map(|bundled| &bundled.warnings);
         warnings.for_each(|warning| log.warning(warning));
     }

@@ -6,10 +6,12 @@
 use crate::handshake::Channel;
 use drydock_core::Result;
 use drydock_core::error::CallExt;
+use drydock_supervise::Blocked;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// The socket's name in the state directory.
@@ -27,17 +29,37 @@ pub fn open(dir: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Waits for the next one who wants to start the container.
+/// Waits for the next one who wants to start the container. A signal whose default action it is ends the process instead.
 ///
 /// # Errors
 /// accept4(2)'s.
-pub fn accept(socket: &OwnedFd) -> Result<Channel> {
+pub fn accept(socket: &OwnedFd, signals: Option<&Blocked>) -> Result<Channel> {
     loop {
+        if let Some(signals) = signals {
+            let mut fds = [
+                PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            // Should poll be refused (a filter of the container's may be in force), accept waits just as well.
+            let _ = nix::poll::poll(&mut fds, PollTimeout::NONE);
+            if let Some((signal, _)) = signals.take().into_iter().find(|(signal, _)| ends(*signal)) {
+                drydock_core::sys::process::exit_now(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+            }
+            if !fds.first().is_some_and(|fd| fd.any().unwrap_or(true)) {
+                continue;
+            }
+        }
         match accept_with(socket, SocketFlags::CLOEXEC) {
             Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
             other => return other.map(Channel::from).call(|| "accept4(start)"),
         }
     }
+}
+
+/// Whether a process without a handler ends by a signal. Source: signal(7).
+fn ends(signal: i32) -> bool {
+    use nix::libc::{SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+    !matches!(signal, SIGCHLD | SIGCONT | SIGTSTP | SIGTTIN | SIGTTOU | SIGURG | SIGWINCH)
 }
 
 /// Reaches the waiting process of a container.

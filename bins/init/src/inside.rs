@@ -105,11 +105,12 @@ pub trait Peer {
     fn handover(&self) -> Result<Option<&drydock_security::Handover>> {
         Ok(None)
     }
-    /// Everything but the last is done: say so, and wait for the word. `env`: the command's environment.
+    /// Everything but the last is done: say so, and wait for the word. `env`: the command's environment. `confine` gives
+    /// the calling process the command's privileges, for what else of the container's is executed before it.
     ///
     /// # Errors
     /// When the peer has gone: then nothing may be executed.
-    fn ready(&self, env: &[String]) -> Result<()>;
+    fn ready(&self, env: &[String], confine: &dyn Fn() -> Result<()>) -> Result<()>;
     /// Who watches the steps.
     fn observer(&self) -> &dyn Observer;
 }
@@ -302,7 +303,13 @@ impl Plan {
     }
 
     fn finish(&mut self, peer: &dyn Peer, reaper: Option<OwnedFd>) -> Result<std::convert::Infallible> {
-        peer.ready(&self.request.env)?;
+        let security = &self.security;
+        let confine = || match security.listener() {
+            // Done already, and inherited.
+            Some(_) => Ok(()),
+            None => security.apply_privileges(&Ctx::silent(), None).map(drop),
+        };
+        peer.ready(&self.request.env, &confine)?;
         let ctx = Ctx::new(peer.observer(), None);
         let first = self.request.preserve_fds.saturating_add(3);
         drydock_core::sys::fd::close_on_exec_from(first)

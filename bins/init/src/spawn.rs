@@ -35,7 +35,7 @@ impl Peer for Alone {
             )),
         }
     }
-    fn ready(&self, _env: &[String]) -> Result<()> {
+    fn ready(&self, _env: &[String], _confine: &dyn Fn() -> Result<()>) -> Result<()> {
         Ok(())
     }
     fn observer(&self) -> &dyn Observer {

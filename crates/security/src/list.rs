@@ -45,9 +45,28 @@ pub fn show(numbers: &[usize]) -> String {
     words.collect::<Vec<_>>().join(",")
 }
 
+/// Numbers as a mask: `0x8b` for 0, 1, 3 and 7.
+pub fn mask(numbers: &[usize]) -> String {
+    let highest = numbers.iter().max().map_or(0, |n| n / 4);
+    let digit = |place: usize| {
+        let bits = (0..4).filter(|bit| numbers.contains(&(place * 4 + bit)));
+        char::from_digit(bits.fold(0, |sum, bit| sum | 1 << bit), 16).unwrap_or('0')
+    };
+    format!("0x{}", (0..=highest).rev().map(digit).collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks() {
+        for (numbers, text) in
+            [(&[][..], "0x0"), (&[0], "0x1"), (&[0, 1, 3, 7], "0x8b"), (&[64], "0x10000000000000000")]
+        {
+            assert_eq!(mask(numbers), text);
+        }
+    }
 
     #[test]
     fn lists() {

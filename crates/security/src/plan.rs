@@ -197,6 +197,14 @@ impl Plan {
         })
     }
 
+    /// The CPUs before the process is moved into its cgroup, as a mask: `0x3`.
+    pub fn first_cpu_mask(&self) -> Option<String> {
+        match &self.first_cpus {
+            Some(Action::Affinity(cpus)) => Some(crate::list::mask(cpus)),
+            _ => None,
+        }
+    }
+
     /// Who gets the filter's notify descriptor: then the process must be given a [`crate::Handover`].
     pub fn listener(&self) -> Option<&Listener> {
         self.listener.as_ref()

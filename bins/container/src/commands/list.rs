@@ -2,6 +2,7 @@
 
 use drydock_bundle::{Entry, Life, State, Store};
 use drydock_cli::Outcome;
+use drydock_core::Error;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     pub json: bool,
-    /// As a table, or as JSON in the way of runc(8)
+    /// As a table with bundles, or as JSON in the way of runc(8)
     #[arg(short = 'f', long, value_enum, conflicts_with = "json")]
     pub format: Option<Format>,
     /// Everything, also stopped ones (the default; for those who are used to it)
@@ -42,13 +43,19 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
             drydock_cli::print_line(entry.id.as_str())?;
         }
     } else if args.format == Some(Format::Json) {
-        drydock_cli::print_json(&crate::commands::oci::state::all(&entries))?;
+        // One line, as runc prints it.
+        let all = serde_json::to_string(&crate::commands::oci::state::all(&entries));
+        drydock_cli::print_line(&all.map_err(|e| Error::failed("list", e.to_string()))?)?;
     } else if args.json {
         drydock_cli::print_json(&entries.iter().map(to_json).collect::<Vec<Value>>())?;
     } else {
-        let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
-        let header = ["NAME", "PID", "STATUS", "CREATED", "NETWORK", "ADDRESS", "COMMAND"];
-        drydock_cli::print_text(&drydock_cli::output::table(&header, &rows))?;
+        let bundles = args.format.is_some() || entries.iter().any(|entry| bundle(entry).is_some());
+        let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, bundles)).collect();
+        let header: &[&str] = match bundles {
+            true => &["ID", "PID", "STATUS", "BUNDLE", "CREATED", "NETWORK", "ADDRESS", "COMMAND"],
+            false => &["NAME", "PID", "STATUS", "CREATED", "NETWORK", "ADDRESS", "COMMAND"],
+        };
+        drydock_cli::print_text(&drydock_cli::output::table(header, &rows))?;
     }
     Ok(0)
 }
@@ -65,11 +72,17 @@ pub fn status(entry: &Entry) -> String {
     }
 }
 
-fn row(entry: &Entry) -> Vec<String> {
+/// The bundle that a container is of.
+fn bundle(entry: &Entry) -> Option<String> {
+    let oci = entry.state.as_ref().ok()?.oci.as_ref()?;
+    Some(oci.bundle.display().to_string())
+}
+
+fn row(entry: &Entry, bundles: bool) -> Vec<String> {
     let state = entry.state.as_ref().ok();
     let of = |f: &dyn Fn(&State) -> String| state.map_or_else(|| "-".to_string(), f);
     let running = state.is_some_and(|s| s.life() != Life::Stopped);
-    vec![
+    let mut row = vec![
         entry.id.to_string(),
         of(&|s| s.pid.filter(|_| running).map_or("-".into(), |pid| pid.to_string())),
         status(entry),
@@ -77,7 +90,11 @@ fn row(entry: &Entry) -> Vec<String> {
         of(&|s| s.network.clone()),
         of(&|s| if running && !s.addresses.is_empty() { s.addresses.join(" ") } else { "-".into() }),
         of(&|s| drydock_core::text::shorten(&s.command.join(" "), 50)),
-    ]
+    ];
+    if bundles {
+        row.insert(3, bundle(entry).unwrap_or_else(|| "-".to_string()));
+    }
+    row
 }
 
 fn age(since: u64) -> String {

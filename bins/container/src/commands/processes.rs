@@ -14,7 +14,8 @@ use std::path::Path;
 /// Arguments of `container ps`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// table: as `ps -ef` prints it; json: an array of pids [default: a table with the pids inside]
+    /// table: as `ps -ef` prints it; json: an array of pids [default: table for a bundle's container, else one with
+    /// the pids inside]
     #[arg(short = 'f', long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Everything of each process, as JSON
@@ -47,6 +48,11 @@ enum Format {
 pub fn run(args: &Args, store: &Store) -> Outcome {
     let format = format(args)?;
     let entry = store.find(&args.name)?;
+    let bundle = entry.state.as_ref().is_ok_and(|state| state.oci.is_some());
+    let format = match format {
+        Format::Own if bundle => Format::Ps(ps_columns::parse(&[])?),
+        format => format,
+    };
     let pids = match entry.life() {
         Some(Life::Stopped) => Vec::new(),
         _ => pids(&entry)?,

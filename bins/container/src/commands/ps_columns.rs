@@ -162,7 +162,10 @@ pub fn table(columns: &[Column], processes: &[Shown]) -> String {
     let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|c| c.header.to_string()).collect()];
     rows.extend(processes.iter().map(|p| columns.iter().map(|c| escape(&(c.value)(p))).collect()));
     let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    // As wide as ps(1) has them.
+    let least = |i: usize| columns.get(i).is_some_and(|c| matches!(c.header, "PID" | "PPID"));
+    let widths = (0..columns.len()).map(|i| width(i).max(if least(i) { 7 } else { 0 }));
+    let widths: Vec<usize> = widths.collect();
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(&widths).zip(columns).map(|((cell, width), column)| match column.number {

@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub bundle: BundleArgs,
-    /// Keep the record of a bundle's container when it has ended
+    /// Keep a bundle's container when it has ended, its cgroup as well, until it is deleted
     #[arg(long, help_heading = "OCI bundle")]
     pub keep: bool,
     /// Print each step before it is done: stage, system call, why

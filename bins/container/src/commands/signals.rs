@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 /// Arguments of `container kill`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct KillArgs {
-    /// Signal every process of the container, not only the first
+    /// Signal every process of the container, not only the first; none is no error
     #[arg(short = 'a', long)]
     pub all: bool,
     /// The container
     pub name: String,
-    /// The signal, such as TERM, 15, SIGKILL
+    /// The signal, such as TERM, 15, SIGKILL; 0 only asks whether the container runs
     #[arg(default_value = "KILL")]
     pub signal: String,
     /// The same as SIGNAL
@@ -47,22 +47,62 @@ pub struct WaitArgs {
 /// # Errors
 /// Unknown container, bad signal, or a container that does not run.
 pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
-    let signal = drydock_supervise::signals::parse_signal(args.option.as_ref().unwrap_or(&args.signal))?;
+    let word = args.option.as_ref().unwrap_or(&args.signal);
+    let signal = match word.as_str() {
+        "0" => 0,
+        word => drydock_supervise::signals::parse_signal(word)?,
+    };
     let entry = store.find_exact(&args.name)?;
-    let (state, pidfd) = running(&entry)?;
+    let found = running(&entry);
     if args.all {
-        let group = Cgroup::at(state.cgroup.iter().cloned())?;
-        for pid in group.all_pids()? {
-            // Processes come and go meanwhile; one that has gone has had its end.
-            let _ = drydock_core::sys::signal::kill(pid, signal);
-        }
-    } else {
-        send(&entry, &pidfd, signal)?;
+        return signal_all(entry.state.as_ref().map_err(Clone::clone)?, signal);
     }
-    if signal == nix::libc::SIGKILL {
+    let fatal = signal == nix::libc::SIGKILL;
+    let (state, pidfd) = match found {
+        Ok(found) => found,
+        // In a pid namespace that is not its own, what the container has left outlives its first process.
+        Err(error) => return if fatal { kill_rest(&entry, error) } else { Err(error.into()) },
+    };
+    send(&entry, &pidfd, signal)?;
+    if fatal {
+        if !leads_namespace(&state) {
+            kill_all(&state, &pidfd)?;
+        }
         let_die(&state)?;
     }
     Ok(0)
+}
+
+/// `--all`: whoever is there.
+fn signal_all(state: &State, signal: i32) -> Outcome {
+    let group = Cgroup::at(state.cgroup.iter().cloned())?;
+    for pid in if group.exists() { group.all_pids()? } else { Vec::new() } {
+        // Processes come and go meanwhile; one that has gone has had its end.
+        let _ = drydock_core::sys::signal::kill(pid, signal);
+    }
+    if signal == nix::libc::SIGKILL && group.exists() {
+        group.let_die()?;
+    }
+    Ok(0)
+}
+
+/// Kills what is in the cgroup of a container whose first process has ended. `error`: what to say if nothing is.
+fn kill_rest(entry: &Entry, error: Error) -> Outcome {
+    let Ok(state) = &entry.state else { return Err(error.into()) };
+    let group = Cgroup::at(state.cgroup.iter().cloned())?;
+    if !group.exists() || group.all_pids()?.is_empty() {
+        return Err(error.into());
+    }
+    group.kill()?;
+    Ok(0)
+}
+
+/// Whether the first process is PID 1 of a pid namespace: with it all others die. When that cannot be read, it is gone.
+fn leads_namespace(state: &State) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", state.pid.unwrap_or(0)));
+    let pids =
+        status.ok().and_then(|text| text.lines().find_map(|l| l.strip_prefix("NSpid:")).map(str::to_string));
+    pids.is_none_or(|pids| pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1"))
 }
 
 /// A paused container on cgroup v1 does not even die: SIGKILL waits for the thaw.

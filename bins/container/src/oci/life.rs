@@ -19,10 +19,14 @@ pub fn json(state: &State, life: Life) -> Value {
     value
 }
 
+/// The specification's version that a configuration says it follows.
+pub fn version(oci: &OciState) -> &str {
+    if oci.version.is_empty() { VERSION } else { &oci.version }
+}
+
 fn of(id: &ContainerId, oci: &OciState, life: Life) -> Value {
-    let version = if oci.version.is_empty() { VERSION } else { &oci.version };
     let mut value = json!({
-        "ociVersion": version,
+        "ociVersion": version(oci),
         "id": id,
         "status": life.name(),
         "bundle": oci.bundle,

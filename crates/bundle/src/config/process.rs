@@ -1,9 +1,12 @@
 //! A `process` object in a file of its own, as engines give one to `exec`.
 
-use super::{Bundle, json, read, rules, schema, shape, typed};
+use super::{Bundle, MAX_BYTES, json, read, rules, schema, shape, typed};
+use drydock_core::error::CallExt;
 use drydock_core::{Error, Result, text};
 use oci_spec::runtime::Spec;
 use serde_json::json;
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 impl Bundle {
@@ -13,8 +16,11 @@ impl Bundle {
     /// [`drydock_core::Kind::BadInput`], as [`Bundle::read`].
     pub fn of_process(path: &Path) -> Result<Self> {
         let shown = text::shorten(&text::escape(&path.to_string_lossy()), 120);
+        // A shell's `<(…)` is a pipe.
+        let pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+        let bytes = if pipe { read_pipe(path) } else { read(path) };
         let bytes =
-            read(path).map_err(|e| Error::bad_input("--process", format!("'{shown}': {}", e.sentence())))?;
+            bytes.map_err(|e| Error::bad_input("--process", format!("'{shown}': {}", e.sentence())))?;
         let process = json::read("process", &bytes)?;
         let json = json!({ "ociVersion": "1.3.0", "root": { "path": "." }, "process": process });
         shape::check("", &json, &schema::CONFIG)?;
@@ -23,4 +29,15 @@ impl Bundle {
             .map_err(|e| Error::bad_input("--process", text::shorten(&e.to_string(), 300)))?;
         Ok(Self { dir: PathBuf::new(), spec, json, warnings: Vec::new() })
     }
+}
+
+/// Everything up to the end of the last writer.
+fn read_pipe(path: &Path) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).call(|| format!("open({path:?})"))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).call(|| format!("read({path:?})"))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::failed("process", "longer than 4 MiB"));
+    }
+    Ok(bytes)
 }

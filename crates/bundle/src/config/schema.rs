@@ -32,7 +32,6 @@ const U64: Shape = Int(0, u64::MAX as i128);
 const ID: Shape = Int(0, u32::MAX as i128 - 1);
 
 const TEXTS: Shape = List(&ANY, 0);
-const PATHS: Shape = List(&ABSOLUTE, 0);
 const TEXT_MAP: Shape = Map(&ANY, 10_000);
 
 /// The whole of config.json.
@@ -163,8 +162,9 @@ const LINUX: Shape = Object(&[
     may("sysctl", TEXT_MAP),
     may("seccomp", Object(&[must("defaultAction", ANY)])),
     may("rootfsPropagation", Word(&PROPAGATIONS)),
-    may("maskedPaths", PATHS),
-    may("readonlyPaths", PATHS),
+    may("maskedPaths", List(&ABSOLUTE, 0)),
+    // A relative one is taken as below the root: every other runtime starts such a container, and less is writable.
+    may("readonlyPaths", List(&FILLED, 0)),
     may("mountLabel", ANY),
     may("intelRdt", Object(&INTEL_RDT)),
     may("memoryPolicy", Object(&[must("mode", ANY), may("nodes", ANY), may("flags", TEXTS)])),

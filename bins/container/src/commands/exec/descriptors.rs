@@ -2,6 +2,7 @@
 //! Source: sd_listen_fds(3).
 
 use drydock_core::{Error, Result};
+use std::path::Path;
 
 /// The descriptors from 3 up that the command gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,13 @@ impl Passed {
         let words = [format!("LISTEN_FDS={}", self.listening), "LISTEN_PID=1".to_string()];
         words.into_iter().chain(names).collect()
     }
+}
+
+/// The number of an open descriptor that a path names, as a shell's process substitution does: `/dev/fd/63`.
+pub fn named(path: &Path) -> Option<i32> {
+    let parent = path.parent()?;
+    let lists = ["/dev/fd", "/proc/self/fd"].iter().any(|dir| parent == Path::new(dir));
+    path.file_name()?.to_str()?.parse().ok().filter(|fd| lists && *fd > 2)
 }
 
 /// Open, and not one of ours: those are all close-on-exec.

@@ -57,6 +57,12 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let first = passed.end();
     drydock_core::sys::fd::close_on_exec_from(first)
         .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
+    // But for the file that is yet to be read; then it goes the same way.
+    if let Some(fd) = args.process.as_deref().and_then(descriptors::named) {
+        drydock_core::sys::fd::keep_over_exec(fd)
+            .call(|| format!("fcntl({fd}, F_SETFD, 0)"))
+            .map_err(|e| e.on("--process"))?;
+    }
     drydock_security::run_sealed()?;
     let entry = store.find(&args.name)?;
     let (state, pidfd) = signals::running(&entry)?;
@@ -69,6 +75,10 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let asked = request::of(args, &entry, state.oci.is_some(), passed)?;
     options::check_terminal(args, asked.inside.terminal)?;
     let plan = asked.inside.validate()?;
+    if let Some(mask) = plan.security().first_cpu_mask() {
+        // runc's name for what enters namespaces, and its words.
+        crate::log::early(std::env::args_os()).debug(|| format!("nsexec: affinity: {mask}"));
+    }
     let pid = state.pid.unwrap_or(0);
     let group = cgroup::choose(&state.cgroup, &args.cgroup, pid)?;
     let join = join::Request::all_of(pid).plan()?;

@@ -15,7 +15,7 @@ use drydock_supervise::Blocked;
 pub struct Manner {
     /// Return once the command runs; the container is the caller's to delete.
     pub detach: bool,
-    /// Keep the container's record.
+    /// Keep what was made, but for the process, until it is deleted.
     pub keep: bool,
     /// systemd makes the cgroup.
     pub systemd_cgroup: bool,
@@ -65,9 +65,13 @@ fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Out
         return Err(error.into());
     }
     let ended = crate::commands::run::wait(&mut running, &signals, true)?;
+    if manner.keep {
+        running.keep(ended)?;
+        return Ok(ended.code());
+    }
     let oci = running.state.oci.clone();
-    let state = running.finish(store, ended, &watch)?;
-    if let (Some(oci), true) = (oci, state.remove) {
+    running.finish(store, ended, &watch)?;
+    if let Some(oci) = oci {
         life::poststop(&id, &oci);
     }
     Ok(ended.code())

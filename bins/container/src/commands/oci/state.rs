@@ -1,10 +1,13 @@
 //! `container state`: a container's state as the specification defines it.
 
 use crate::oci::life;
-use drydock_bundle::{Entry, State, Store};
+use drydock_bundle::{Entry, Life, State, Store};
 use drydock_cli::Outcome;
+use drydock_core::ContainerId;
 use drydock_supervise::log::timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Arguments of `container state`.
@@ -26,20 +29,40 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     Ok(0)
 }
 
-/// The specification's state, with what runc(8) adds to it.
-pub fn full(state: &State) -> Value {
+/// The specification's state, with what runc(8) adds to it, in runc's order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Full {
+    oci_version: String,
+    id: ContainerId,
+    pid: i32,
+    status: &'static str,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    owner: &'static str,
+}
+
+/// A container's state.
+pub fn full(state: &State) -> Full {
     let life = state.life();
-    let mut value = life::json(state, life);
-    if let Some(map) = value.as_object_mut() {
-        map.entry("pid").or_insert(json!(0));
-        map.insert("rootfs".into(), json!(state.rootfs));
-        map.insert("created".into(), json!(timestamp(Duration::from_secs(state.created))));
-        map.insert("owner".into(), json!(""));
+    let oci = state.oci.clone().unwrap_or_default();
+    Full {
+        oci_version: life::version(&oci).to_string(),
+        id: state.id.clone(),
+        pid: state.pid.filter(|_| life != Life::Stopped).unwrap_or(0),
+        status: life.name(),
+        bundle: oci.bundle,
+        rootfs: state.rootfs.clone(),
+        created: timestamp(Duration::from_secs(state.created)),
+        annotations: oci.annotations,
+        owner: "",
     }
-    value
 }
 
 /// All containers, as `list --format json` gives them.
-pub fn all(entries: &[Entry]) -> Vec<Value> {
+pub fn all(entries: &[Entry]) -> Vec<Full> {
     entries.iter().filter_map(|entry| entry.state.as_ref().ok()).map(full).collect()
 }
