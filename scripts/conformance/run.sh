@@ -17,6 +17,12 @@ runtime=$(readlink -f "$(command -v "$1")") suite=$2 directory=$(readlink -f "$3
 case $suite in contest | validation | bats) ;; *) die "no suite $suite (allowed: contest, validation, bats)" ;; esac
 shift 4
 
+# A suite counts descriptors: what this shell was started with is not the runtime's.
+for fd in /proc/$$/fd/*; do
+    n=${fd##*/}
+    [ "$n" -gt 2 ] && [ "$n" -ne 255 ] && eval "exec $n>&-"
+done
+
 limit=${CONFORMANCE_LIMIT:-300}
 scratch=$(mktemp -d /tmp/cf.XXXXXX)
 trap 'rm -rf --one-file-system "$scratch"' EXIT

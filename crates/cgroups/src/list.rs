@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 pub(crate) struct List {
     allow_all: bool,
     exceptions: BTreeMap<Which, u8>,
+    /// Where each was first named: the kernel shows them in the order in which they were written.
+    order: BTreeMap<Which, usize>,
 }
 
 impl List {
     /// What the root cgroup has, and with it each new one that nobody has closed.
     pub fn open() -> Self {
-        Self { allow_all: true, exceptions: BTreeMap::new() }
+        Self { allow_all: true, ..Self::default() }
     }
 
     /// The rules, applied in order to a list that denies everything.
@@ -27,11 +29,13 @@ impl List {
         for rule in rules {
             let which = (rule.kind, rule.major, rule.minor);
             if rule.kind == DeviceType::All {
-                list = Self { allow_all: rule.allow, exceptions: BTreeMap::new() };
+                list = Self { allow_all: rule.allow, ..Self::default() };
             } else if rule.allow == list.allow_all {
                 list.take_out(which, rule)?;
             } else {
                 *list.exceptions.entry(which).or_default() |= rule.bits();
+                let next = list.order.len();
+                list.order.entry(which).or_insert(next);
             }
         }
         Ok(list)
@@ -84,7 +88,9 @@ impl List {
             a.iter().map(left).filter(|(_, bits)| *bits != 0).collect()
         };
         let gone = minus(old, &self.exceptions).into_iter().map(|(w, b)| (self.allow_all, line(w, b)));
-        let new = minus(&self.exceptions, old).into_iter().map(|(w, b)| (!self.allow_all, line(w, b)));
+        let mut new = minus(&self.exceptions, old);
+        new.sort_by_key(|(which, _)| self.order.get(which));
+        let new = new.into_iter().map(|(w, b)| (!self.allow_all, line(w, b)));
         all.into_iter().chain(gone).chain(new).collect()
     }
 }
@@ -107,6 +113,10 @@ mod tests {
     fn a_new_cgroup_is_closed_first() {
         assert_eq!(changes("a *:* rwm\n", &["-a", "+c 1:3 r", "+c 1:3 w"]), ["-a", "+c 1:3 rw"]);
         assert_eq!(changes("a *:* rwm\n", &["+a"]), ["+a"]);
+        assert_eq!(
+            changes("a *:* rwm\n", &["+c 10:2 r", "+b 8:0 r", "+c 1:3 r"])[1..],
+            ["+c 10:2 r", "+b 8:0 r", "+c 1:3 r"]
+        );
         assert_eq!(changes("a *:* rwm\n", &["+a", "-b 8:0 rwm", "+b 8:0 r"]), ["+a", "-b 8:0 wm"]);
     }
 

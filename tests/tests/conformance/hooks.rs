@@ -82,6 +82,33 @@ fn lifecycle_failing_create_hooks() {
     }
 }
 
+/// "The `path` MUST resolve in the container namespace": it is a file of the container's, so it has the command's privileges
+#[test]
+fn start_container_hooks_have_the_commands_privileges() {
+    needs!();
+    let inside =
+        |script: &str| json!({ "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        { "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS" }
+    ] });
+    for no_new_privs in [false, true] {
+        let bundle =
+            Bundle::new().with("/hooks", inside("mkdir /tmp/x")).with("/linux/seccomp", filter.clone());
+        let bundle = bundle.with("/process/noNewPrivileges", json!(no_new_privs));
+        bundle.create().success();
+        bundle.start().fails_with(125).says("startContainer hook").says("bad system call");
+    }
+    // What waits for the hook is not confined by then.
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        { "names": ["clone", "clone3", "pipe2", "poll", "waitid"], "action": "SCMP_ACT_ERRNO" }
+    ] });
+    let script = "if echo x > /bin/x; then exit 9; fi; exec busybox grep -q '^CapEff:.0*$' /proc/self/status";
+    let bundle = Bundle::new().with("/hooks", inside(script)).with("/linux/seccomp", filter);
+    let bundle = bundle.with("/process/user", json!({ "uid": 1234, "gid": 1234 }));
+    bundle.create().success();
+    bundle.start().success();
+}
+
 /// "If any `poststop` hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue"
 #[test]
 fn lifecycle_failing_poststop_hook() {

@@ -6,3 +6,4 @@ mod config;
 mod hooks;
 mod linux;
 mod runtime;
+mod verbs;

@@ -54,6 +54,13 @@ fn refuses_what_it_does_not_know() {
     assert!(parse("/x", Some("ext4"), &words("data=ordered commit=5")).is_ok());
 }
 #[test]
+fn data_of_a_tmpfs_is_nothing_to_a_bind_of_a_bundle() {
+    let exact = |text: &str| super::parse("/x", None, &words(text), Unknown::Pass);
+    assert!(exact("bind mode=755 size=1k").unwrap().data.is_empty());
+    assert!(exact("bind frobnicate").is_err() && exact("bind mode=9").is_err());
+}
+
+#[test]
 fn exact_binds_take_no_flag_of_their_source() {
     let exact = |text: &str| super::parse("/x", None, &words(text), Unknown::Pass).unwrap();
     let basic =
