@@ -69,6 +69,7 @@ impl Child {
         let peer = Parent {
             channel: RefCell::new(channel),
             hooks,
+            root: request.mounts.as_ref().map(|mounts| mounts.root.path.clone()),
             start,
             handover,
             preserved: request.preserve_fds,
@@ -92,6 +93,8 @@ impl Child {
 struct Parent {
     channel: RefCell<Channel>,
     hooks: Hooks,
+    /// The root's path on the host, where hooks before the pivot start.
+    root: Option<PathBuf>,
     start: Option<OwnedFd>,
     handover: Option<Rc<Handover>>,
     /// So many descriptors from 3 up are the command's.
@@ -196,7 +199,8 @@ impl Peer for Parent {
         match self.hear()? {
             (Message::Hooks { state }, _) => {
                 let env = crate::hooks::own_environment();
-                crate::hooks::run("createContainer", &self.hooks.create_container, &state, &env, None)
+                let root = self.root.as_deref();
+                crate::hooks::run("createContainer", &self.hooks.create_container, &state, &env, root)
             }
             _ => Err(gone()),
         }

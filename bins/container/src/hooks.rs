@@ -30,12 +30,23 @@ const TOLD: usize = 1000;
 /// # Errors
 /// [`drydock_core::Kind::Failed`] naming the hook, and how it failed.
 pub fn run(kind: &str, hooks: &[Hook], state: &str, env: &[String], dir: Option<&Path>) -> Result<()> {
-    hooks.iter().try_for_each(|hook| {
+    all(kind, hooks, state, env, dir).collect()
+}
+
+/// Carries out hooks of one kind as they are asked for, whatever became of those before.
+pub fn all(
+    kind: &str,
+    hooks: &[Hook],
+    state: &str,
+    env: &[String],
+    dir: Option<&Path>,
+) -> impl Iterator<Item = Result<()>> {
+    (0u32..).zip(hooks).map(move |(number, hook)| {
         let place = &|| match dir {
             Some(dir) => std::env::set_current_dir(dir).call(|| format!("chdir({dir:?})")),
             None => Ok(()),
         };
-        one(hook, state, env, place).map_err(|e| e.on(format!("{kind} hook {}", shown(hook))))
+        one(hook, state, env, place).map_err(|e| named(e, kind, number, hook))
     })
 }
 
@@ -51,8 +62,8 @@ pub fn run_confined(
     env: &[String],
     confine: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    hooks.iter().try_for_each(|hook| {
-        one(hook, state, env, confine).map_err(|e| e.on(format!("{kind} hook {}", shown(hook))))
+    (0u32..).zip(hooks).try_for_each(|(number, hook)| {
+        one(hook, state, env, confine).map_err(|e| named(e, kind, number, hook))
     })
 }
 
@@ -61,6 +72,11 @@ pub fn own_environment() -> Vec<String> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// An error in runc's words, which its users look for.
+fn named(error: Error, kind: &str, number: u32, hook: &Hook) -> Error {
+    error.on(format!("error running {kind} hook #{number}: {}", shown(hook)))
 }
 
 fn shown(hook: &Hook) -> String {

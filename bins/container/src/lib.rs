@@ -50,7 +50,7 @@ Exit codes: the command's own; 128+n if signal n ended it; 125 container failed;
 /// As engines read it: `NAME version NUMBER`, then what is known besides.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
-/// Linux containers, one stage at a time
+/// Open Container Initiative runtime, and Linux containers one stage at a time
 #[derive(clap::Parser, Debug)]
 #[command(name = "container", version = VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
 #[command(disable_version_flag = true)]
@@ -147,6 +147,28 @@ pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
+/// The command line with help that names the program as it was called, and each command with what it does first.
+fn named(program: &str) -> clap::Command {
+    let template = |name: &str| {
+        format!(
+            "NAME:\n   {name} - {{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{{all-args}}{{after-help}}"
+        )
+    };
+    command().display_name(program).help_template(template(program)).mut_subcommands(|verb| {
+        let name = format!("{program} {}", verb.get_name());
+        verb.help_template(template(&name))
+    })
+}
+
+/// The last part of what the program was called as.
+fn program() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(std::path::Path::file_name).map(|name| name.to_string_lossy());
+    let plain =
+        |name: &str| !name.is_empty() && !name.contains(['{', '}']) && !name.contains(char::is_control);
+    name.filter(|name| plain(name)).map_or_else(|| "container".into(), std::borrow::Cow::into_owned)
+}
+
 /// Entry point of `container`.
 pub fn main() -> ExitCode {
     drydock_cli::main("container", run)
@@ -162,7 +184,7 @@ fn run() -> Outcome {
 }
 
 fn dispatch() -> Outcome {
-    let cli = match drydock_cli::parse::<Cli>()? {
+    let cli = match drydock_cli::args::parse_with::<Cli>(named(&program()), std::env::args_os())? {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };

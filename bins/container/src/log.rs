@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ pub struct Args {
     /// The form of its lines
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
     log_format: String,
-    /// Log what is called, too
+    /// Log every step that is done, too, with its system call
     #[arg(long)]
     debug: bool,
 }
@@ -88,20 +89,49 @@ impl Log {
         }
     }
 
+    /// With `--debug`: the log, for a process that enters namespaces.
+    pub fn opened(&self) -> Option<Debug> {
+        self.debug.then(|| Debug { file: self.open(), json: self.json })
+    }
+
+    fn open(&self) -> Option<File> {
+        let path = self.file.as_ref()?;
+        std::fs::OpenOptions::new().create(true).append(true).open(path).ok()
+    }
+
     /// A line in the file; on stderr without one. A log that cannot be written is no reason to fail, nor to say more.
     fn line(&self, level: &str, message: &str) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let line = format(self.json, level, message, &drydock_supervise::log::timestamp(now));
+        let line = line(self.json, level, message);
         let written = match &self.file {
-            Some(path) => std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .and_then(|mut file| file.write_all(line.as_bytes())),
+            Some(_) => self.open().map_or(Ok(()), |mut file| file.write_all(line.as_bytes())),
             None => std::io::stderr().write_all(line.as_bytes()),
         };
         drop(written);
     }
+}
+
+/// The log, open: its path means another file once a namespace is entered.
+#[derive(Debug)]
+pub struct Debug {
+    file: Option<File>,
+    json: bool,
+}
+
+impl Debug {
+    /// One line.
+    pub fn line(&self, message: &str) {
+        let line = line(self.json, "debug", &drydock_core::text::shorten(message, 2000));
+        let written = match &self.file {
+            Some(file) => (&*file).write_all(line.as_bytes()),
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
+        drop(written);
+    }
+}
+
+fn line(json: bool, level: &str, message: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format(json, level, message, &drydock_supervise::log::timestamp(now))
 }
 
 fn format(json: bool, level: &str, message: &str, time: &str) -> String {

@@ -159,7 +159,9 @@ impl Maker<'_> {
         held: &mut Option<Held>,
     ) -> Result<(Channel, process::Child)> {
         let namespaces = &plan.request.namespaces;
-        inside.open_sources()?;
+        let joined = namespaces.joined(Kind::User)?;
+        inside.open_sources(joined.as_ref().map(AsFd::as_fd))?;
+        drop(joined);
         self.watch.announce("clone", &plan.clone_step().call);
         let (here, there) = Channel::pair()?;
         let mut here = Some(here);
@@ -213,10 +215,15 @@ impl Maker<'_> {
                 user.apply(&Ctx::silent()).map(|_| drop(user))?;
                 drydock_namespaces::credentials::become_root_inside()
             };
-            crate::courier::send(kinds.flags(), || drop((here.take(), held.take())), enter, || child.run())
+            let forget = || {
+                self.watch.close_log();
+                drop((here.take(), held.take()));
+            };
+            crate::courier::send(kinds.flags(), forget, enter, || child.run())
                 .map_err(|e| e.in_stage("clone"))?
         } else {
             let run = || {
+                self.watch.close_log();
                 drop((here.take(), held.take()));
                 child.run()
             };
@@ -225,6 +232,7 @@ impl Maker<'_> {
             born.map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?
         };
         own_clock.map_or(Ok(()), crate::oci::clock::back)?;
+        self.watch.note(|| format!("nsexec container setup: one clone3, which made process {}", child.pid));
         self.watch.count(&step, started.elapsed());
         self.watch.explain_child(child.pid, kinds.contains(Kind::Pid));
         state.pid = Some(child.pid);
@@ -283,6 +291,7 @@ impl Maker<'_> {
         if !explained {
             self.network(running, plan, ctx)?;
         }
+        self.watch.note(|| "child process in init(): what is done inside follows".into());
         self.hear(running, plan, security, handover)?;
         running.state.status = Life::Created;
         Ok(())
@@ -301,7 +310,13 @@ impl Maker<'_> {
             match running.channel.receive()? {
                 Some((Message::Ready, _)) => return Ok(()),
                 Some((Message::Hosts, Some(copy))) if bridged => files.copy_hosts(copy.into())?,
-                Some((Message::Console, Some(master))) => running.console = Some(master),
+                Some((Message::Console, Some(master))) => {
+                    let unattended = plan.request.bundled.as_ref().is_some_and(|b| b.unattended);
+                    if !plan.request.detach && !unattended {
+                        drydock_supervise::terminal::leave_newlines(master.as_fd());
+                    }
+                    running.console = Some(master);
+                }
                 Some((Message::Step { step, took, .. }, _)) => {
                     self.watch.count(&step, Duration::from_nanos(took));
                 }
@@ -382,11 +397,14 @@ fn waits(plan: &Outside, show: crate::watch::Show) -> bool {
 ///
 /// # Errors
 /// Why it has not.
-pub fn until_executed(channel: &Channel, count: impl Fn(&drydock_core::Step, Duration)) -> Result<()> {
+pub fn until_executed(channel: &Channel, watch: &Watch) -> Result<()> {
     loop {
         match channel.receive()? {
-            None => return Ok(()),
-            Some((Message::Step { step, took, .. }, _)) => count(&step, Duration::from_nanos(took)),
+            None => {
+                watch.note(|| "init: closing the pipe to signal completion: its socket, by execve".into());
+                return Ok(());
+            }
+            Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
             Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
                 return Err(failed(sentence, hint, kind));
             }
@@ -484,7 +502,7 @@ impl Running {
         self.state.status = Life::Running;
         self.state.write(&self.dir)?;
         self.say(&if self.state.oci.is_some() { Message::Start { state } } else { Message::Exec })?;
-        until_executed(&self.channel, |step, took| watch.count(step, took))
+        until_executed(&self.channel, watch)
     }
 
     /// Leaves a created container to whoever will start it: its process no longer depends on this one, and nobody owns it.

@@ -3,6 +3,7 @@
 use crate::options::Options;
 use crate::rootfs;
 use drydock_cgroups::{IfExists, Limits};
+use drydock_core::error::CallExt;
 use drydock_core::{ContainerId, Error, Result};
 use drydock_init::inside;
 use drydock_init::options::Surroundings;
@@ -11,6 +12,7 @@ use drydock_namespaces::join::Source;
 use drydock_namespaces::{IdMap, Kind, Set};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Which namespaces are made, joined and mapped.
@@ -26,6 +28,22 @@ pub struct Namespaces {
     pub gid_map: Vec<IdMap>,
     /// Clock offsets of a new time namespace.
     pub offsets: drydock_namespaces::time::Offsets,
+}
+
+impl Namespaces {
+    /// The namespace of this kind that is joined, open.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn joined(&self, kind: Kind) -> Result<Option<OwnedFd>> {
+        let Some((_, source)) = self.join.iter().find(|(joined, _)| *joined == kind) else { return Ok(None) };
+        let path = match source {
+            Source::Path(path) => path.clone(),
+            Source::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/{}", kind.proc_name())),
+        };
+        let file = std::fs::File::open(&path).call(|| format!("open({path:?}, O_RDONLY)"))?;
+        Ok(Some(file.into()))
+    }
 }
 
 /// How the container is connected.

@@ -1,4 +1,5 @@
-//! Who watches the steps of a container: `--explain` prints each before it is done, `--timings` adds up the stages.
+//! Who watches the steps of a container: `--explain` prints each before it is done, `--timings` adds up the stages, the
+//! log of `--debug` has them all once they are done.
 
 use drydock_cli::watch::explain_line;
 use drydock_core::{Observer, Step};
@@ -15,6 +16,8 @@ pub struct Show {
     pub stages: bool,
     /// Time is measured.
     pub timings: bool,
+    /// Each step is logged; [`Watch::new`] knows.
+    pub log: bool,
 }
 
 impl Show {
@@ -43,12 +46,28 @@ pub struct Watch {
     show: Show,
     started: Instant,
     stages: RefCell<Vec<StageTime>>,
+    log: RefCell<Option<crate::log::Debug>>,
 }
 
 impl Watch {
-    /// Starts the clock.
+    /// Starts the clock. Whether there is a log of all steps says the command line (`--debug`).
     pub fn new(show: Show) -> Self {
-        Self { show, started: Instant::now(), stages: RefCell::new(Vec::new()) }
+        let log = crate::log::early(std::env::args_os()).opened();
+        let show = Show { log: log.is_some(), ..show };
+        Self { show, started: Instant::now(), stages: RefCell::new(Vec::new()), log: RefCell::new(log) }
+    }
+
+    /// A line in the log of `--debug`. What runc's log says at the same moment begins it, so that who searches for that
+    /// finds it here, too.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        if let Some(log) = self.log.borrow().as_ref() {
+            log.line(&line());
+        }
+    }
+
+    /// For a process that goes into a container: the log is the host's.
+    pub fn close_log(&self) {
+        self.log.take();
     }
 
     /// What is shown.
@@ -68,6 +87,7 @@ impl Watch {
 
     /// A step that another process has done (and shown).
     pub fn count(&self, step: &Step, took: Duration) {
+        self.note(|| format!("{}: {} ({}; {} µs)", step.stage, step.call, step.why, took.as_micros()));
         let mut stages = self.stages.borrow_mut();
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         match stages.iter_mut().find(|s| s.stage == step.stage) {

@@ -193,12 +193,13 @@ impl Plan {
     }
 
     /// Opens what the mounts need and a child in a user namespace of its own cannot open: in its parent, before the clone.
+    /// `userns`: the user namespace that the child joins.
     ///
     /// # Errors
     /// A source that is not there, or cannot be id-mapped.
-    pub fn open_sources(&mut self) -> Result<()> {
+    pub fn open_sources(&mut self, userns: Option<BorrowedFd<'_>>) -> Result<()> {
         if let Some(mounts) = &self.mounts {
-            self.sources = mounts.open_sources(None)?;
+            self.sources = mounts.open_sources(userns)?;
         }
         Ok(())
     }
@@ -335,7 +336,8 @@ impl Plan {
         let given = self.request.security.user.clone().unwrap_or_default();
         let exact = self.request.user.is_none();
         let spec = self.request.user.clone().unwrap_or_else(|| format!("{}:{}", given.uid, given.gid));
-        let homeless = !self.request.env.iter().any(|word| word.starts_with("HOME="));
+        // An empty one is none, as for runc.
+        let homeless = !self.request.env.iter().any(|w| w.starts_with("HOME=") && w != "HOME=");
         if exact && !homeless {
             return self.security.set_user(&given);
         }
@@ -343,6 +345,7 @@ impl Plan {
         let account = user::resolve(&spec, root.as_fd())?;
         if homeless {
             let home = if account.home.is_absolute() { account.home.as_path() } else { Path::new("/") };
+            self.request.env.retain(|word| word != "HOME=");
             self.request.env.push(format!("HOME={}", home.to_string_lossy().replace('\0', "")));
             self.command = Command::new(&self.request.args, &self.request.env)?;
         }

@@ -28,7 +28,10 @@ struct Alone {
 impl Peer for Alone {
     fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
         match &self.end {
-            Some(end) => end.terminal(master),
+            Some(end) => {
+                drydock_supervise::terminal::leave_newlines(master);
+                end.terminal(master)
+            }
             None => Err(Error::bad_input(
                 "--tty",
                 "needs somebody to show the terminal (allowed: no --exec without --unshare)",
@@ -73,7 +76,7 @@ pub fn run(args: &Args) -> Result<u8> {
         return Err(birth.settle().err().unwrap_or_else(|| enter(plan, args.explain, None)));
     }
     make_layers(&plan)?;
-    plan.open_sources()?;
+    plan.open_sources(None)?;
     let security = plan.security().clone();
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));

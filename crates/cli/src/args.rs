@@ -25,7 +25,21 @@ pub fn parse<T: clap::Parser>() -> Result<Parsed<T>, Error> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_from<T: clap::Parser>(args: impl IntoIterator<Item = OsString>) -> Result<Parsed<T>, Error> {
-    match T::try_parse_from(args) {
+    parse_with(T::command(), args)
+}
+
+/// Parses given arguments by a command line that is `T`'s but for the looks of its help.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with<T: clap::Parser>(
+    mut command: clap::Command,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed<T>, Error> {
+    let parsed = command.try_get_matches_from_mut(args).and_then(|mut matches| {
+        T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    });
+    match parsed {
         Ok(args) => Ok(Parsed::Args(args)),
         Err(error) => finish(&error),
     }
@@ -58,6 +72,9 @@ fn sentence(error: &clap::Error) -> Error {
     for detail in details {
         let detail = detail.strip_prefix("tip: ").map_or(detail.to_string(), |tip| format!("({tip})"));
         sentence = format!("{sentence} {detail}");
+    }
+    if let Some(clap::error::ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
+        sentence = format!("{sentence}: No help topic for '{}'", drydock_core::text::escape(name));
     }
     let object = match error.get(ContextKind::InvalidArg) {
         Some(clap::error::ContextValue::String(arg)) => {

@@ -180,8 +180,11 @@ impl Command {
                 Error::failed(object, problem).with_kind(Kind::NotFound)
             }
             (Errno::ENOENT, Ok(_)) => match interpreter(path) {
-                Some(interpreter) => cannot(format!("its interpreter '{interpreter}' does not exist here"))
-                    .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
+                Some(interpreter) => cannot(format!(
+                    "exec {}: no such file or directory: its interpreter '{interpreter}' does not exist here",
+                    escape_bytes(path.as_os_str().as_bytes())
+                ))
+                .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
                 None => call(),
             },
             (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("is a directory".into()),

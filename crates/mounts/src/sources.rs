@@ -62,6 +62,12 @@ impl Sources {
         let there = self.namespaces.iter().find(|(known, _)| same(known)).map(|(_, fd)| fd.as_fd());
         let namespace = match there.or(userns.filter(|_| !map.own)) {
             Some(fd) => fd.try_clone_to_owned().call(|| "fcntl(userns, F_DUPFD_CLOEXEC)")?,
+            None if map.uid.is_empty() => {
+                return Err(drydock_core::Error::failed(
+                    "id-mapped mount",
+                    "has no maps, and there is no user namespace to take them from",
+                ));
+            }
             None => idmap::namespace(map)?,
         };
         self.namespaces.push((map.clone(), namespace));

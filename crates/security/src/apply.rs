@@ -86,8 +86,8 @@ impl Plan {
     }
 
     /// What the parent can do for a child that is in a user namespace already, where privileges of the host no longer
-    /// count: limits above the hard ones, and /proc/PID/oom_score_adj. The child's own steps then find nothing to do.
-    /// Call it while the child waits.
+    /// count: limits above the hard ones, and /proc/PID/oom_score_adj. No limit is lowered: that is the child's own step,
+    /// when it has done what may need more. Call it while the child waits.
     ///
     /// # Errors
     /// As [`Plan::apply_settings`].
@@ -98,7 +98,16 @@ impl Plan {
                 ctx.perform(action, |_| oom_score(&procfs::Of::Process(child), *score))
             }
             Action::Rlimit { resource, limit } => {
-                ctx.perform(action, |_| set_rlimit(rustix::process::Pid::from_raw(child), *resource, limit))
+                let now = rustix::process::getrlimit(*resource);
+                let raised = Rlimit {
+                    soft: limit.soft.max(now.current.unwrap_or(u64::MAX)),
+                    hard: limit.hard.max(now.maximum.unwrap_or(u64::MAX)),
+                    ..limit.clone()
+                };
+                if raised.hard == now.maximum.unwrap_or(u64::MAX) {
+                    return Ok(());
+                }
+                ctx.perform(action, |_| set_rlimit(rustix::process::Pid::from_raw(child), *resource, &raised))
             }
             _ => Ok(()),
         })
@@ -121,6 +130,12 @@ fn perform(action: &Action, report: &mut Report) -> Result<()> {
         Action::Nice(nice) => rustix::process::setpriority_process(None, *nice)
             .call(|| format!("setpriority(PRIO_PROCESS, 0, {nice})")),
         Action::Affinity(cpus) => affinity(cpus),
+        Action::AllCpus => {
+            // The kernel leaves out what the cgroup does not allow. A host that refuses leaves the caller's choice.
+            let all: Vec<usize> = (0..thread::CpuSet::MAX_CPU).collect();
+            let _ = affinity(&all);
+            Ok(())
+        }
         Action::Scheduler(attributes) => scheduler(*attributes),
         Action::IoPriority(value) => io_priority(*value),
         Action::MemoryPolicy(mode, nodes) => memory_policy(*mode, nodes),

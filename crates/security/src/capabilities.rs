@@ -66,9 +66,12 @@ impl CapabilityNames {
         let ambient = set("ambient", &self.ambient);
         let kept = ambient & permitted & inheritable;
         if ambient != kept {
-            let lost = ambient - kept;
-            warnings
-                .push(format!("capabilities.ambient: {lost} is ignored: not both permitted and inheritable"));
+            warnings.extend((ambient - kept).numbers().map(|number| {
+                let name = crate::capset::name_of(number);
+                format!(
+                    "capabilities.ambient: can't raise ambient capability {name}: not both permitted and inheritable"
+                )
+            }));
         }
         (Capabilities { bounding, effective, permitted, inheritable, ambient: kept }, warnings)
     }

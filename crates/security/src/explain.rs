@@ -30,6 +30,11 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
             "not the caller's choice of CPUs",
             "sched_setaffinity(2)",
         ),
+        Action::AllCpus => (
+            "sched_setaffinity(0, all)".into(),
+            "the cgroup's CPUs, not the caller's choice of them",
+            "sched_setaffinity(2)",
+        ),
         Action::Scheduler(attributes) => (
             format!("sched_setattr(0, {attributes:?}, 0)"),
             "how the kernel shares out the CPUs",

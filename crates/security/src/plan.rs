@@ -29,6 +29,8 @@ pub enum Action {
     Nice(i32),
     /// sched_setaffinity(2).
     Affinity(Vec<usize>),
+    /// sched_setaffinity(2) with every CPU there may be.
+    AllCpus,
     /// sched_setattr(2).
     Scheduler(drydock_core::sys::sched::Attributes),
     /// ioprio_set(2).
@@ -93,6 +95,7 @@ impl Action {
             A::OomScoreAdj(_)
                 | A::Nice(_)
                 | A::Affinity(_)
+                | A::AllCpus
                 | A::Scheduler(_)
                 | A::IoPriority(_)
                 | A::MemoryPolicy(..)
@@ -228,6 +231,9 @@ fn settings(request: &Request) -> Result<Vec<Action>> {
         actions.push(Action::Nice(nice));
     }
     let cpus = request.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::check).transpose()?;
+    if request.all_cpus && request.exec_cpu_affinity.is_none() {
+        actions.push(Action::AllCpus);
+    }
     actions.extend(cpus.and_then(|[_, last]| last).map(Action::Affinity));
     if let Some(scheduler) = &request.scheduler {
         actions.push(Action::Scheduler(scheduler.check()?));

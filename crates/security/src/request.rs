@@ -42,6 +42,9 @@ pub struct Request {
     pub scheduler: Option<Scheduler>,
     /// Class and level at the block devices.
     pub io_priority: Option<IoPriority>,
+    /// Run on every CPU that the cgroup allows, now and later, whatever the caller's choice is. Of no effect with an
+    /// [`Request::exec_cpu_affinity`].
+    pub all_cpus: bool,
     /// CPUs before and after the process is moved into its cgroup.
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
     /// From which NUMA nodes memory comes.

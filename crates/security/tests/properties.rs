@@ -142,7 +142,8 @@ fn the_parent_sets_what_a_user_namespace_cannot() {
     done.unwrap();
     assert_eq!(score.trim(), "432");
     let row = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    assert_eq!(row.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["70", "90"], "{row}");
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    assert!(own.lines().any(|line| line == row), "lowered too early: {row}");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Shows the container's terminal on the caller's until its first process ends.
 ///
 /// The caller's terminal is in raw mode meanwhile, and is restored however this ends. Input is passed on when asked for
-/// (`-i`), or when it comes from a terminal.
+/// (`-i`), or when it comes from a terminal. Before its programs write, [`terminal::leave_newlines`] of the master: the
+/// caller's terminal adds carriage returns as it did before.
 ///
 /// # Errors
 /// poll(2)'s and waitid(2)'s.
@@ -26,7 +27,7 @@ pub fn relay(
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let (input, output) = (stdin.as_fd(), stdout.as_fd());
     let from_terminal = terminal::is_terminal(input);
-    let _raw = if from_terminal { RawMode::enter(input).ok() } else { None };
+    let _raw = if from_terminal { RawMode::enter_processing_output(input).ok() } else { None };
     let screen = if from_terminal { input } else { output };
     terminal::copy_window_size(screen, master.as_fd());
     let mut supervised = Supervised::new(child, is_pid_1);

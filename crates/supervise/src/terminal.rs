@@ -3,7 +3,7 @@
 use drydock_core::Result;
 use drydock_core::error::CallExt;
 use nix::libc;
-use rustix::termios::{self, OptionalActions, Termios, Winsize};
+use rustix::termios::{self, OptionalActions, OutputModes, Termios, Winsize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The caller's terminal in raw mode; dropping it restores the mode it had. Source: termios(3), cfmakeraw.
@@ -19,9 +19,23 @@ impl<'a> RawMode<'a> {
     /// # Errors
     /// ENOTTY when it is not a terminal.
     pub fn enter(fd: BorrowedFd<'a>) -> Result<Self> {
+        Self::enter_as(fd, OutputModes::empty())
+    }
+
+    /// As [`RawMode::enter`], but what is written is still processed as before: for a pseudoterminal whose lines end as
+    /// its programs end them, see [`leave_newlines`].
+    ///
+    /// # Errors
+    /// As [`RawMode::enter`].
+    pub fn enter_processing_output(fd: BorrowedFd<'a>) -> Result<Self> {
+        Self::enter_as(fd, OutputModes::OPOST)
+    }
+
+    fn enter_as(fd: BorrowedFd<'a>, keep: OutputModes) -> Result<Self> {
         let before = termios::tcgetattr(fd).call(|| "ioctl(TCGETS)")?;
         let mut raw = before.clone();
         raw.make_raw();
+        raw.output_modes |= before.output_modes & keep;
         termios::tcsetattr(fd, OptionalActions::Drain, &raw).call(|| "ioctl(TCSETSW)")?;
         Ok(Self { fd, before })
     }
@@ -30,6 +44,15 @@ impl<'a> RawMode<'a> {
 impl Drop for RawMode<'_> {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(self.fd, OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Takes the pseudoterminal's own carriage returns away (ONLCR): what its programs write is copied as it is, into a file or
+/// a pipe too, and the terminal at which the caller sits adds its own. As runc has it.
+pub fn leave_newlines(master: BorrowedFd<'_>) {
+    if let Ok(mut modes) = termios::tcgetattr(master) {
+        modes.output_modes -= OutputModes::ONLCR;
+        let _ = termios::tcsetattr(master, OptionalActions::Now, &modes);
     }
 }
 

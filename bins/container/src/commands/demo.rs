@@ -98,7 +98,7 @@ fn once(args: &Args, store: &Store, network: &str) -> Result<(State, Watch)> {
         inside: Inside { hostname: Some("drydock-demo".into()), ..Inside::default() },
         ..Options::default()
     };
-    let watch = Watch::new(Show { steps: args.explain, stages: true, timings: true });
+    let watch = Watch::new(Show { steps: args.explain, stages: true, timings: true, ..Show::default() });
     watch.announce("rootfs", "the host's own programs with their libraries (built once, shared read-only)");
     let command: Vec<String> = ["/bin/sh", "-c", SCRIPT].iter().map(ToString::to_string).collect();
     let plan = plan(&options, &command, store, &watch)?;

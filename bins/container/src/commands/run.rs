@@ -63,7 +63,8 @@ impl Args {
 /// Bad input before anything is touched; the stage that failed, with everything taken away again.
 pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
-    let show = Show { steps: args.explain, stages: false, timings: args.timings.is_some() || args.json };
+    let timings = args.timings.is_some() || args.json;
+    let show = Show { steps: args.explain, timings, ..Show::default() };
     if let Some(Some(file)) = &args.timings {
         check_place(file)?;
     }

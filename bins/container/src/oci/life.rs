@@ -52,10 +52,8 @@ pub fn poststart(state: &State) -> Result<()> {
 pub fn poststop(id: &ContainerId, oci: &OciState) {
     let text = of(id, oci, Life::Stopped).to_string();
     let env = crate::hooks::own_environment();
-    for hook in &oci.hooks.poststop {
-        if let Err(e) =
-            crate::hooks::run("poststop", std::slice::from_ref(hook), &text, &env, Some(&oci.bundle))
-        {
+    for ended in crate::hooks::all("poststop", &oci.hooks.poststop, &text, &env, Some(&oci.bundle)) {
+        if let Err(e) = ended {
             crate::log::early(std::env::args_os()).warning(&e.sentence());
         }
     }

@@ -35,6 +35,8 @@ pub fn request(
         apparmor: text(process.apparmor_profile()),
         selinux: text(process.selinux_label()),
         oom_score_adj: process.oom_score_adj(),
+        // What the caller was confined to is its own business, as in runc.
+        all_cpus: true,
         scheduler: part(bundle, "/process/scheduler")?,
         io_priority: part(bundle, "/process/ioPriority")?,
         memory_policy: part(bundle, "/linux/memoryPolicy")?,
@@ -64,21 +66,25 @@ fn capabilities(bundle: &Bundle, warnings: &mut Vec<String>) -> Result<Capabilit
         ignored.into_iter().map(|warning| format!("config.json: /process/{}", warning.replacen('.', "/", 1))),
     );
     sets.check().map_err(|e| bad("/process/capabilities", e.sentence()))?;
-    within_bounding(&sets)?;
+    within_bounding(&sets, warnings)?;
     Ok(sets)
 }
 
-/// The exec of the command would lose without a word what the bounding set lacks.
-fn within_bounding(sets: &Capabilities) -> Result<()> {
-    let named =
-        [("permitted", sets.permitted), ("effective", sets.effective), ("inheritable", sets.inheritable)];
-    match named.into_iter().find(|(_, set)| !sets.bounding.contains(*set)) {
-        None => Ok(()),
-        Some((name, set)) => Err(bad(
-            &format!("/process/capabilities/{name}"),
-            format!("{} is not in the bounding set (allowed: what is)", set - sets.bounding),
-        )),
+/// The kernel takes nothing inheritable that the bounding set lacks (capset(2)); of what is permitted besides, the exec of
+/// the command takes it away, which is what runc's users rely on.
+fn within_bounding(sets: &Capabilities, warnings: &mut Vec<String>) -> Result<()> {
+    let outside = |set: CapSet| set - sets.bounding;
+    if !outside(sets.inheritable).is_empty() {
+        let problem = format!("{} is not in the bounding set (allowed: what is)", outside(sets.inheritable));
+        return Err(bad("/process/capabilities/inheritable", problem));
     }
+    let lost = outside(sets.permitted);
+    if !lost.is_empty() {
+        warnings.push(format!(
+            "config.json: /process/capabilities/permitted: {lost} is lost by the exec: not in the bounding set"
+        ));
+    }
+    Ok(())
 }
 
 fn seccomp(bundle: &Bundle) -> Result<Seccomp> {

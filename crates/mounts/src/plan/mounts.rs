@@ -140,6 +140,10 @@ fn id_map(request: &Request, mount: &Mount, options: &Options, object: &str) -> 
         true => (mount.uid_mappings.clone(), mount.gid_mappings.clone()),
         false => (request.uid_mappings.clone(), request.gid_mappings.clone()),
     };
+    if !own && request.user_namespace && uid.is_empty() && gid.is_empty() {
+        // Those of the user namespace that is joined: only the kernel knows them.
+        return Ok(Some(IdMap { recursive: options.id_map == Some(true), own, uid, gid }));
+    }
     let sound = |maps: &[crate::request::IdMapping]| {
         maps.iter().all(|m| {
             m.size > 0

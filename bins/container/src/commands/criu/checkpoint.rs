@@ -6,7 +6,7 @@ use crate::commands::{delete, exec, signals};
 use drydock_bundle::{Life, State, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result, text};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `container checkpoint`.
 #[derive(clap::Args, Clone, Debug)]
@@ -43,6 +43,7 @@ pub struct Args {
 /// No such container, one that does not run, one that is not a bundle's; no criu; what criu says.
 pub fn run(args: &Args, store: &Store) -> Outcome {
     let server = args.page_server.as_deref().map(address).transpose()?;
+    args.parent_path.as_deref().map_or(Ok(()), |dir| earlier(&args.options.images(), dir))?;
     let entry = store.find_exact(&args.id)?;
     let (state, _pidfd) = signals::running(&entry)?;
     if state.oci.is_none() {
@@ -72,6 +73,33 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         delete::delete_one(&entry, store)?;
     }
     Ok(0)
+}
+
+/// Where the images of an earlier --pre-dump are: criu follows a link to them, from the images of now.
+fn earlier(images: &Path, dir: &Path) -> Result<()> {
+    let bad = |problem: &str| {
+        let shown = text::shorten(&text::escape(&dir.to_string_lossy()), 200);
+        let allowed = "allowed: a directory of images, by its path from --image-path";
+        Err(Error::bad_input("--parent-path", format!("'{shown}' {problem} ({allowed})")))
+    };
+    if dir.is_absolute() {
+        return bad("is absolute");
+    }
+    // That of --image-path is made only later: its parent's `..` is the same without it.
+    let place = if images.is_dir() { images.join(dir) } else { without_parents(images, dir) };
+    if place.is_dir() { Ok(()) } else { bad("is no directory there") }
+}
+
+/// A path from a directory that is not there yet, without the kernel's help.
+fn without_parents(from: &Path, path: &Path) -> PathBuf {
+    path.components().fold(from.to_path_buf(), |mut place, part| {
+        if part == std::path::Component::ParentDir {
+            place.pop();
+        } else {
+            place.push(part);
+        }
+        place
+    })
 }
 
 fn json(state: &State) -> Result<Vec<u8>> {

@@ -52,6 +52,12 @@ pub fn of(args: &Args, entry: &Entry, bundle: bool, passed: Passed) -> Result<As
         request.workdir.clone_from(&args.workdir);
     }
     if let Some(user) = &args.user {
+        if !numeric(user)
+            && let Some(first) = &mut request.security.user
+        {
+            // A name brings its own groups; those of the first process are another user's.
+            first.additional_gids.clear();
+        }
         request.user = Some(whole_user(user, bundle, request));
     }
     privileges(args, request)?;
@@ -73,11 +79,16 @@ fn environment(args: &Args, passed: Passed, request: &mut inside::Request) -> Re
     Ok(())
 }
 
+/// Whether a user is given by its id.
+fn numeric(user: &str) -> bool {
+    let id = user.split(':').next().unwrap_or_default();
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// A number alone changes the user of a bundle's process, not its group; elsewhere the container's passwd file is asked.
 fn whole_user(user: &str, bundle: bool, request: &inside::Request) -> String {
-    let number = !user.is_empty() && user.bytes().all(|b| b.is_ascii_digit());
     match &request.security.user {
-        Some(first) if bundle && number => format!("{user}:{}", first.gid),
+        Some(first) if bundle && numeric(user) && !user.contains(':') => format!("{user}:{}", first.gid),
         _ => user.to_string(),
     }
 }

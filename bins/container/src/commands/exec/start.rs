@@ -31,6 +31,7 @@ use drydock_supervise::{Blocked, Supervised};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What is to be started, checked and open.
 pub struct Start<'a> {
@@ -89,7 +90,8 @@ impl Start<'_> {
             },
             _ => Ok(()),
         };
-        let begun = host.attend(&child, size, &notify).and_then(|master| {
+        watch.note(|| format!("nsexec container setup: {} is in the container's namespaces", child.pid));
+        let begun = host.attend(&child, size, &notify, watch).and_then(|master| {
             args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, child.pid))?;
             Ok(master)
         });
@@ -142,7 +144,11 @@ impl Start<'_> {
             // Closed before the command's process is born: it leads to the host.
             join.apply(&ctx).map(|_| drop(join))
         };
-        let child = courier::send(0, || drop(host.take()), enter, || inside.run())?;
+        let forget = || {
+            watch.close_log();
+            drop(host.take());
+        };
+        let child = courier::send(0, forget, enter, || inside.run())?;
         let host = host.ok_or_else(|| Error::failed("exec", "its process has gone"))?;
         Ok((host, child))
     }
@@ -155,7 +161,9 @@ impl Host {
         child: &process::Child,
         size: Option<(u16, u16)>,
         notify: &dyn Fn() -> Result<()>,
+        watch: &Watch,
     ) -> Result<Option<OwnedFd>> {
+        watch.note(|| "child process in init(): what is done inside follows".into());
         if let Some(socket) = &self.pidfd {
             // runc's word for a process that enters a container.
             console::send(socket, child.pidfd.as_fd(), "setns")?;
@@ -164,7 +172,13 @@ impl Host {
         loop {
             match self.child.receive()? {
                 None => return Ok(console),
-                Some((Message::Ready, _)) => self.child.send(&Message::Exec)?,
+                Some((Message::Ready, _)) => {
+                    watch.note(|| "setns_init: about to exec".into());
+                    self.child.send(&Message::Exec)?;
+                }
+                Some((Message::Step { step, took, .. }, _)) => {
+                    watch.count(&step, Duration::from_nanos(took));
+                }
                 Some((Message::SeccompNotify, _)) => notify()?,
                 Some((Message::Console, Some(master))) => {
                     if let Some(size) = size {
@@ -172,7 +186,10 @@ impl Host {
                     }
                     match &self.console {
                         Some(socket) => console::send(socket, master.as_fd(), "/dev/ptmx")?,
-                        None => console = Some(master),
+                        None => {
+                            drydock_supervise::terminal::leave_newlines(master.as_fd());
+                            console = Some(master);
+                        }
                     }
                 }
                 Some((Message::Failed { sentence, hint, kind, .. }, _)) => {

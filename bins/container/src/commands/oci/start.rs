@@ -4,6 +4,7 @@ use crate::commands::signals;
 use crate::handshake::Message;
 use crate::oci::life;
 use crate::parent;
+use crate::watch::{Show, Watch};
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result};
@@ -48,7 +49,7 @@ pub fn start(entry: &Entry, store: &Store) -> Result<()> {
     state.status = Life::Running;
     state.write(&entry.dir)?;
     channel.send(&Message::Start { state: told })?;
-    parent::until_executed(&channel, |_, _| {})?;
+    parent::until_executed(&channel, &Watch::new(Show::default()))?;
     // The hooks may delete the container.
     drop(_held);
     life::poststart(&state).inspect_err(|_| {
