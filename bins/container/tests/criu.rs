@@ -64,6 +64,11 @@ fn words_for_criu_and_its_failures() {
     let options =
         ["checkpoint", "--image-path", &images, "--leave-running", "--tcp-established", "--file-locks"];
     let more = ["--page-server", "10.0.0.1:9999", "--parent-path", "../before", &id];
+    for (parent, says) in [("/tmp", "is absolute"), ("../before", "is no directory")] {
+        let words = [&options[..], &["--parent-path", parent, &id]].concat();
+        place.run(&words, "").fails_with(2).says("--parent-path").says(says);
+    }
+    std::fs::create_dir(place.sandbox.join("before")).unwrap();
     place.run(&[&options[..], &more].concat(), "").success();
     let words = std::fs::read_to_string(place.sandbox.join("words")).unwrap();
     let words: Vec<&str> = words.lines().collect();

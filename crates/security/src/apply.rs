@@ -97,18 +97,9 @@ impl Plan {
             Action::OomScoreAdj(score) => {
                 ctx.perform(action, |_| oom_score(&procfs::Of::Process(child), *score))
             }
-            Action::Rlimit { resource, limit } => {
-                let now = rustix::process::getrlimit(*resource);
-                let raised = Rlimit {
-                    soft: limit.soft.max(now.current.unwrap_or(u64::MAX)),
-                    hard: limit.hard.max(now.maximum.unwrap_or(u64::MAX)),
-                    ..limit.clone()
-                };
-                if raised.hard == now.maximum.unwrap_or(u64::MAX) {
-                    return Ok(());
-                }
+            Action::Rlimit { resource, limit } => limit.raised(*resource).map_or(Ok(()), |raised| {
                 ctx.perform(action, |_| set_rlimit(rustix::process::Pid::from_raw(child), *resource, &raised))
-            }
+            }),
             _ => Ok(()),
         })
     }
@@ -130,12 +121,8 @@ fn perform(action: &Action, report: &mut Report) -> Result<()> {
         Action::Nice(nice) => rustix::process::setpriority_process(None, *nice)
             .call(|| format!("setpriority(PRIO_PROCESS, 0, {nice})")),
         Action::Affinity(cpus) => affinity(cpus),
-        Action::AllCpus => {
-            // The kernel leaves out what the cgroup does not allow. A host that refuses leaves the caller's choice.
-            let all: Vec<usize> = (0..thread::CpuSet::MAX_CPU).collect();
-            let _ = affinity(&all);
-            Ok(())
-        }
+        // The kernel leaves out what the cgroup does not allow. A host that refuses leaves the caller's choice.
+        Action::AllCpus => affinity(&(0..thread::CpuSet::MAX_CPU).collect::<Vec<_>>()).or(Ok(())),
         Action::Scheduler(attributes) => scheduler(*attributes),
         Action::IoPriority(value) => io_priority(*value),
         Action::MemoryPolicy(mode, nodes) => memory_policy(*mode, nodes),

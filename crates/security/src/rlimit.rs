@@ -41,6 +41,14 @@ pub fn resource(name: &str) -> Result<Resource> {
 }
 
 impl Rlimit {
+    /// The calling process's limit with what of this one is above it; `None` if it need not be raised.
+    pub(crate) fn raised(&self, resource: Resource) -> Option<Rlimit> {
+        let now = rustix::process::getrlimit(resource);
+        let (soft, hard) = (now.current.unwrap_or(u64::MAX), now.maximum.unwrap_or(u64::MAX));
+        let raised = Rlimit { soft: self.soft.max(soft), hard: self.hard.max(hard), ..self.clone() };
+        (raised.hard > hard).then_some(raised)
+    }
+
     /// Docker's `--ulimit`: `nofile=1024:2048`, `core=0` (both), `memlock=-1` or `memlock=unlimited`.
     ///
     /// # Errors

@@ -6,4 +6,5 @@ mod config;
 mod hooks;
 mod linux;
 mod runtime;
+mod usage;
 mod verbs;
