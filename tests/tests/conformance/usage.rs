@@ -165,7 +165,7 @@ fn groups_of_execs_user() {
         bundle.container(&words).success().stdout.trim().to_string()
     };
     assert_eq!(groups(&["-u", "five"]), "99 77");
-    assert_eq!(groups(&["-u", "five", "-g", "8"]), "99 77 8");
+    assert_eq!(groups(&["-u", "five", "-g", "8"]), "99 8 77");
     assert_eq!(groups(&["-u", "5"]), "0 7");
     assert_eq!(groups(&["-u", "5:6", "--additional-gids", "8"]), "6 7 8");
 }
