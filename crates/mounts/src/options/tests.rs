@@ -99,7 +99,7 @@ fn the_last_word_wins_and_others_words_pass() {
         .unwrap();
     assert_eq!((show(o.flags.0), o.data_string()), ("0".to_string(), "x=1,2,fd=3".to_string()));
     assert_eq!((o.recursive_set, o.recursive_clear), (0, attr::ATTR_RDONLY));
-    assert!(super::parse("/x", None, &words("bind size=1"), Unknown::Pass).is_err());
+    assert!(super::parse("/x", None, &words("bind frobnicate=1"), Unknown::Pass).is_err());
 }
 
 #[test]

@@ -29,6 +29,7 @@ impl Listener {
     pub fn send(&self, state: &Value, pid: i32, notify: BorrowedFd<'_>) -> Result<()> {
         let shown = text::escape(&self.path.to_string_lossy());
         let object = || format!("seccomp.listenerPath {shown}");
+        let unreachable = || format!("seccomp.listenerPath {shown}: failed to connect with seccomp agent");
         let message = json!({
             "ociVersion": state.get("ociVersion").cloned().unwrap_or_default(),
             "fds": ["seccompFd"],
@@ -39,7 +40,7 @@ impl Listener {
         let bytes = message.to_string().into_bytes();
         let mut socket = UnixStream::connect(&self.path)
             .call(|| format!("connect({shown:?})"))
-            .map_err(|e| e.on(object()).with_kind(Kind::Failed).hint("start the seccomp agent first"))?;
+            .map_err(|e| e.on(unreachable()).with_kind(Kind::Failed).hint("start the seccomp agent first"))?;
         let fds = [notify];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
