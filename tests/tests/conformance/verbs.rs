@@ -186,3 +186,18 @@ fn joined_pid_and_user_namespaces() {
         assert_eq!(std::fs::read_to_string(&log).unwrap().trim(), link("self"));
     }
 }
+
+/// Words that configurations have without a meaning: data of a tmpfs at a bind mount, `a` among accesses.
+#[test]
+fn words_without_a_meaning() {
+    needs!();
+    let bundle = Bundle::script("touch /mnt/x 2>/dev/null || echo readonly");
+    let source = bundle.sandbox.path().display().to_string();
+    let bundle = bundle
+        .with("/mounts/-", json!({ "destination": "/mnt", "source": source, "options": ["bind", "ro", "mode=755", "size=1k"] }))
+        .with("/linux/resources", json!({ "devices": [
+            { "allow": false, "access": "rwm" },
+            { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwa" }
+        ] }));
+    bundle.run().success().stdout_is("readonly");
+}

@@ -248,5 +248,6 @@ const DEVICE_RULE: Shape = Object(&[
     may("type", Word(&["", "a", "b", "c"])),
     may("major", I64),
     may("minor", I64),
-    may("access", Text(|text| (!text.bytes().all(|b| b"rwm".contains(&b))).then_some("letters of rwm"))),
+    // An `a` among them means nothing; configurations have it.
+    may("access", Text(|text| (!text.bytes().all(|b| b"rwma".contains(&b))).then_some("letters of rwm"))),
 ]);
