@@ -130,8 +130,16 @@ fn malformed_values_are_refused_at_their_place() {
         ("/linux/memoryPolicy", json!({ "mode": "X" }), "/linux/memoryPolicy/mode"),
         ("/linux/netDevices", json!({ "a:b": {} }), "/linux/netDevices/a:b"),
         ("/linux/devices", json!([{ "type": "c", "path": "/dev/x" }]), "/linux/devices/0/major"),
-        ("/linux/resources/memory/limit", json!(1), "/linux/resources"),
-        ("/linux/resources/pids", json!({}), "/linux/resources/pids/limit"),
+        ("/linux/resources/memory/limit", json!(1), "/linux/resources/memory/limit"),
+        ("/linux/resources/memory", json!({ "swap": 1 << 30 }), "/linux/resources/memory/swap"),
+        ("/linux/resources/pids", json!({ "limit": "x" }), "/linux/resources/pids/limit"),
+        ("/linux/resources/cpu", json!({ "quota": 5000, "burst": 6000 }), "/linux/resources/cpu/burst"),
+        ("/linux/seccomp", json!({ "defaultAction": 1 }), "/linux/seccomp/defaultAction"),
+        (
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": [7], "action": "SCMP_ACT_LOG" }] }),
+            "/linux/seccomp/syscalls/0/names/0",
+        ),
     ];
     for (pointer, value, place) in rows {
         let mut config = config();

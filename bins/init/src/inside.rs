@@ -292,6 +292,7 @@ impl Plan {
             }
         }
         self.resolve_user()?;
+        self.command.check().map_err(|e| e.in_stage("process"))?;
         drydock_security::reset_inherited()?;
         self.security.apply_settings(&ctx)?;
         if self.security.listener().is_some() {

@@ -6,8 +6,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
+/// Of the uts namespace; the host name is an option of its own.
+const DOMAINNAME: &str = "kernel/domainname";
+
 /// Parameters of the ipc and uts namespaces; all below `net/` belong to the network namespace.
-const NAMESPACED: [&str; 8] = [
+const NAMESPACED: [&str; 9] = [
+    DOMAINNAME,
     "kernel/msgmax",
     "kernel/msgmnb",
     "kernel/msgmni",
@@ -36,19 +40,26 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     if value.chars().any(char::is_control) || value.len() > 4096 {
         return bad("has a value with control characters, or longer than 4096 bytes");
     }
-    let namespaced =
-        name.starts_with("net/") || name.starts_with("fs/mqueue/") || NAMESPACED.contains(&name.as_str());
+    let below = ["net/", "fs/mqueue/", "user/"].iter().any(|start| name.starts_with(start));
+    let namespaced = below || NAMESPACED.contains(&name.as_str());
     if namespaced {
         Ok(())
     } else {
-        bad("belongs to the whole host (allowed: net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)")
+        bad(
+            "belongs to the whole host (allowed: net.*, user.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*, kernel.domainname)",
+        )
     }
 }
 
 /// The namespace to which a parameter that [`check`] lets pass belongs.
 pub fn namespace(key: &str) -> drydock_namespaces::Kind {
-    let name = slashes(key);
-    if name.starts_with("net/") { drydock_namespaces::Kind::Network } else { drydock_namespaces::Kind::Ipc }
+    use drydock_namespaces::Kind;
+    match slashes(key).as_str() {
+        DOMAINNAME => Kind::Uts,
+        name if name.starts_with("net/") => Kind::Network,
+        name if name.starts_with("user/") => Kind::User,
+        _ => Kind::Ipc,
+    }
 }
 
 /// Dots become slashes; a key that has slashes is taken as it is, so that `net/ipv4/conf/eth0.1/…` can be said.
@@ -82,9 +93,14 @@ mod tests {
 
     #[test]
     fn only_namespaced_keys() {
-        for good in
-            ["net.ipv4.ip_forward", "net/ipv4/conf/eth0.1/forwarding", "kernel.shmmax", "fs.mqueue.msg_max"]
-        {
+        for good in [
+            "net.ipv4.ip_forward",
+            "net/ipv4/conf/eth0.1/forwarding",
+            "kernel.shmmax",
+            "fs.mqueue.msg_max",
+            "kernel.domainname",
+            "user.max_pid_namespaces",
+        ] {
             assert!(check(good, "1").is_ok(), "{good}");
         }
         let bad = [

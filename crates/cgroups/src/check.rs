@@ -48,6 +48,12 @@ impl Limits {
             check(cpu.quota_us, |v| range_or_max("cpu.max quota", v, 1000, top, us))?;
         }
         check(self.cpu_burst_us, |v| range("cpu.max.burst", v, 0, top, us))?;
+        if let (Some(burst), Some(quota)) = (self.cpu_burst_us, self.cpu.and_then(|cpu| cpu.quota_us))
+            && burst > quota
+        {
+            let problem = format!("{burst} is more than the quota (allowed: up to {quota}{us})");
+            return Err(Error::bad_input("cpu.max.burst", problem));
+        }
         check(self.cpu_weight, |v| range("cpu.weight", v, 1, 10_000, ""))?;
         check(self.cpu_rt_period_us, |v| range("cpu.rt_period_us", v, 1, top, us))?;
         check(self.cpu_rt_runtime_us, |v| range_or_max("cpu.rt_runtime_us", v, 0, top, us))?;

@@ -65,6 +65,7 @@ impl Request {
     pub fn validate(self, layout: &Layout) -> Result<Plan> {
         self.limits.check()?;
         check_cpuset(&self.limits, layout)?;
+        check_shares(&self.limits, layout)?;
         if !self.dirs.is_empty() {
             return self.change(layout);
         }
@@ -86,9 +87,15 @@ impl Request {
     fn plan(self, layout: &Layout, branches: Vec<Branch>, dirs: Vec<PathBuf>) -> Result<Plan> {
         let mut todo = translate::todo(&self, layout)?;
         if let (false, Some(first)) = (self.lenient, todo.lacking.first()) {
+            // A configuration has no word for going on without.
+            let hint = if self.complete {
+                "leave that limit out"
+            } else {
+                "leave that limit out, or go on without it by --lenient"
+            };
             return Err(Error::failed(drydock_core::text::escape(&self.name), first.clone())
                 .in_stage("cgroup")
-                .hint("leave that limit out, or go on without it by --lenient"));
+                .hint(hint));
         }
         todo.lacking.extend(todo.ignored);
         let translate::Todo { writes, gate, check, lacking, .. } = todo;
@@ -209,6 +216,18 @@ fn nowhere(layout: &Layout) -> Error {
 }
 
 /// `0-99999` on a machine with two processors is refused before anything is made.
+/// v1's kernel would change the number without a word; v2 has it converted.
+fn check_shares(limits: &Limits, layout: &Layout) -> Result<()> {
+    let v1 = layout.hierarchy_of("cpu").is_some_and(|h| h.version == Version::V1);
+    match limits.cpu_shares.filter(|shares| v1 && !(2..=262_144).contains(shares)) {
+        None => Ok(()),
+        Some(shares) => Err(Error::bad_input(
+            "cpu.shares",
+            format!("{shares} is out of range (allowed on cgroup v1: 2 to 262144)"),
+        )),
+    }
+}
+
 fn check_cpuset(limits: &Limits, layout: &Layout) -> Result<()> {
     let asked = [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)];
     for (file, asked) in asked.into_iter().filter_map(|(f, a)| a.as_ref().map(|a| (f, a))) {

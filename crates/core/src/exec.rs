@@ -102,12 +102,47 @@ impl Command {
         }
         match found {
             Some((path, errno)) => self.explain(&path, errno),
-            None => {
-                let path = shorten(&escape_bytes(self.path.as_bytes()), 200);
-                let problem = format!("command not found in PATH ({path}){}", self.place());
-                Error::failed(self.object(), problem).with_kind(Kind::NotFound)
+            None => self.not_found(),
+        }
+    }
+
+    /// Whether there is something to execute, as far as it can be told without trying: for those who must know before
+    /// the point of no return.
+    ///
+    /// # Errors
+    /// As [`Command::exec`] would have: nothing of that name, or only a directory or files without the x bit.
+    pub fn check(&self) -> Result<()> {
+        let mut found = None;
+        let candidates: Vec<PathBuf> = match self.name.as_bytes().contains(&b'/') {
+            true => vec![PathBuf::from(&self.name)],
+            false => std::env::split_paths(&self.path)
+                .filter(|dir| dir.is_absolute())
+                .map(|dir| dir.join(&self.name))
+                .collect(),
+        };
+        for path in candidates {
+            match std::fs::metadata(&path) {
+                Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => return Ok(()),
+                Ok(_) => found = found.or(Some((path, Errno::EACCES))),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) if e.raw_os_error() == Some(nix::libc::ENOTDIR) => {}
+                // Not for this process to see, perhaps for the command's user.
+                Err(_) => return Ok(()),
             }
         }
+        Err(match found {
+            Some((path, errno)) => self.explain(&path, errno),
+            None if self.name.as_bytes().contains(&b'/') => {
+                self.explain(Path::new(&self.name), Errno::ENOENT)
+            }
+            None => self.not_found(),
+        })
+    }
+
+    fn not_found(&self) -> Error {
+        let path = shorten(&escape_bytes(self.path.as_bytes()), 200);
+        let problem = format!("command not found in PATH ({path}){}", self.place());
+        Error::failed(self.object(), problem).with_kind(Kind::NotFound)
     }
 
     fn object(&self) -> String {

@@ -123,6 +123,8 @@ pub enum Action {
     },
     /// Bind a file of ours over one inside.
     File(InjectedFile),
+    /// Make a directory, if it is missing.
+    Directory(String),
     /// Make a path and all below read-only.
     ReadonlyPath(String),
     /// Make a path read as empty.

@@ -159,6 +159,11 @@ impl Work<'_> {
             }
             Action::FileStore { dir, names } => files::store(dir, names),
             Action::File(file) => self.file(file),
+            // What is wrong with it is told when it is entered.
+            Action::Directory(path) => {
+                let _ = self.inside()?.ensure(path, inside::Want::Directory, Links::Follow);
+                Ok(())
+            }
             Action::ReadonlyPath(path) => mask::make_readonly(self.inside()?, path),
             Action::Mask(path) => match &self.inside {
                 Some(inside) => self.masks.mask(inside, path),

@@ -115,6 +115,11 @@ impl Action {
                 "a file of the container's own in place of the image's".to_string(),
                 "mount(2)",
             ),
+            Self::Directory(path) => (
+                format!("mkdirat(root, {path:?}, 0755)"),
+                "the command begins there; later the root cannot be written".to_string(),
+                "mkdir(2)",
+            ),
             Self::ReadonlyPath(path) => (
                 format!("mount_setattr(open_tree({path:?}), AT_RECURSIVE, MOUNT_ATTR_RDONLY)"),
                 "these settings belong to the host (left out where this kernel lacks it)".to_string(),

@@ -189,6 +189,9 @@ impl Request {
 
     fn add_end(&self, plan: &mut Plan) -> Result<()> {
         let customs = self.pass_unknown.then_some(Path::new("/"));
+        if let Some(path) = &self.directory {
+            plan.actions.push(Action::Directory(inside(path, customs, "directory")?));
+        }
         for path in &self.readonly_paths {
             plan.actions.push(Action::ReadonlyPath(inside(path, customs, "read-only path")?));
         }

@@ -27,6 +27,10 @@ pub struct Request {
     pub masked_paths: Vec<String>,
     /// Paths that cannot be written, with all below. Missing ones are left out.
     pub readonly_paths: Vec<String>,
+    /// A directory that is made, if it is missing, while the root can still be written: the command's, in a root that is
+    /// read-only at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// How the root becomes `/`.
     pub pivot: Pivot,
     /// The caller is in a user namespace of its own: device nodes are bound from the host instead of made, and what

@@ -148,13 +148,14 @@ fn read(path: &PathBuf) -> Result<Vec<u8>> {
 
 fn from_json(bytes: &[u8]) -> Result<Limits> {
     const AT: &str = "--resources";
-    let value = json::read(AT, bytes)?;
+    let mut value = json::read(AT, bytes)?;
     let fits = shape::check("", &value, &shape::Shape::Object(&schema::RESOURCES))
         .and_then(|()| rules::resources(Some(&value), ""));
     fits.map_err(|e| {
         let sentence = e.sentence();
         Error::bad_input(AT, sentence.strip_prefix("config.json: ").unwrap_or(&sentence))
     })?;
+    drydock_bundle::config::typed_resources(&mut value);
     let resources: LinuxResources = serde_json::from_value(value).map_err(|e| {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(&e.to_string()), 200);
         Error::bad_input(AT, format!("{shown} (allowed: JSON as config.json's linux.resources)"))

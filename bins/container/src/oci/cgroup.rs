@@ -1,7 +1,7 @@
 //! `linux.cgroupsPath` and `linux.resources`.
 
 use super::{Bundled, Options, bad, resources};
-use drydock_cgroups::{IfExists, Layout, Limits, SHARED_PARENT, systemd};
+use drydock_cgroups::{IfExists, Layout, Limits, SHARED_PARENT, UNLIMITED, systemd};
 use drydock_core::{ContainerId, Result};
 use oci_spec::runtime::Linux;
 
@@ -63,6 +63,14 @@ fn limits(linux: &Linux) -> Result<Limits> {
     const AT: &str = "config.json: /linux/resources";
     let resources = linux.resources().clone().unwrap_or_default();
     let mut limits = resources::limits(&resources, AT)?;
+    if let (None, Some(sum)) = (limits.memory_max, limits.memsw_max.filter(|sum| *sum != UNLIMITED)) {
+        return Err(bad(
+            "/linux/resources/memory/swap",
+            format!(
+                "{sum} without a limit of memory (allowed: memory and swap together, beside memory/limit)"
+            ),
+        ));
+    }
     if nix::unistd::geteuid().is_root() {
         limits.devices = Some(resources::devices(resources.devices().as_deref().unwrap_or_default(), AT)?);
     }

@@ -26,6 +26,7 @@ use drydock_bundle::Bundle;
 use drydock_core::{ContainerId, Error, Result};
 use drydock_mounts::Root;
 use oci_spec::runtime::Linux;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -68,7 +69,7 @@ pub fn request_with(
     state_root: &Path,
     options: Options,
 ) -> Result<Request> {
-    let linux = bundle.spec.linux().clone().unwrap_or_default();
+    let linux = linux(bundle)?;
     let (namespaces, network) = namespaces::request(bundle, &linux)?;
     let root = root(bundle)?;
     let mut bundled = bundled::request(bundle, &namespaces, id)?;
@@ -97,6 +98,14 @@ pub fn request_with(
         labels: bundled.annotations.clone(),
         bundled: Some(bundled),
     })
+}
+
+/// Without one nothing is asked for: the type's own default would have namespaces.
+fn linux(bundle: &Bundle) -> Result<Linux> {
+    match bundle.spec.linux() {
+        Some(linux) => Ok(linux.clone()),
+        None => Linux::deserialize(serde_json::json!({})).map_err(|e| bad("/linux", e.to_string())),
+    }
 }
 
 fn root(bundle: &Bundle) -> Result<Root> {

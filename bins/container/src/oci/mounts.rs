@@ -32,10 +32,18 @@ pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespac
         uid_mappings: mappings(linux.uid_mappings().as_ref()),
         gid_mappings: mappings(linux.gid_mappings().as_ref()),
         label: linux.mount_label().clone().filter(|label| !label.is_empty()),
+        directory: directory(bundle),
         pass_unknown: true,
         root: propagated(linux, root)?,
         ..Request::default()
     })
+}
+
+/// Where the command begins, which cannot be made any more once the root is read-only.
+fn directory(bundle: &Bundle) -> Option<String> {
+    let readonly = bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+    let process = bundle.spec.process().as_ref().filter(|_| readonly)?;
+    Some(process.cwd().to_string_lossy().into_owned()).filter(|path| path != "/")
 }
 
 fn check_maps(n: usize, mount: &oci_spec::runtime::Mount) -> Result<()> {

@@ -26,6 +26,27 @@ const FIELDS: [(&str, &str); 15] = [
     ("umask", "/process/user/umask"),
 ];
 
+/// What the cgroup stage calls the fields of `linux.resources`: as the kernel calls its files.
+const LIMITS: [(&str, &str); 17] = [
+    ("cpu.shares", "cpu/shares"),
+    ("cpu.max quota", "cpu/quota"),
+    ("cpu.max period", "cpu/period"),
+    ("cpu.max.burst", "cpu/burst"),
+    ("cpu.rt_period_us", "cpu/realtimePeriod"),
+    ("cpu.rt_runtime_us", "cpu/realtimeRuntime"),
+    ("cpuset.cpus", "cpu/cpus"),
+    ("cpuset.mems", "cpu/mems"),
+    ("memory.max", "memory/limit"),
+    ("memory.low", "memory/reservation"),
+    ("memory.memsw.limit_in_bytes", "memory/swap"),
+    ("pids.max", "pids/limit"),
+    ("blkio.weight", "blockIO/weight"),
+    ("blkio.leaf_weight", "blockIO/leafWeight"),
+    ("blkio.weight_device", "blockIO/weightDevice"),
+    ("blkio.leaf_weight_device", "blockIO/weightDevice"),
+    ("hugetlb", "hugepageLimits"),
+];
+
 /// The same error at a pointer.
 pub(super) fn under(pointer: &str, error: &Error) -> Error {
     let (_, problem) = parts(error);
@@ -137,6 +158,9 @@ fn of_cgroup(request: &Request, error: &Error) -> Option<Error> {
     let limits = &request.cgroup.as_ref()?.limits;
     // Limits are named after the kernel's files: memory.max.
     let (object, _) = parts(error);
+    if let Some((_, field)) = LIMITS.iter().find(|(file, _)| *file == object) {
+        return Some(under(&format!("/linux/resources/{field}"), error));
+    }
     let refused = limits.check().is_err() || object.contains('.') && !object.contains(' ');
     refused.then(|| bad("/linux/resources", error.sentence()))
 }

@@ -86,12 +86,31 @@ fn typed(json: &Value) -> Value {
     if let Some(process) = json.get_mut("process").and_then(Value::as_object_mut) {
         process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
+    if let Some(resources) = json.pointer_mut("/linux/resources") {
+        typed_resources(resources);
+    }
+    json
+}
+
+/// `linux.resources`, once they are checked, as their types have them.
+pub fn typed_resources(resources: &mut Value) {
     // An empty type of a device rule is none.
-    let rules = json.pointer_mut("/linux/resources/devices").and_then(Value::as_array_mut);
+    let rules = resources.get_mut("devices").and_then(Value::as_array_mut);
     for rule in rules.into_iter().flatten().filter_map(Value::as_object_mut) {
         rule.retain(|name, value| name != "type" || value.as_str() != Some(""));
     }
-    json
+    // The type's numbers have a sign; more than they hold is no limit.
+    let pages = resources.get_mut("hugepageLimits").and_then(Value::as_array_mut);
+    for limit in pages.into_iter().flatten().filter_map(|page| page.get_mut("limit")) {
+        if limit.as_i64().is_none() {
+            *limit = Value::from(-1);
+        }
+    }
+    // The type demands the limit, the specification does not.
+    if let Some(all) = resources.as_object_mut().filter(|all| all.get("pids") == Some(&serde_json::json!({})))
+    {
+        all.remove("pids");
+    }
 }
 
 /// Allowed for old tools, and worth a word.

@@ -111,19 +111,21 @@ fn mounts(json: &Value) -> Result<()> {
 }
 
 fn devices(json: &Value) -> Result<()> {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<(&str, &Value)> = Vec::new();
+    // Engines repeat a device; it is the same one then.
+    let node = |device: &Value| ["type", "major", "minor"].map(|field| device.get(field).cloned());
     for (place, device) in items(json, "/linux/devices") {
         let path = text(device, "path");
         if path.split('/').any(|part| part == "..") {
             return Err(refuse(&format!("{place}/path"), &quoted(path), "an absolute path without '..'"));
         }
-        if seen.contains(&path) {
+        if seen.iter().any(|(other, first)| *other == path && node(first) != node(device)) {
             return Err(Error::bad_input(
                 object(&place),
-                format!("{} is given twice (allowed: each path once)", quoted(path)),
+                format!("{} is given twice, as two devices (allowed: each path once)", quoted(path)),
             ));
         }
-        seen.push(path);
+        seen.push((path, device));
         if text(device, "type") != "p" {
             number(device, &place, "major", 4095)?;
             number(device, &place, "minor", 1_048_575)?;

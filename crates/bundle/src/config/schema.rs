@@ -160,7 +160,7 @@ const LINUX: Shape = Object(&[
     may("cgroupsPath", ANY),
     may("resources", Object(&RESOURCES)),
     may("sysctl", TEXT_MAP),
-    may("seccomp", Object(&[must("defaultAction", ANY)])),
+    may("seccomp", Object(&SECCOMP)),
     may("rootfsPropagation", Word(&PROPAGATIONS)),
     may("maskedPaths", List(&ABSOLUTE, 0)),
     // A relative one is taken as below the root: every other runtime starts such a container, and less is writable.
@@ -170,6 +170,24 @@ const LINUX: Shape = Object(&[
     may("memoryPolicy", Object(&[must("mode", ANY), may("nodes", ANY), may("flags", TEXTS)])),
     may("personality", Object(&[must("domain", ANY), may("flags", TEXTS)])),
 ]);
+
+const SECCOMP: [Field; 7] = [
+    must("defaultAction", ANY),
+    may("defaultErrnoRet", U32),
+    may("architectures", TEXTS),
+    may("flags", TEXTS),
+    may("listenerPath", ANY),
+    may("listenerMetadata", ANY),
+    may("syscalls", List(&SYSCALLS, 0)),
+];
+const SYSCALLS: Shape = Object(&[
+    must("names", List(&FILLED, 1)),
+    must("action", ANY),
+    may("errnoRet", U32),
+    may("args", List(&CONDITION, 0)),
+]);
+const CONDITION: Shape =
+    Object(&[must("index", Int(0, 5)), must("value", U64), may("valueTwo", U64), must("op", ANY)]);
 
 const CLOCK: Shape = Object(&[may("secs", I64), may("nanosecs", Int(0, 999_999_999))]);
 
@@ -195,9 +213,9 @@ const INTEL_RDT: [Field; 5] = [
 pub const RESOURCES: [Field; 9] = [
     may("memory", Object(&MEMORY)),
     may("cpu", Object(&CPU)),
-    may("pids", Object(&[must("limit", I64)])),
+    may("pids", Object(&[may("limit", I64)])),
     may("blockIO", Object(&BLOCK_IO)),
-    may("hugepageLimits", List(&Object(&[must("pageSize", PAGE_SIZE), must("limit", I64)]), 0)),
+    may("hugepageLimits", List(&Object(&[must("pageSize", PAGE_SIZE), must("limit", U64)]), 0)),
     may("network", Object(&[may("classID", U32), may("priorities", List(&PRIORITY, 0))])),
     may("rdma", Map(&Object(&[may("hcaHandles", U32), may("hcaObjects", U32)]), 10_000)),
     may("unified", TEXT_MAP),

@@ -218,6 +218,9 @@ fn add_cgroup(plan: &mut Plan, request: &Request, mount: &Mount, destination: &s
             plan.actions.push(filesystem(destination.to_string(), "cgroup2", options, host));
         }
         Layout::V1(hierarchies) => {
+            // Nothing there is a program or a device, whatever is asked.
+            let mut options = options;
+            options.flags.0 |= MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             let mut top = options.clone();
             let read_only = top.flags.0.contains(MsFlags::MS_RDONLY);
             top.flags.0 &= !MsFlags::MS_RDONLY;

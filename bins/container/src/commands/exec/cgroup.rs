@@ -22,9 +22,8 @@ fn parse(words: &[String]) -> Result<Vec<Below<'_>>> {
         let path = path.trim_matches('/');
         let shown = text::shorten(&text::escape(word), 80);
         if !path.is_empty() {
-            check_name(path).map_err(|e| {
-                Error::bad_input("--cgroup", format!("'{shown}': bad sub cgroup path: {}", e.sentence()))
-            })?;
+            check_name(path)
+                .map_err(|e| Error::bad_input("--cgroup", format!("'{shown}': {}", e.sentence())))?;
         }
         let same = |other: &Below<'_>| {
             (controllers.is_empty() && other.controllers.is_empty())
@@ -79,7 +78,7 @@ pub fn choose(dirs: &[PathBuf], words: &[String], pid: i32) -> Result<Cgroup> {
         let names = text::shorten(&text::escape(&word.controllers.join(",")), 60);
         return Err(Error::bad_input(
             "--cgroup",
-            format!("unknown controller '{names}': no hierarchy that the container is in"),
+            format!("'{names}' is no hierarchy that the container is in"),
         ));
     }
     Cgroup::at(chosen)
@@ -103,9 +102,7 @@ fn existing(dir: &Path, word: &Below<'_>, hybrid: bool) -> Result<PathBuf> {
     let shown = text::shorten(&text::escape(word.path), 80);
     Err(Error::bad_input(
         "--cgroup",
-        format!(
-            "'{shown}': no such cgroup below the container's: no such file or directory (allowed: one that exists)"
-        ),
+        format!("'{shown}': no such cgroup below the container's (allowed: one that exists)"),
     ))
 }
 
