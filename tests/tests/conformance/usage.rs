@@ -186,6 +186,25 @@ fn a_low_limit_of_open_files() {
     bundle.run().success().stdout_is("12\n12");
 }
 
+/// In a user namespace the limits of what enters it are set from outside, where the privilege to raise them counts.
+#[test]
+fn limits_of_exec_in_a_user_namespace() {
+    needs!();
+    require!(drydock_testkit::probe::capability(24), "needs CAP_SYS_RESOURCE");
+    let limits = json!([{ "type": "RLIMIT_NOFILE", "soft": 200, "hard": 300 }]);
+    let args = json!(["sleep", "1000"]);
+    let bundle = two_maps(Bundle::new().with("/process/args", args)).with("/process/rlimits", limits);
+    open_to_all(&bundle);
+    bundle.create().success();
+    bundle.start().success();
+    let plain = bundle.sandbox.command("container");
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -n 100; exec \"$0\" exec \"$1\" sh -c 'ulimit -n; ulimit -Hn'";
+    command.args(["-c", script]).arg(plain.get_program()).arg(&bundle.id);
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    drydock_testkit::run(&mut command).success().stdout_is("200\n300");
+}
+
 /// `idmap` without maps in a container that joins another's user namespace: the maps are that namespace's.
 #[test]
 fn idmap_of_a_joined_user_namespace() {

@@ -22,8 +22,9 @@ fn parse(words: &[String]) -> Result<Vec<Below<'_>>> {
         let path = path.trim_matches('/');
         let shown = text::shorten(&text::escape(word), 80);
         if !path.is_empty() {
-            check_name(path)
-                .map_err(|e| Error::bad_input("--cgroup", format!("'{shown}': {}", e.sentence())))?;
+            check_name(path).map_err(|e| {
+                Error::bad_input("--cgroup", format!("'{shown}': bad sub cgroup path: {}", e.sentence()))
+            })?;
         }
         let same = |other: &Below<'_>| {
             (controllers.is_empty() && other.controllers.is_empty())
@@ -78,7 +79,7 @@ pub fn choose(dirs: &[PathBuf], words: &[String], pid: i32) -> Result<Cgroup> {
         let names = text::shorten(&text::escape(&word.controllers.join(",")), 60);
         return Err(Error::bad_input(
             "--cgroup",
-            format!("'{names}' is no hierarchy that the container is in"),
+            format!("unknown controller '{names}': no hierarchy that the container is in"),
         ));
     }
     Cgroup::at(chosen)
@@ -102,7 +103,9 @@ fn existing(dir: &Path, word: &Below<'_>, hybrid: bool) -> Result<PathBuf> {
     let shown = text::shorten(&text::escape(word.path), 80);
     Err(Error::bad_input(
         "--cgroup",
-        format!("'{shown}': no such cgroup below the container's (allowed: one that exists)"),
+        format!(
+            "'{shown}': no such cgroup below the container's: no such file or directory (allowed: one that exists)"
+        ),
     ))
 }
 

@@ -25,7 +25,7 @@ use drydock_core::sys::process;
 use drydock_core::sys::signal::pidfd_kill;
 use drydock_core::{Ctx, Error, Result};
 use drydock_init::inside;
-use drydock_namespaces::join;
+use drydock_namespaces::{Kind, join};
 use drydock_security::Handover;
 use drydock_supervise::{Blocked, Supervised};
 use std::os::fd::{AsFd, OwnedFd};
@@ -122,13 +122,15 @@ impl Start<'_> {
         watch: &Watch,
     ) -> Result<(Host, process::Child)> {
         let Start { args, plan, join, group, reads, .. } = self;
+        let raised = join.joins().contains(Kind::User);
         let inside = Child {
             inside: plan,
             join: None,
             // Files, not the directory that clone3 would take: from a directory one could walk up to the host's root.
             cgroup: group.all_join_files()?,
             mapped: None,
-            wait_to_begin: false,
+            // In a user namespace privileges of the host do not count: what needs them is done from here.
+            wait_to_begin: raised,
             channel: there,
             streams: [session::standard_input(reads)?, None, None],
             tied: !args.detach,
@@ -137,6 +139,7 @@ impl Start<'_> {
             stderr: child::keep_stderr(watch.show()),
         };
         let security = inside.inside.security().clone();
+        let outer = raised.then(|| security.clone());
         let mut host = Some(host);
         let enter = move || {
             let ctx = Ctx::new(watch, None);
@@ -150,6 +153,15 @@ impl Start<'_> {
         };
         let child = courier::send(0, forget, enter, || inside.run())?;
         let host = host.ok_or_else(|| Error::failed("exec", "its process has gone"))?;
+        if let Some(security) = outer {
+            if let Err(error) = security.apply_outside(&Ctx::new(watch, None), child.pid) {
+                let _ = pidfd_kill(child.pidfd.as_fd(), nix::libc::SIGKILL);
+                let _ = drydock_supervise::wait_exit(&child);
+                return Err(error);
+            }
+            // One that has gone has said why.
+            let _ = host.child.send(&Message::Begin);
+        }
         Ok((host, child))
     }
 }
