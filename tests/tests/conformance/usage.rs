@@ -266,3 +266,27 @@ fn words_of_exec_and_help() {
     bundle.container(&["foo", "-h"]).fails_with(2).says("No help topic for 'foo'");
     bundle.container(&["--help"]).success().stdout_has("container - Open Container Initiative runtime");
 }
+
+/// The first process was moved and its cgroup removed: what enters the container goes where that process is.
+#[test]
+fn exec_follows_the_first_process_to_another_cgroup() {
+    needs!();
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    let v2 = places.into_iter().find(|place| place.join("cgroup.procs").exists());
+    require!(v2.is_some(), "needs cgroup2");
+    let v2 = v2.unwrap();
+    let bundle = Bundle::new().with("/process/args", json!(["sleep", "1000"]));
+    bundle.create().success();
+    bundle.start().success();
+    let pid = bundle.state()["pid"].to_string();
+    let path = |lines: &str| lines.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_string();
+    let before = v2.join(path(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap()));
+    let other = v2.join(bundle.sandbox.unique("other"));
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("cgroup.procs"), &pid).unwrap();
+    std::fs::remove_dir(&before).unwrap();
+    let output = bundle.container(&["exec", &bundle.id, "cat", "/proc/self/cgroup"]);
+    bundle.container(&["delete", "-f", &bundle.id]).success();
+    bundle.sandbox.wait_until("an empty cgroup", || std::fs::remove_dir(&other).is_ok());
+    assert_eq!(v2.join(path(&output.success().stdout)), other);
+}

@@ -70,6 +70,7 @@ pub fn choose(dirs: &[PathBuf], words: &[String], pid: i32) -> Result<Cgroup> {
         }
         let v2 = hierarchy.is_some_and(|h| h.version == Version::V2);
         chosen.push(match word.and_then(|n| below.get(n)) {
+            None if v2 && !dir.is_dir() => where_it_went(hierarchy, dir, pid),
             None if v2 => where_processes_may_be(dir, pid),
             None => dir.clone(),
             Some(word) => existing(dir, word, v2 && dirs.len() > 1)?,
@@ -109,6 +110,19 @@ fn existing(dir: &Path, word: &Below<'_>, hybrid: bool) -> Result<PathBuf> {
     ))
 }
 
+/// The first process has moved to another cgroup, and its own was removed: the command goes where that process is.
+fn where_it_went(hierarchy: Option<&Hierarchy>, dir: &Path, pid: i32) -> PathBuf {
+    let found = hierarchy.map(|hierarchy| hierarchy.mount.join(path_of(pid)));
+    found.filter(|found| found.is_dir()).unwrap_or_else(|| dir.to_path_buf())
+}
+
+/// A process's place in cgroup v2, without the first slash. Shown from our own cgroup namespace's root, which is where the
+/// hierarchy is mounted.
+fn path_of(pid: i32) -> String {
+    let lines = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    lines.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_string()
+}
+
 /// A container that has made cgroups of its own and given them controllers has no process left in its own cgroup, and may
 /// have none (cgroups(7), no internal processes): then the command joins the first process.
 fn where_processes_may_be(dir: &Path, pid: i32) -> PathBuf {
@@ -117,11 +131,9 @@ fn where_processes_may_be(dir: &Path, pid: i32) -> PathBuf {
     if !delegated {
         return dir.to_path_buf();
     }
-    let line = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let path = line.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    // Shown from our own cgroup namespace's root, which is where the hierarchy is mounted.
+    let path = path_of(pid);
     let found =
-        dir.ancestors().map(|root| root.join(path)).find(|found| found.is_dir() && found.starts_with(dir));
+        dir.ancestors().map(|root| root.join(&path)).find(|found| found.is_dir() && found.starts_with(dir));
     found.filter(|_| !path.is_empty()).unwrap_or_else(|| dir.to_path_buf())
 }
 
