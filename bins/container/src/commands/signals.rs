@@ -63,11 +63,13 @@ pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
         // In a pid namespace that is not its own, what the container has left outlives its first process.
         Err(error) => return if fatal { kill_rest(&entry, error) } else { Err(error.into()) },
     };
+    // Asked while it lives: what a dead one led cannot be told any more.
+    let alone = !fatal || leads_namespace(&state);
     send(&entry, &pidfd, signal)?;
+    if !alone {
+        kill_all(&state, &pidfd)?;
+    }
     if fatal {
-        if !leads_namespace(&state) {
-            kill_all(&state, &pidfd)?;
-        }
         let_die(&state)?;
     }
     Ok(0)
@@ -97,12 +99,14 @@ fn kill_rest(entry: &Entry, error: Error) -> Outcome {
     Ok(0)
 }
 
-/// Whether the first process is PID 1 of a pid namespace: with it all others die. When that cannot be read, it is gone.
+/// Whether the first process is PID 1 of a pid namespace: with it all others die.
 fn leads_namespace(state: &State) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", state.pid.unwrap_or(0)));
     let pids =
         status.ok().and_then(|text| text.lines().find_map(|l| l.strip_prefix("NSpid:")).map(str::to_string));
-    pids.is_none_or(|pids| pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1"))
+    pids.is_some_and(|pids| {
+        pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
+    })
 }
 
 /// A paused container on cgroup v1 does not even die: SIGKILL waits for the thaw.
