@@ -16,7 +16,13 @@ MUSL := $(shell rustup target list --installed 2>/dev/null | grep -x "$(firstwor
 TARGET ?= $(or $(MUSL),$(HOST))
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 RUSTFLAGS_VARIABLE := CARGO_TARGET_$(shell echo "$(TARGET)" | tr 'a-z-' 'A-Z_')_RUSTFLAGS
-RELEASE := env -u RUSTFLAGS $(RUSTFLAGS_VARIABLE)="-C target-feature=+crt-static -C relocation-model=pic" \
+STATIC := -C target-feature=+crt-static -C relocation-model=pic
+# Relative relocations packed (RELR): a third of a MiB less to read at each start. Tried, because C libraries before
+# glibc 2.36 and musl 1.2.4 do not know them.
+RELR := -C link-arg=-Wl,-z,pack-relative-relocs
+RELR_WORKS = $(shell d=$$(mktemp -d) && echo 'fn main() { println!("{:?}", std::env::args()) }' | \
+	rustc --crate-name relr --target $(TARGET) $(STATIC) $(RELR) -o $$d/relr - 2>/dev/null && $$d/relr >/dev/null && echo yes; rm -rf $$d)
+RELEASE = env -u RUSTFLAGS $(RUSTFLAGS_VARIABLE)="$(STATIC)$(if $(RELR_WORKS), $(RELR))" \
 	cargo build --release --locked --target $(TARGET)
 DIST := dist/bin
 SHARE := dist/share

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# `make bench`: container against crun and runc, and monitor against lsns, side by side; see docs/BENCHMARKS.md, which this
+# `make bench`: container against crun and runc, and monitor against lsns, by turns; see docs/BENCHMARKS.md, which this
 # rewrites between its markers. The tools are taken from dist/bin.
-#   BENCH_ROUNDS=3 BENCH_RUNS=12   how often; BENCH_OUTPUT=FILE   another file than docs/BENCHMARKS.md
+#   BENCH_RUNS=25        how often each step is measured
+#   BENCH_RUNTIMES=…     runtimes to compare with, as NAME=PROGRAM words; default: crun=crun runc=runc. The first is the base
+#   BENCH_OUTPUT=FILE    another file than docs/BENCHMARKS.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${BENCH_ROUNDS:-3} runs=${BENCH_RUNS:-12}
+runs=${BENCH_RUNS:-25}
 output=${BENCH_OUTPUT:-docs/BENCHMARKS.md}
-bin=$PWD/dist/bin
+bin=${BENCH_BIN:-$PWD/dist/bin}
+read -ra peers <<<"${BENCH_RUNTIMES:-crun=crun runc=runc}"
+base=${peers[0]%%=*}
 
 say() { printf 'bench: %s\n' "$*" >&2; }
 die() {
@@ -14,15 +18,18 @@ die() {
     exit 1
 }
 [ "$(id -u)" = 0 ] || die "needs root"
-for tool in hyperfine runc crun lsns busybox; do
-    command -v "$tool" >/dev/null || die "no $tool: scripts/deps.sh bench test installs it"
+for tool in runc lsns busybox "${peers[@]#*=}"; do
+    command -v "$tool" >/dev/null || die "no $tool: scripts/deps.sh bench test installs Debian's"
 done
-[ -x "$bin/container" ] || die "no dist/bin/container: make build"
+[ -x "$bin/container" ] || die "no $bin/container: make build"
 
 # Everything runs in network and mount namespaces of its own: the bridge is not this machine's, and on a hybrid host only v1 is
 # seen, because crun refuses hybrid.
 if [ -z "${BENCH_INSIDE:-}" ]; then
-    exec env BENCH_INSIDE=1 unshare --mount --net bash -c '
+    . scripts/cargo.sh
+    cargo build --quiet --locked --release -p drydock-bench
+    measure=${bin_dir%/debug}/release/drydock-bench
+    exec env BENCH_INSIDE="$(realpath "$measure")" unshare --mount --net bash -c '
         if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] && mountpoint -q /sys/fs/cgroup/unified; then
             umount /sys/fs/cgroup/unified || exit
         fi
@@ -31,80 +38,104 @@ fi
 
 work=$(mktemp -d)
 export DRYDOCK_ROOT=/run/drydock-bench.$$ DRYDOCK_DATA=$work/data
+# The cgroup around all that is measured: the containers' own are put below it.
+group=drydock-bench.$$
+if [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; then version=v2 tree=/sys/fs/cgroup/$group; else version=v1 tree=/sys/fs/cgroup/memory/$group; fi
+runtimes=("${peers[@]}" "container=$bin/container")
 finish() {
+    local entry
+    for entry in "${runtimes[@]}"; do "${entry#*=}" delete --force "bench-${entry%%=*}-sleep" >/dev/null 2>&1 || true; done
     "$bin/container" gc >/dev/null 2>&1 || true
+    find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null || true
     rm -rf "$work" "$DRYDOCK_ROOT"
 }
 trap finish EXIT
 
-bundle=$work/bundle
-mkdir -p "$bundle"/rootfs/{bin,proc,sys,dev,tmp,etc} "$DRYDOCK_DATA"
-cp "$(readlink -f "$(command -v busybox)")" "$bundle/rootfs/bin/busybox"
-ln -s busybox "$bundle/rootfs/bin/true"
-(cd "$bundle" && runc spec && sed -i -e 's/"terminal": true/"terminal": false/' -e 's/^\(\t*\)"sh"$/\1"\/bin\/true"/' config.json)
-grep -q '"/bin/true"' "$bundle/config.json" || die "runc spec has another form than expected"
-
-# names and commands: NAME|COMMAND
-starts=(
-    "crun run|crun run --bundle $bundle bench-crun"
-    "runc run|runc run --bundle $bundle bench-runc"
-    "container run|$bin/container run --rm -- true"
-    "container run --net bridge|$bin/container run --rm --net bridge -- true"
-)
-lists=(
-    "lsns|lsns"
-    "monitor ns ls|$bin/monitor ns ls"
-)
-
-# measure LABEL PREPARE COMMANDS…: appends lines `LABEL,NAME,MEDIAN in ms` to $work/values, round by round.
-measure() {
-    local label=$1 prepare=$2 entry
-    shift 2
-    local args=()
-    for entry in "$@"; do args+=(-n "${entry%%|*}" "${entry#*|}"); done
-    hyperfine -N --style none --warmup 2 --runs "$runs" ${prepare:+--prepare "$prepare"} --export-csv "$work/csv" "${args[@]}" \
-        >/dev/null 2>"$work/errors" || die "$label: $(tail -n 3 "$work/errors")"
-    awk -F, -v label="$label" 'NR > 1 { printf "%s,%s,%.3f\n", label, $1, $4 * 1000 }' "$work/csv" >>"$work/values"
+# bundle NAME COMMAND: runc spec's configuration with this command, in a cgroup below ours.
+bundle() {
+    local dir=$work/$1
+    mkdir -p "$dir"/rootfs/{bin,proc,sys,dev,tmp,etc}
+    cp "$(readlink -f "$(command -v busybox)")" "$dir/rootfs/bin/busybox"
+    ln -s busybox "$dir/rootfs/bin/true"
+    ln -s busybox "$dir/rootfs/bin/sleep"
+    (cd "$dir" && runc spec && sed -i -e 's/"terminal": true/"terminal": false/' -e "s|^\(\t*\)\"sh\"$|\1$2|" \
+        -e "s|^\(\t*\)\"linux\": {|&\n\t\t\"cgroupsPath\": \"/$group/$1\",|" config.json)
+    grep -q "cgroupsPath" "$dir/config.json" && grep -qF "$2" "$dir/config.json" || die "runc spec has another form than expected"
 }
 
-for entry in "${starts[@]}" "${lists[@]}"; do
-    # Once each, aloud: a command that fails must not be measured.
-    ${entry#*|} >/dev/null 2>"$work/errors" || die "\`${entry#*|}\` fails: $(head -n 3 "$work/errors")"
+cases=$work/cases
+for entry in "${runtimes[@]}"; do
+    name=${entry%%=*} program=$(command -v "${entry#*=}")
+    bundle "$name" '"/bin/true"'
+    bundle "$name-sleep" '"/bin/sleep", "100000"'
+    at="--bundle $work/$name" id=bench-$name
+    echo "$name|create=$program create $at $id|start=$program start $id|delete=$program delete --force $id" >>"$cases.bundle"
+    echo "$name run|run=$program run $at $id" >>"$cases.one"
+    "$program" create --bundle "$work/$name-sleep" "$id-sleep" </dev/null >/dev/null 2>"$work/errors" &&
+        "$program" start "$id-sleep" 2>"$work/errors" || die "$name: $(head -n 3 "$work/errors")"
+    echo "$name exec|exec=$program exec $id-sleep /bin/true" >>"$cases.one"
 done
-for round in $(seq "$rounds"); do
-    say "round $round of $rounds"
-    measure "60 ms" "sleep 0.06" "${starts[@]}"
-    measure "back to back" "" "${starts[@]}"
-    measure "namespaces" "" "${lists[@]}"
-done
-
-# The median of the rounds for one label and name.
-median() {
-    awk -F, -v label="$1" -v name="$2" '$1 == label && $2 == name { print $3 }' "$work/values" | sort -n |
-        awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-row() { # NAME BASE LABEL…
-    local name=$1 base=$2 label
-    shift 2
-    printf '| %s |' "$name"
-    for label in "$@"; do
-        awk -v a="$(median "$label" "$name")" -v b="$(median "$label" "$base")" 'BEGIN { printf " %.1f | %.2f |", a, a / b }'
-    done
-    echo
-}
-version() { "$@" 2>/dev/null | head -n 1; }
-
 {
-    echo "$(uname -sr), $(nproc) processors, $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1); cgroup $([ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] && echo v2 || echo v1);"
-    echo "$(version crun --version), $(version runc --version), $(version "$bin/container" --version); $rounds rounds of $runs runs."
-    echo
-    echo "| command | 60 ms: median, ms | ratio to crun | back to back: median, ms | ratio to crun |"
-    echo "|---|---|---|---|---|"
-    for entry in "${starts[@]}"; do row "${entry%%|*}" "crun run" "60 ms" "back to back"; done
-    echo
-    echo "| listing $(find /proc -maxdepth 1 -name '[0-9]*' | wc -l) processes' namespaces | median, ms | ratio to lsns |"
-    echo "|---|---|---|"
-    for entry in "${lists[@]}"; do row "${entry%%|*}" "lsns" "namespaces"; done
+    echo "container run of its own root|run=$bin/container run --rm -- true"
+    echo "container run --net bridge|run=$bin/container run --rm --net bridge -- true"
+} >>"$cases.one"
+printf '%s\n' "lsns|list=lsns" "monitor ns ls|list=$bin/monitor ns ls" >"$cases.list"
+
+# measure LABEL GAP FILE: appends lines LABEL,NAME,STEP,WALL,PROCESSOR,PEAK,TREE to $work/values.
+measure() {
+    say "$1: $(basename "$3" | sed 's/.*\.//')"
+    "$BENCH_INSIDE" "$runs" "$2" "$tree" <"$3" >"$work/measured" || exit
+    sed "s/^/$1,/" "$work/measured" >>"$work/values"
+}
+"$bin/container" run --rm -- true >/dev/null 2>&1 || die "container run fails"
+for kind in bundle one; do
+    measure idle 60 "$cases.$kind"
+    measure busy 0 "$cases.$kind"
+done
+measure busy 0 "$cases.list"
+
+# value LABEL NAME STEP COLUMN: the number, or the sum of the steps, or for the peaks (6, 7) the largest.
+value() {
+    awk -F, -v label="$1" -v name="$2" -v step="$3" -v column="$4" '$1 == label && $2 == name && (step == "" || $3 == step) {
+        if (column < 6) sum += $column; else if ($column > sum) sum = $column } END { print sum }' "$work/values"
+}
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+ms() { printf '%.1f' "$1"; }
+name_of() { "$@" --version 2>/dev/null | head -n 1; }
+
+bundle_table() { # LABEL
+    local entry name all
+    for entry in "${runtimes[@]}"; do
+        name=${entry%%=*} all=$(value "$1" "$name" "" 4)
+        echo "| $name | $(ms "$(value "$1" "$name" create 4)") | $(ms "$(value "$1" "$name" start 4)") | $(ms "$(value "$1" "$name" delete 4)") |" \
+            "$(ms "$all") | $(ratio "$all" "$(value "$1" "$base" "" 4)") | $(ms "$(value "$1" "$name" "" 5)") | $(value "$1" "$name" "" 6) | $(value "$1" "$name" "" 7) |"
+    done
+}
+one_row() { # NAME BASE
+    local idle busy
+    idle=$(value idle "$1" "" 4) busy=$(value busy "$1" "" 4)
+    echo "| $1 | $(ms "$idle") | $(ratio "$idle" "$(value idle "$2" "" 4)") | $(ms "$busy") | $(ratio "$busy" "$(value busy "$2" "" 4)") |" \
+        "$(ms "$(value idle "$1" "" 5)") | $(value idle "$1" "" 6) | $(value idle "$1" "" 7) |"
+}
+
+head="create | start | delete | together, ms | ratio to $base | processor, ms | largest process, KiB | whole tree, KiB |"
+{
+    echo "$(uname -sr), $(nproc) processors, $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1); cgroup $version;"
+    echo "$(for entry in "${peers[@]}"; do printf '%s: %s, ' "${entry%%=*}" "$(name_of "${entry#*=}")"; done)$(name_of "$bin/container"); medians of $runs runs."
+    printf '\n| a bundle, 60 ms apart | %s\n|---|---|---|---|---|---|---|---|---|\n' "$head"
+    bundle_table idle
+    printf '\n| a bundle, back to back | %s\n|---|---|---|---|---|---|---|---|---|\n' "$head"
+    bundle_table busy
+    printf '\n| command | 60 ms apart, ms | ratio | back to back, ms | ratio | processor, ms | largest process, KiB | whole tree, KiB |\n|---|---|---|---|---|---|---|---|\n'
+    for entry in "${runtimes[@]}"; do one_row "${entry%%=*} run" "$base run"; done
+    for entry in "${runtimes[@]}"; do one_row "${entry%%=*} exec" "$base exec"; done
+    one_row "container run of its own root" "$base run"
+    one_row "container run --net bridge" "$base run"
+    printf '\n| listing %s processes'"'"' namespaces | ms | ratio to lsns | largest process, KiB |\n|---|---|---|---|\n' \
+        "$(find /proc -maxdepth 1 -name '[0-9]*' | wc -l)"
+    for name in lsns "monitor ns ls"; do
+        echo "| $name | $(ms "$(value busy "$name" "" 4)") | $(ratio "$(value busy "$name" "" 4)" "$(value busy lsns "" 4)") | $(value busy "$name" "" 6) |"
+    done
 } >"$work/table"
 cat "$work/table"
 awk -v table="$work/table" '

@@ -55,7 +55,6 @@ engines|has podman|podman|podman|podman|podman|podman|another engine
 engines|has conmon|conmon|conmon|conmon|conmon|conmon|what Podman starts containers with
 engines|has dockerd|docker.io|moby-engine|docker-engine|docker|docker|another engine
 engines|has docker|docker.io docker-cli|docker-cli|docker-cli|docker|docker|its client
-bench|has hyperfine|hyperfine|hyperfine|hyperfine|hyperfine|hyperfine|measures
 bench|has crun|crun|crun|crun|crun|crun|the runtime to compare with
 bench|has runc|runc|runc|runc|runc|runc|the other runtime to compare with
 TABLE

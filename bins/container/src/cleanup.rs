@@ -28,10 +28,21 @@ pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> R
     // Processes first: what they hold (namespaces, mounts, links) cannot go before them.
     for object in objects.iter().rev() {
         match object {
-            Object::Process { pid, start_time } if ours::is_process(*pid) => kill_process(*pid, *start_time),
-            Object::Cgroup { dirs } => keep(ours::check_cgroup(dirs).and_then(|()| remove_cgroup(dirs))),
-            Object::SystemdUnit { name, user } => keep(drydock_cgroups::systemd::stop(name, *user)),
-            Object::ResctrlGroup { path } => keep(drydock_security::rdt::remove(path)),
+            Object::Process { pid, start_time } if ours::is_process(*pid) => {
+                keep(ctx.measure("process", "pidfd_send_signal(SIGKILL)", || {
+                    kill_process(*pid, *start_time);
+                    Ok(())
+                }))
+            }
+            Object::Cgroup { dirs } => keep(ctx.measure("cgroup", "rmdir()", || {
+                ours::check_cgroup(dirs).and_then(|()| remove_cgroup(dirs))
+            })),
+            Object::SystemdUnit { name, user } => {
+                keep(ctx.measure("cgroup", "StopUnit()", || drydock_cgroups::systemd::stop(name, *user)));
+            }
+            Object::ResctrlGroup { path } => {
+                keep(ctx.measure("security", "rmdir()", || drydock_security::rdt::remove(path)));
+            }
             _ => {}
         }
     }

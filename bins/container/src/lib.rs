@@ -31,6 +31,7 @@ pub mod rootfs;
 pub mod session;
 pub mod supervisor;
 mod userns;
+mod verbs;
 pub mod waiting;
 pub mod watch;
 
@@ -51,7 +52,7 @@ Exit codes: the command's own; 128+n if signal n ended it; 125 container failed;
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
 /// Open Container Initiative runtime, and Linux containers one stage at a time
-#[derive(clap::Parser, Debug)]
+#[derive(clap::Parser)]
 #[command(name = "container", version = VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
 #[command(disable_version_flag = true)]
 struct Cli {
@@ -73,73 +74,7 @@ struct Cli {
     #[arg(long, value_name = "PATH", hide = true)]
     criu: Option<PathBuf>,
     #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(clap::Subcommand, Debug)]
-enum Verb {
-    /// Make a container and run a command in it
-    Run(Box<commands::run::Args>),
-    /// Make a bundle's container, up to its command [OCI]
-    Create(commands::oci::create::Args),
-    /// Execute the command of a created container [OCI]
-    Start(commands::oci::start::Args),
-    /// Print a container's state [OCI]
-    State(commands::oci::state::Args),
-    /// Write a config.json to begin a bundle with
-    Spec(commands::oci::spec::Args),
-    /// Print what of the OCI runtime specification is known here, as JSON
-    Features(commands::oci::features::Args),
-    /// Print what `run` with the same options would do; touch nothing
-    Plan(Box<commands::plan::Args>),
-    /// Run a command in a running container
-    Exec(Box<commands::exec::Args>),
-    /// Write a bundle's container, with its processes, into files (criu(8))
-    Checkpoint(Box<commands::criu::checkpoint::Args>),
-    /// Bring a container back from the files of a checkpoint
-    Restore(Box<commands::criu::restore::Args>),
-    /// List containers
-    #[command(visible_alias = "ls")]
-    List(commands::list::Args),
-    /// Show the processes of a container
-    Ps(commands::processes::Args),
-    /// Show everything known of a container, as JSON
-    Inspect(commands::show::OneArgs),
-    /// Show what containers use
-    Stats(commands::show::StatsArgs),
-    /// Print what a detached container wrote
-    Logs(commands::show::LogsArgs),
-    /// Show a detached container's output and pass input on
-    Attach(commands::show::AttachArgs),
-    /// Freeze all processes of containers
-    Pause(commands::pause::Args),
-    /// Let paused containers go on
-    Resume(commands::pause::Args),
-    /// Change the limits of a running container
-    Update(Box<commands::update::Args>),
-    /// Print what a container uses, and when its memory runs out, as JSON lines
-    Events(commands::events::Args),
-    /// Stop containers: their stop signal, then SIGKILL
-    Stop(commands::signals::StopArgs),
-    /// Send a signal to a container
-    Kill(commands::signals::KillArgs),
-    /// Wait for a container's end and print its exit code
-    Wait(commands::signals::WaitArgs),
-    /// Delete containers
-    #[command(visible_alias = "rm")]
-    Delete(commands::delete::DeleteArgs),
-    /// Remove what is left of containers whose owner was killed
-    Gc(commands::delete::GcArgs),
-    /// Start the services of a Compose file, with their networks
-    Up(Box<commands::up::UpArgs>),
-    /// Stop and remove the services of a Compose file, with their networks
-    Down(commands::up::DownArgs),
-    /// Probe, by doing, what this machine can do
-    Doctor(commands::doctor::Args),
-    /// Run a command in new namespaces, as unshare(1)
-    Unshare(Box<commands::unshare::Args>),
-    /// Show one container pass through every stage, and that nothing is left
-    Demo(commands::demo::Args),
+    verb: verbs::Verb,
 }
 
 /// The command line, for man pages and shell completions.
@@ -176,6 +111,10 @@ pub fn main() -> ExitCode {
 
 fn run() -> Outcome {
     let log = log::early(std::env::args_os());
+    if log.enters() {
+        // Where that cannot be, the verb says so.
+        let _ = drydock_security::run_sealed();
+    }
     log.note_start();
     dispatch().or_else(|error| {
         log.error(&drydock_cli::sentence(&error));
@@ -188,44 +127,6 @@ fn dispatch() -> Outcome {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };
-    let root = cli.root.as_deref();
-    // `doctor` and `unshare` work where no store can be; the command of `unshare` keeps the caller's umask.
-    let store = || {
-        // What containers are made of has the modes that it needs, not those that the caller's umask leaves; a container's
-        // command starts with this one, too.
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        commands::run::store(root)
-    };
-    match cli.verb {
-        Verb::Run(args) => commands::run::run(&args, cli.systemd_cgroup, &store()?),
-        Verb::Create(args) => commands::oci::create::run(&args, cli.systemd_cgroup, &store()?),
-        Verb::Start(args) => commands::oci::start::run(&args, &store()?),
-        Verb::State(args) => commands::oci::state::run(&args, &store()?),
-        Verb::Spec(args) => commands::oci::spec::run(&args),
-        Verb::Features(args) => commands::oci::features::run(&args),
-        Verb::Plan(args) => commands::plan::run(&args, &store()?),
-        Verb::Exec(args) => commands::exec::run(&args, &store()?),
-        Verb::Checkpoint(args) => commands::criu::checkpoint::run(&args, &store()?),
-        Verb::Restore(args) => commands::criu::restore::run(&args, &store()?),
-        Verb::List(args) => commands::list::run(&args, &store()?),
-        Verb::Ps(args) => commands::processes::run(&args, &store()?),
-        Verb::Inspect(args) => commands::show::inspect(&args, &store()?),
-        Verb::Stats(args) => commands::show::stats(&args, &store()?),
-        Verb::Logs(args) => commands::show::logs(&args, &store()?),
-        Verb::Attach(args) => commands::show::attach(&args, &store()?),
-        Verb::Pause(args) => commands::pause::pause(&args, &store()?),
-        Verb::Resume(args) => commands::pause::resume(&args, &store()?),
-        Verb::Update(args) => commands::update::run(&args, &store()?),
-        Verb::Events(args) => commands::events::run(&args, &store()?),
-        Verb::Stop(args) => commands::signals::stop(&args, &store()?),
-        Verb::Kill(args) => commands::signals::kill(&args, &store()?),
-        Verb::Wait(args) => commands::signals::wait(&args, &store()?),
-        Verb::Delete(args) => commands::delete::delete(&args, &store()?),
-        Verb::Gc(args) => commands::delete::gc(&args, &store()?),
-        Verb::Up(args) => commands::up::up(&args, &store()?),
-        Verb::Down(args) => commands::up::down(&args, &store()?),
-        Verb::Doctor(args) => commands::doctor::run(&args, root),
-        Verb::Unshare(args) => commands::unshare::run(*args),
-        Verb::Demo(args) => commands::demo::run(&args, &store()?),
-    }
+    let caller = verbs::Caller { root: cli.root, systemd_cgroup: cli.systemd_cgroup };
+    cli.verb.run(&caller)
 }

@@ -29,6 +29,7 @@ pub struct Log {
     file: Option<PathBuf>,
     json: bool,
     debug: bool,
+    enters: bool,
 }
 
 /// Finds the log's options before anything is parsed: that the arguments are wrong is to be read there, too.
@@ -38,6 +39,7 @@ pub fn early(args: impl IntoIterator<Item = OsString>) -> Log {
     while let Some(arg) = args.next() {
         let bytes = arg.as_bytes();
         if !bytes.starts_with(b"--") {
+            log.enters = enters(&arg, args);
             break;
         }
         let (name, value) = match bytes.iter().position(|b| *b == b'=') {
@@ -58,7 +60,22 @@ pub fn early(args: impl IntoIterator<Item = OsString>) -> Log {
     log
 }
 
+/// Whether this verb puts a process of ours into a container that is not ours alone: it executes itself from a protected
+/// copy of the program. Known before everything is parsed, so that it is parsed once. When in doubt: no.
+fn enters(verb: &OsStr, mut words: impl Iterator<Item = OsString>) -> bool {
+    match verb.as_bytes() {
+        b"create" | b"exec" => true,
+        b"run" => words.any(|word| word == "-b" || word.as_bytes().starts_with(b"--bundle")),
+        _ => false,
+    }
+}
+
 impl Log {
+    /// Whether the program's file is to be protected first of all.
+    pub fn enters(&self) -> bool {
+        self.enters
+    }
+
     /// With `--debug`: which command this is.
     pub fn note_start(&self) {
         if self.debug {

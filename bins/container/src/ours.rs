@@ -37,6 +37,7 @@ fn refused(path: &Path) -> Error {
 pub fn check_cgroup(dirs: &[PathBuf]) -> Result<()> {
     const V1: u64 = 0x0027_e0eb;
     const V2: u64 = 0x6367_7270;
+    let held = cgroups_of_us();
     for dir in dirs {
         if !plain(dir) {
             return Err(refused(dir));
@@ -45,7 +46,11 @@ pub fn check_cgroup(dirs: &[PathBuf]) -> Result<()> {
         let known = u64::try_from(stat.f_type).is_ok_and(|magic| magic == V1 || magic == V2);
         let within = within_hierarchy(dir);
         let top = within.as_os_str().is_empty();
-        if !known || top || within == Path::new(SHARED_PARENT) || holds_us(&within) {
+        if !known
+            || top
+            || within == Path::new(SHARED_PARENT)
+            || held.iter().any(|own| own.starts_with(&within))
+        {
             return Err(refused(dir));
         }
     }
@@ -61,13 +66,12 @@ fn within_hierarchy(dir: &Path) -> PathBuf {
     dir.strip_prefix(root).unwrap_or(dir).to_path_buf()
 }
 
-/// Whether this process or PID 1 is in a cgroup or below it.
-fn holds_us(within: &Path) -> bool {
-    ["self", "1"].iter().any(|pid| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        let mut paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-        paths.any(|own| Path::new(own.trim_start_matches('/')).starts_with(within))
-    })
+/// The cgroups that this process and PID 1 are in, in all hierarchies, without the leading `/`.
+fn cgroups_of_us() -> Vec<PathBuf> {
+    let text = |pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let both = text("self") + &text("1");
+    let paths = both.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.map(|own| PathBuf::from(own.trim_start_matches('/'))).collect()
 }
 
 /// A process that may be killed: not this one, nor PID 1, and in a mount namespace of its own, as every container is.

@@ -55,7 +55,7 @@ pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Res
     if watch.show().steps {
         drydock_core::Observer::before(watch, &plan.state_step(store.root()));
     }
-    let (dir, held) = store.create(&id)?;
+    let (dir, held) = watch.timed("state", || store.create(&id))?;
     let bundled = plan.outside.request.bundled.clone();
     let maker = Maker { store, watch, dir: dir.clone(), hooked: Cell::new(false) };
     let made = maker.make(plan, streams, held);
@@ -83,12 +83,17 @@ impl Maker<'_> {
         let mut held = Some(held);
         let Plan { outside: plan, inside } = plan;
         let mut state = first_state(&plan);
-        state.write(&self.dir)?;
-        let journal = Journal::create(&self.dir)?;
+        let journal = self.watch.timed("state", || {
+            state.write(&self.dir)?;
+            crate::commands::exec::remember(&self.dir, &plan.request)?;
+            Journal::create(&self.dir)
+        })?;
         let ctx = Ctx::new(self.watch, Some(&journal));
         self.root(&plan, &ctx)?;
-        plan.request.files.write(&[])?;
-        crate::commands::exec::remember(&self.dir, &plan.request)?;
+        // A bundle brings its own.
+        if plan.request.bundled.is_none() {
+            plan.request.files.write(&[])?;
+        }
         // systemd wants a process for its scope: there is none yet.
         let scope = plan.request.bundled.as_ref().and_then(|b| b.scope.clone());
         let cgroup = match scope {
@@ -510,7 +515,6 @@ impl Running {
     /// # Errors
     /// When the state cannot be written, or the child has gone.
     pub fn settle(&mut self) -> Result<()> {
-        self.state.write(&self.dir)?;
         self.say(&Message::Settle)?;
         match self.channel.receive()? {
             Some((Message::Settled, _)) => {}

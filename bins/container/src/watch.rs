@@ -88,15 +88,29 @@ impl Watch {
     /// A step that another process has done (and shown).
     pub fn count(&self, step: &Step, took: Duration) {
         self.note(|| format!("{}: {} ({}; {} µs)", step.stage, step.call, step.why, took.as_micros()));
+        self.add(&step.stage, took);
+    }
+
+    /// Does something that has no typed step of its own, and measures it.
+    pub fn timed<T>(&self, stage: &str, act: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let result = act();
+        if self.show.timings {
+            self.add(stage, started.elapsed());
+        }
+        result
+    }
+
+    fn add(&self, stage: &str, took: Duration) {
         let mut stages = self.stages.borrow_mut();
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-        match stages.iter_mut().find(|s| s.stage == step.stage) {
+        match stages.iter_mut().find(|s| s.stage == stage) {
             Some(stage) => {
                 stage.wall_us += micros(took);
                 stage.steps += 1;
             }
             None => stages.push(StageTime {
-                stage: step.stage.to_string(),
+                stage: stage.to_string(),
                 start_us: micros(self.started.elapsed().saturating_sub(took)),
                 wall_us: micros(took),
                 steps: 1,
@@ -154,10 +168,19 @@ impl Observer for Watch {
     }
 }
 
-/// The stages as a table.
+/// The stages, and as `other` what is in none of them (reading arguments and files, waiting for each other), so that all
+/// add up to the total.
+pub fn rows(stages: &[StageTime], total: Duration) -> Vec<StageTime> {
+    let total = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
+    let wall_us = total.saturating_sub(stages.iter().map(|s| s.wall_us).sum());
+    let other = StageTime { stage: "other".into(), start_us: 0, wall_us, steps: 0 };
+    stages.iter().cloned().chain([other]).collect()
+}
+
+/// The same as a table.
 pub fn table(stages: &[StageTime], total: Duration) -> String {
     let millis = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
-    let mut rows: Vec<Vec<String>> = stages
+    let mut rows: Vec<Vec<String>> = rows(stages, total)
         .iter()
         .map(|s| vec![s.stage.clone(), millis(s.start_us), millis(s.wall_us), s.steps.to_string()])
         .collect();
@@ -169,4 +192,23 @@ pub fn table(stages: &[StageTime], total: Duration) -> String {
         stages.iter().map(|s| s.steps).sum::<usize>().to_string(),
     ]);
     drydock_cli::output::table(&["STAGE", "START ms", "WALL ms", "STEPS"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_add_up() {
+        let watch = Watch::new(Show { timings: true, ..Show::default() });
+        watch.timed("one", || std::thread::sleep(Duration::from_millis(2)));
+        watch.timed("two", || ());
+        watch.timed("one", || ());
+        let total = watch.elapsed();
+        let rows = rows(&watch.stages(), total);
+        let names: Vec<&str> = rows.iter().map(|row| row.stage.as_str()).collect();
+        assert_eq!(names, ["one", "two", "other"]);
+        assert_eq!(rows[0].steps, 2);
+        assert_eq!(u128::from(rows.iter().map(|row| row.wall_us).sum::<u64>()), total.as_micros());
+    }
 }

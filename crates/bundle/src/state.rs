@@ -224,7 +224,7 @@ pub fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         .and_then(|mut file| file.write_all(bytes))
         .call(|| format!("write({temporary:?})"))
         .and_then(|()| {
-            std::fs::rename(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))
+            drydock_core::replace(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))
         });
     if written.is_err() {
         // Nothing to say if it was never made.
@@ -252,7 +252,7 @@ pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
     if meta.len() > max {
         return Err(wrong("too large"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1);
     file.take(max).read_to_end(&mut bytes).call(|| format!("read({path:?})"))?;
     Ok(bytes)
 }

@@ -161,7 +161,7 @@ impl Journal {
                 "not a journal (allowed: a regular file of at most 4 MiB)",
             ));
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1);
         file.take(MAX_BYTES).read_to_end(&mut bytes).call(|| format!("read({path:?})"))?;
         Ok(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }

@@ -5,6 +5,7 @@
 //! - [`exit`]: the exit codes that all tools share;
 //! - [`journal`]: what a container owns, written down before it is made;
 //! - [`id`], [`paths`], [`size`], [`text`]: names, places, numbers and output that is safe to print;
+//! - [`replace`](mod@replace): a file's new content;
 //! - [`sys`]: the system calls that nix and rustix lack. The only unsafe code of the workspace.
 
 pub mod error;
@@ -13,6 +14,7 @@ pub mod exit;
 pub mod id;
 pub mod journal;
 pub mod paths;
+pub mod replace;
 pub mod size;
 pub mod stage;
 // The kernel's own interface: reviewed block by block, each with its SAFETY reason.
@@ -23,4 +25,5 @@ pub mod text;
 pub use error::{Error, Kind, Result};
 pub use id::ContainerId;
 pub use journal::{Journal, Object};
+pub use replace::replace;
 pub use stage::{Ctx, Explain, Observer, Silent, Step};

@@ -110,6 +110,24 @@ impl<'a> Ctx<'a> {
         result.map_err(|e| Self::name(e, step))
     }
 
+    /// Does what has no typed step of its own, and tells the observer how long it took.
+    pub fn measure<T>(
+        &self,
+        stage: &'static str,
+        call: &'static str,
+        act: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if !self.observer.wants() {
+            return act();
+        }
+        let started = Instant::now();
+        let result = act();
+        let step =
+            Step { stage: stage.into(), call: call.into(), why: "".into(), man: "".into(), undo: None };
+        self.observer.after(&step, started.elapsed(), result.is_ok());
+        result
+    }
+
     fn name<S: Explain>(error: Error, step: &S) -> Error {
         match step.explain().stage {
             Cow::Borrowed(stage) => error.in_stage(stage),

@@ -257,7 +257,7 @@ impl Store {
             .open(&temporary)
             .call(|| format!("open({temporary:?}, O_WRONLY|O_CREAT|O_EXCL)"))?;
         file.write_all(&bytes).call(|| format!("write({temporary:?})"))?;
-        std::fs::rename(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))
+        drydock_core::replace(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))
     }
 }
 

@@ -92,10 +92,14 @@ impl Bundle {
 
     /// The container keeps the streams that it is created with, so they are files: a pipe would not end.
     pub fn create(&self) -> Output {
+        self.create_with(&[])
+    }
+
+    pub fn create_with(&self, options: &[&str]) -> Output {
         self.write();
         let file = |name: &str| std::fs::File::create(self.sandbox.join(name)).unwrap();
         let mut command = self.sandbox.command("container");
-        command.args(["create", "--bundle", self.dir().to_str().unwrap(), &self.id]);
+        command.args(["create", "--bundle", self.dir().to_str().unwrap(), &self.id]).args(options);
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         let status = command.status().unwrap();
         let read = |name: &str| std::fs::read_to_string(self.sandbox.join(name)).unwrap();

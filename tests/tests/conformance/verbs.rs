@@ -201,3 +201,34 @@ fn words_without_a_meaning() {
         ] }));
     bundle.run().success().stdout_is("readonly");
 }
+
+/// Where the time goes is told for each verb, and the parts make up the whole.
+#[test]
+fn timings_add_up() {
+    needs!();
+    let bundle = sleeper();
+    let file = bundle.sandbox.join("timings.json");
+    let option = format!("--timings={}", file.display());
+    let told = |stages: &[&str]| {
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let rows = report["stages"].as_array().unwrap();
+        for stage in stages {
+            assert!(rows.iter().any(|row| row["stage"] == *stage), "{stage}: {report}");
+        }
+        let sum: u64 = rows.iter().map(|row| row["wall_us"].as_u64().unwrap()).sum();
+        assert_eq!(report["total_us"], sum, "{report}");
+        std::fs::remove_file(&file).unwrap();
+    };
+    bundle.create_with(&[&option]).success();
+    told(&["bundle", "state", "clone", "mounts", "settle", "other"]);
+    bundle.container(&["start", &option, &bundle.id]).success();
+    told(&["state", "exec", "hooks", "other"]);
+    bundle.container(&["delete", "--force", &option, &bundle.id]).success();
+    told(&["state", "process", "other"]);
+    let run = Bundle::new();
+    run.write();
+    run.container(&["run", &option, "--bundle", run.dir().to_str().unwrap(), &run.id]).success();
+    told(&["bundle", "clone", "command", "other"]);
+    let refused = bundle.container(&["delete", "--timings=/nosuch/x", &bundle.id]);
+    refused.fails_with(2).says("--timings");
+}

@@ -1,7 +1,8 @@
 //! `container delete` and `container gc`: taking away what is left.
 
 use crate::cleanup::{self, Verdict};
-use crate::commands::signals;
+use crate::commands::{signals, timings};
+use crate::watch::{Show, Watch};
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Ctx, Error, Journal, Object, Result};
@@ -16,6 +17,9 @@ pub struct DeleteArgs {
     /// The containers
     #[arg(required = true)]
     pub names: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub timings: timings::Timings,
 }
 
 /// Arguments of `container gc`.
@@ -34,9 +38,10 @@ pub struct GcArgs {
 /// # Errors
 /// Unknown or (without `--force`) running containers, before any is touched; what could not be removed.
 pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
+    let watch = args.timings.watch()?;
     let mut entries = Vec::new();
     for name in &args.names {
-        match store.find_exact(name) {
+        match watch.timed("state", || store.find_exact(name)) {
             Ok(entry) => entries.push(entry),
             Err(e)
                 if args.force
@@ -56,11 +61,12 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
         }
     }
     for entry in &entries {
-        delete_one(entry, store)?;
+        delete_watched(entry, store, &watch)?;
     }
     // What an earlier deletion was killed over has no name any more that could be found.
     let halves = args.names.iter().flat_map(|name| cleanup::half_forgotten(store, Some(name)));
     halves.map(|half| store.remove(&half)).collect::<Result<Vec<()>>>()?;
+    args.timings.report(&args.names.join(" "), &watch)?;
     Ok(0)
 }
 
@@ -69,7 +75,11 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
 /// # Errors
 /// What could not be killed or removed.
 pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
-    let Some(oci) = unattended(entry) else { return take_away(entry, store) };
+    delete_watched(entry, store, &Watch::new(Show::default()))
+}
+
+fn delete_watched(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
+    let Some(oci) = unattended(entry) else { return take_away(entry, store, watch) };
     let held = store.own(&entry.id)?;
     // Another one may have deleted it meanwhile.
     if let Ok(mut state) = drydock_bundle::State::read(&entry.dir) {
@@ -77,9 +87,9 @@ pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
         if let Some(oci) = &mut state.oci {
             oci.unattended = false;
         }
-        state.write(&entry.dir)?;
+        watch.timed("state", || state.write(&entry.dir))?;
         drop(held);
-        take_away(entry, store)?;
+        take_away(entry, store, watch)?;
         crate::oci::life::poststop(&entry.id, &oci);
     }
     Ok(())
@@ -90,7 +100,7 @@ fn unattended(entry: &Entry) -> Option<drydock_bundle::OciState> {
     entry.state.as_ref().ok()?.oci.clone().filter(|oci| oci.unattended)
 }
 
-fn take_away(entry: &Entry, store: &Store) -> Result<()> {
+fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let mut ran_in = Vec::new();
     if let Ok(state) = &entry.state
         && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry {
@@ -99,10 +109,26 @@ fn take_away(entry: &Entry, store: &Store) -> Result<()> {
             state: Ok(state.clone()),
         })
     {
-        signals::kill_all(&state, &pidfd)?;
+        watch.timed("process", || signals::kill_all(&state, &pidfd))?;
         ran_in = state.cgroup;
     }
-    // Whatever the state says (it may be corrupt): what the journal names is killed, so that an owner comes to its end.
+    let lock = entry.dir.join("lock");
+    if lock.exists() && !crate::ours::is_foreign(&lock) && store.try_own(&entry.id)?.is_none() {
+        // Whatever the state says (it may be corrupt): what the journal names is killed, so that the owner comes to its end.
+        kill_journalled(entry)?;
+        store.wait_unowned(&entry.id)?;
+    }
+    // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
+    // may be another's, of another state root.
+    if !ran_in.is_empty() {
+        watch.timed("cgroup", || {
+            drydock_cgroups::Cgroup::at(ran_in)?.remove(std::time::Duration::from_secs(10))
+        })?;
+    }
+    reclaim(entry, store, watch)
+}
+
+fn kill_journalled(entry: &Entry) -> Result<()> {
     for object in Journal::read(&entry.dir).unwrap_or_default() {
         if let Object::Cgroup { dirs } = object
             && crate::ours::check_cgroup(&dirs).is_ok()
@@ -112,26 +138,17 @@ fn take_away(entry: &Entry, store: &Store) -> Result<()> {
             group.kill()?;
         }
     }
-    let lock = entry.dir.join("lock");
-    if lock.exists() && !crate::ours::is_foreign(&lock) {
-        store.wait_unowned(&entry.id)?;
-    }
-    // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
-    // may be another's, of another state root.
-    if !ran_in.is_empty() {
-        drydock_cgroups::Cgroup::at(ran_in)?.remove(std::time::Duration::from_secs(10))?;
-    }
-    reclaim(entry, store)
+    Ok(())
 }
 
 /// Undoes the journal and forgets the container. Nobody owns it.
-fn reclaim(entry: &Entry, store: &Store) -> Result<()> {
+fn reclaim(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     if !entry.dir.exists() {
         return Ok(());
     }
     let _alone = store.exclusive()?;
-    cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::silent())?;
-    cleanup::forget(store, &entry.id)
+    cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::new(watch, None))?;
+    watch.timed("state", || cleanup::forget(store, &entry.id))
 }
 
 /// Removes what containers left behind whose owner was killed.

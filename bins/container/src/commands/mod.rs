@@ -16,6 +16,7 @@ mod ps_columns;
 pub mod run;
 pub mod show;
 pub mod signals;
+pub mod timings;
 pub mod unshare;
 pub mod up;
 pub mod update;

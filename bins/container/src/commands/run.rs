@@ -1,12 +1,13 @@
 //! `container run`: make a container, run a command in it, wait, take everything away again.
 
 use crate::commands::oci::{self, BundleArgs};
+use crate::commands::timings;
 use crate::options::Options;
 use crate::parent::{self, Running, Streams};
 use crate::plan::Plan;
 use crate::request::Request;
 use crate::session;
-use crate::watch::{self, Show, Watch};
+use crate::watch::{Show, Watch};
 use drydock_bundle::{State, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Result, paths};
@@ -14,7 +15,6 @@ use drydock_supervise::Blocked;
 use drydock_supervise::exec::utf8_words;
 use serde_json::json;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 /// Arguments of `container run`.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,9 +31,9 @@ pub struct Args {
     /// Print each step before it is done: stage, system call, why
     #[arg(long, help_heading = "Output")]
     pub explain: bool,
-    /// Print the wall time of each stage at the end; with =FILE write it there as JSON
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, help_heading = "Output")]
-    pub timings: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub timings: timings::Timings,
     /// Report as JSON (on standard error, or with -d on standard output)
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -63,15 +63,13 @@ impl Args {
 /// Bad input before anything is touched; the stage that failed, with everything taken away again.
 pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
-    let timings = args.timings.is_some() || args.json;
+    let timings = args.timings.timings.is_some() || args.json;
     let show = Show { steps: args.explain, timings, ..Show::default() };
-    if let Some(Some(file)) = &args.timings {
-        check_place(file)?;
-    }
+    args.timings.check()?;
     if args.of_bundle(&command) {
         let (detach, keep) = (args.options.detach, args.keep);
         let manner = oci::run::Manner { detach, keep, systemd_cgroup, show };
-        return oci::run::run(&args.bundle, oci::run::only_id(&command)?, manner, store);
+        return oci::run::run(&args.bundle, oci::run::only_id(&command)?, manner, &args.timings, store);
     }
     let watch = Watch::new(show);
     let plan = plan(&args.options, &command, store, &watch)?;
@@ -117,7 +115,7 @@ pub fn foreground(plan: Plan, store: &Store, watch: Watch) -> Result<(State, Wat
         running.abandon(store, &watch);
         return Err(error);
     }
-    let ended = wait(&mut running, &signals, interactive)?;
+    let ended = watch.timed("command", || wait(&mut running, &signals, interactive))?;
     watch.explain_end(running.child.pid, ended);
     let state = running.finish(store, ended, &watch)?;
     Ok((state, watch))
@@ -149,39 +147,12 @@ fn report(args: &Args, state: &State, watch: &Watch) -> Result<()> {
             "oom_killed": state.oom_killed,
             "addresses": state.addresses,
             "lacking": state.lacking,
-            "stages": stages,
+            "stages": crate::watch::rows(&stages, total),
             "total_us": u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
         });
         drydock_cli::output::print_error_line(&report.to_string());
     }
-    match &args.timings {
-        Some(Some(file)) => write_timings(file, &json!({ "id": state.id, "stages": stages })),
-        Some(None) => {
-            drydock_cli::output::print_error_text(&watch::table(&stages, total));
-            Ok(())
-        }
-        None => Ok(()),
-    }
-}
-
-/// Said before anything is made, not when the command has run.
-fn check_place(file: &std::path::Path) -> Result<()> {
-    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    if parent.is_dir() && !file.is_dir() {
-        return Ok(());
-    }
-    let shown = drydock_core::text::escape(&file.to_string_lossy());
-    Err(drydock_core::Error::bad_input(
-        "--timings",
-        format!("'{shown}' cannot be written (allowed: a file in a directory that exists)"),
-    ))
-}
-
-fn write_timings(file: &std::path::Path, timings: &serde_json::Value) -> Result<()> {
-    use drydock_core::error::CallExt;
-    std::fs::write(file, format!("{timings:#}\n"))
-        .call(|| format!("write({file:?})"))
-        .map_err(|e| e.on("--timings"))
+    args.timings.report(state.id.as_str(), watch)
 }
 
 /// The store of `--root`, `DRYDOCK_ROOT`, or the default place.

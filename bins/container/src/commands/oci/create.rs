@@ -1,9 +1,10 @@
 //! `container create`: a bundle's container with everything made and its command not yet executed.
 
 use super::{BundleArgs, How};
+use crate::commands::timings;
 use crate::parent::{self, Streams};
 use crate::plan::Plan;
-use crate::watch::{Show, Watch};
+use crate::watch::Watch;
 use drydock_bundle::Store;
 use drydock_cli::Outcome;
 use drydock_core::{ContainerId, Result};
@@ -17,6 +18,9 @@ pub struct Args {
     /// The container's name
     #[arg(value_name = "ID")]
     pub id: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub timings: timings::Timings,
 }
 
 /// Makes a container. It outlives its maker and waits for `start`; whoever made it deletes it.
@@ -25,7 +29,9 @@ pub struct Args {
 /// Bad input before anything is touched; the stage that failed, with everything taken away again.
 pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
     super::seal(args.bundle.preserve_fds)?;
-    create(&args.bundle, &args.id, systemd_cgroup, store)?;
+    let watch = args.timings.watch()?;
+    create(&args.bundle, &args.id, systemd_cgroup, store, &watch)?;
+    args.timings.report(&args.id, &watch)?;
     Ok(0)
 }
 
@@ -33,18 +39,25 @@ pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
 ///
 /// # Errors
 /// As [`run`].
-pub fn create(args: &BundleArgs, id: &str, systemd_cgroup: bool, store: &Store) -> Result<ContainerId> {
+pub fn create(
+    args: &BundleArgs,
+    id: &str,
+    systemd_cgroup: bool,
+    store: &Store,
+    watch: &Watch,
+) -> Result<ContainerId> {
     let id = ContainerId::parse(id)?;
-    let plan: Plan = args.request(&id, How { unattended: true, systemd_cgroup }, store)?.validate()?;
+    let how = How { unattended: true, systemd_cgroup };
+    let plan: Plan = watch.timed("bundle", || args.request(&id, how, store)?.validate())?;
     plan.warn();
     let receivers = args.connect()?;
     let size = plan.outside.request.bundled.as_ref().and_then(|b| b.console_size);
-    let watch = Watch::new(Show::default());
-    let mut running = parent::create(plan, store, Streams::default(), &watch)?;
-    match args.deliver(&mut running, &receivers, size).and_then(|()| running.settle()) {
+    let mut running = parent::create(plan, store, Streams::default(), watch)?;
+    let delivered = args.deliver(&mut running, &receivers, size);
+    match delivered.and_then(|()| watch.timed("settle", || running.settle())) {
         Ok(()) => Ok(id),
         Err(error) => {
-            running.give_up(store, &watch);
+            running.give_up(store, watch);
             Err(error)
         }
     }

@@ -1,6 +1,7 @@
 //! `container run` of a bundle: create and start, and in the foreground the end as well.
 
 use super::{BundleArgs, How, create, start};
+use crate::commands::timings;
 use crate::oci::life;
 use crate::parent::{self, Streams};
 use crate::plan::Plan;
@@ -27,27 +28,39 @@ pub struct Manner {
 ///
 /// # Errors
 /// As `create` and `start`.
-pub fn run(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcome {
+pub fn run(
+    args: &BundleArgs,
+    id: &str,
+    manner: Manner,
+    timings: &timings::Timings,
+    store: &Store,
+) -> Outcome {
     super::seal(args.preserve_fds)?;
+    let watch = Watch::new(manner.show);
     if !manner.detach {
-        return foreground(args, id, manner, store);
+        let code = foreground(args, id, manner, &watch, store)?;
+        timings.report(id, &watch)?;
+        return Ok(code);
     }
-    let id = create::create(args, id, manner.systemd_cgroup, store)?;
+    let id = create::create(args, id, manner.systemd_cgroup, store, &watch)?;
     let entry = store.find_exact(id.as_str())?;
-    if let Err(error) = start::start(&entry, store) {
+    if let Err(error) = start::start(&entry, store, &watch) {
         let _ = crate::commands::delete::delete_one(&entry, store);
         return Err(error.into());
     }
+    timings.report(id.as_str(), &watch)?;
     Ok(0)
 }
 
-fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Outcome {
+fn foreground(args: &BundleArgs, id: &str, manner: Manner, watch: &Watch, store: &Store) -> Outcome {
     let id = ContainerId::parse(id)?;
-    let mut request =
-        args.request(&id, How { unattended: false, systemd_cgroup: manner.systemd_cgroup }, store)?;
-    request.remove = !manner.keep;
-    let size = request.bundled.as_ref().and_then(|b| b.console_size);
-    let plan: Plan = request.validate()?;
+    let how = How { unattended: false, systemd_cgroup: manner.systemd_cgroup };
+    let plan: Plan = watch.timed("bundle", || {
+        let mut request = args.request(&id, how, store)?;
+        request.remove = !manner.keep;
+        request.validate()
+    })?;
+    let size = plan.outside.request.bundled.as_ref().and_then(|b| b.console_size);
     plan.warn();
     let receivers = args.connect()?;
     let signals = Blocked::all()?;
@@ -56,21 +69,20 @@ fn foreground(args: &BundleArgs, id: &str, manner: Manner, store: &Store) -> Out
         let own = rustix::process::Pid::from_raw(std::process::id().cast_signed());
         let _ = rustix::process::set_child_subreaper(own);
     }
-    let watch = Watch::new(manner.show);
-    let mut running = parent::create(plan, store, Streams::default(), &watch)?;
-    let started = args.deliver(&mut running, &receivers, size).and_then(|()| running.exec(&watch));
+    let mut running = parent::create(plan, store, Streams::default(), watch)?;
+    let started = args.deliver(&mut running, &receivers, size).and_then(|()| running.exec(watch));
     let started = started.and_then(|()| life::poststart(&running.state));
     if let Err(error) = started {
-        running.give_up(store, &watch);
+        running.give_up(store, watch);
         return Err(error.into());
     }
-    let ended = crate::commands::run::wait(&mut running, &signals, true)?;
+    let ended = watch.timed("command", || crate::commands::run::wait(&mut running, &signals, true))?;
     if manner.keep {
         running.keep(ended)?;
         return Ok(ended.code());
     }
     let oci = running.state.oci.clone();
-    running.finish(store, ended, &watch)?;
+    running.finish(store, ended, watch)?;
     if let Some(oci) = oci {
         life::poststop(&id, &oci);
     }

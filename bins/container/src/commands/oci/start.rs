@@ -1,10 +1,10 @@
 //! `container start`: executes the command of a created container.
 
-use crate::commands::signals;
+use crate::commands::{signals, timings};
 use crate::handshake::Message;
 use crate::oci::life;
 use crate::parent;
-use crate::watch::{Show, Watch};
+use crate::watch::Watch;
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result};
@@ -16,6 +16,9 @@ pub struct Args {
     /// The created container
     #[arg(value_name = "ID")]
     pub id: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub timings: timings::Timings,
 }
 
 /// Starts a container.
@@ -23,7 +26,10 @@ pub struct Args {
 /// # Errors
 /// Unknown containers; one that is not created; why its command could not be executed.
 pub fn run(args: &Args, store: &Store) -> Outcome {
-    start(&store.find_exact(&args.id)?, store)?;
+    let watch = args.timings.watch()?;
+    let entry = watch.timed("state", || store.find_exact(&args.id))?;
+    start(&entry, store, &watch)?;
+    args.timings.report(&args.id, &watch)?;
     Ok(0)
 }
 
@@ -31,7 +37,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
 ///
 /// # Errors
 /// As [`run`].
-pub fn start(entry: &Entry, store: &Store) -> Result<()> {
+pub fn start(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let unattended =
         |entry: &Entry| entry.state.as_ref().is_ok_and(|s| s.oci.as_ref().is_some_and(|oci| oci.unattended));
     if !unattended(entry) {
@@ -39,7 +45,7 @@ pub fn start(entry: &Entry, store: &Store) -> Result<()> {
     }
     // One at a time: who waited sees what the other has done.
     let _held = store.own(&entry.id)?;
-    let entry = store.find_exact(entry.id.as_str())?;
+    let entry = watch.timed("state", || store.find_exact(entry.id.as_str()))?;
     let mut state = entry.state.as_ref().map_err(Clone::clone)?.clone();
     if state.life() != Life::Created || !unattended(&entry) {
         return Err(not_created(&entry));
@@ -47,12 +53,14 @@ pub fn start(entry: &Entry, store: &Store) -> Result<()> {
     let channel = crate::waiting::reach(&entry.dir)?;
     let told = life::json(&state, Life::Created).to_string();
     state.status = Life::Running;
-    state.write(&entry.dir)?;
-    channel.send(&Message::Start { state: told })?;
-    parent::until_executed(&channel, &Watch::new(Show::default()))?;
+    watch.timed("state", || state.write(&entry.dir))?;
+    watch.timed("exec", || {
+        channel.send(&Message::Start { state: told })?;
+        parent::until_executed(&channel, watch)
+    })?;
     // The hooks may delete the container.
     drop(_held);
-    life::poststart(&state).inspect_err(|_| {
+    watch.timed("hooks", || life::poststart(&state)).inspect_err(|_| {
         if let Some(pid) = state.pid.and_then(Pid::from_raw)
             && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
         {
