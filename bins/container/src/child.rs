@@ -6,10 +6,12 @@ use drydock_bundle::Hooks;
 use drydock_cli::watch::explain_line;
 use drydock_core::error::CallExt;
 use drydock_core::sys::fd::{abandon, replace_standard_stream};
+use drydock_core::sys::process::{clone_sibling, exit_now};
 use drydock_core::{Ctx, Error, Observer, Result, Step};
 use drydock_init::inside::{self, Peer};
 use drydock_namespaces::join;
 use drydock_security::Handover;
+use drydock_security::seccomp::Call;
 use drydock_supervise::Blocked;
 use std::cell::RefCell;
 use std::io::Write;
@@ -28,6 +30,8 @@ pub struct Child {
     pub cgroup: Vec<OwnedFd>,
     /// Where the view of the root that comes with the parent's word is attached.
     pub mapped: Option<PathBuf>,
+    /// It prepares outside of the pid namespace of the command.
+    pub outside: Option<Outside>,
     /// Make a time namespace's offsets effective, and the like: wait for the parent's word before anything else.
     pub wait_to_begin: bool,
     /// The conversation.
@@ -44,6 +48,19 @@ pub struct Child {
     pub stderr: Option<OwnedFd>,
 }
 
+/// How a process that prepares outside of the command's pid namespace gets where it is to be.
+pub enum Outside {
+    /// Into everything that the container has, its cgroup first.
+    Enter,
+    /// The pid namespace of its children, and the user namespace, are others'; the rest is new.
+    Make {
+        /// What is joined first.
+        first: join::Plan,
+        /// New namespaces.
+        new: drydock_namespaces::Set,
+    },
+}
+
 /// What a bundle's first process does besides.
 #[derive(Default)]
 pub struct Bundled {
@@ -58,13 +75,27 @@ pub struct Bundled {
 impl Child {
     /// Runs in the new process. Returns the exit code only if the command was not executed.
     pub fn run(self) -> u8 {
-        if self.tied {
-            // If the parent is dead already, the conversation below ends at its first message.
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        if self.tied || self.outside.is_some() {
+            tie();
         }
-        let Child { mut inside, join, cgroup, mapped, wait_to_begin, channel, streams, show, stderr, .. } =
-            self;
+        let Child {
+            mut inside,
+            join,
+            cgroup,
+            mapped,
+            outside,
+            wait_to_begin,
+            channel,
+            streams,
+            show,
+            stderr,
+            ..
+        } = self;
         let Bundled { hooks, start, handover } = self.bundled;
+        let (tied, heir) = (self.tied, outside.is_some());
+        if heir {
+            inside = inside.for_an_heir();
+        }
         let request = inside.request();
         let peer = Parent {
             channel: RefCell::new(channel),
@@ -76,17 +107,24 @@ impl Child {
             show,
             stderr,
         };
-        let prepared = peer.prepare(join.as_ref(), &cgroup, wait_to_begin.then_some(mapped), streams);
+        let begin = wait_to_begin.then_some(mapped);
+        let prepared = peer.prepare(&mut inside, outside, join.as_ref(), &cgroup, begin, streams);
         drop((cgroup, join));
-        let error = match prepared {
-            Ok(()) => inside.enter(&peer),
+        let error = match prepared.and_then(|()| inside.prepare(&peer)) {
+            Ok(prepared) if heir => {
+                let program = prepared.program();
+                return peer.bear(tied, program, || inside.finish(&peer, &prepared));
+            }
+            Ok(prepared) => inside.finish(&peer, &prepared),
             Err(error) => error,
         };
-        // The parent may be dead: then nobody reports, and nothing was executed.
-        let _ = peer.channel.borrow().send(&failure(&error));
-        // Not a return: descriptors that have owners here may be closed already.
-        drydock_core::sys::process::exit_now(error.exit_code())
+        peer.fail(&error)
     }
+}
+
+/// Who makes it is not to leave it behind. If the parent is dead already, the conversation ends at its first message.
+fn tie() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
 /// The child's view of its parent.
@@ -106,11 +144,23 @@ struct Parent {
 impl Parent {
     fn prepare(
         &self,
+        inside: &mut inside::Plan,
+        outside: Option<Outside>,
         join: Option<&join::Plan>,
         cgroup: &[OwnedFd],
         begin: Option<Option<PathBuf>>,
         streams: [Option<OwnedFd>; 3],
     ) -> Result<()> {
+        let ctx = Ctx::new(self, None);
+        let enters = matches!(outside, Some(Outside::Enter));
+        if let Some(Outside::Make { first, new }) = outside {
+            first.apply(&ctx)?;
+            drydock_namespaces::create::unshare(new)?;
+            self.channel.borrow().send(&Message::Entered)?;
+        }
+        if enters {
+            inside.security().apply_before_cgroup(&ctx)?;
+        }
         drydock_cgroups::join(cgroup)?;
         if let Some(mapped) = begin {
             let view = self.expect_word()?;
@@ -119,9 +169,12 @@ impl Parent {
                 crate::idmap::attach(&view, &at)?;
             }
         }
+        if enters {
+            inside.settle(self)?;
+        }
         if let Some(plan) = join {
             drydock_init::inside::hide()?;
-            plan.apply(&Ctx::new(self, None))?;
+            plan.apply(&ctx)?;
         }
         for (number, stream) in (0u8..).zip(streams) {
             if let Some(stream) = stream {
@@ -130,6 +183,40 @@ impl Parent {
             }
         }
         Ok(())
+    }
+
+    /// Leaves a child in the pid namespace, which goes on, and ends. `program`: what it will execute, if that is open.
+    fn bear(&self, tied: bool, program: Option<BorrowedFd<'_>>, finish: impl FnOnce() -> Error) -> u8 {
+        let channel = self.channel.borrow();
+        let own = [Some(channel.as_fd()), self.start.as_ref().map(AsFd::as_fd), program];
+        let explanations = self.stderr.as_ref().map(AsFd::as_fd);
+        let kept: Vec<BorrowedFd<'_>> = own.into_iter().chain([explanations]).flatten().collect();
+        if let Err(error) = self.keep_only(&kept) {
+            return self.fail(&error);
+        }
+        drop(channel);
+        let heir = || {
+            if tied {
+                tie();
+            }
+            let error = self.expect_word().map_or_else(|gone| gone, |_| finish());
+            self.fail(&error)
+        };
+        let born = clone_sibling(heir)
+            .call(|| "clone(CLONE_PARENT|SIGCHLD)")
+            .and_then(|pid| self.channel.borrow().send(&Message::Born { pid }));
+        match born {
+            // Not a return: descriptors that have owners here may be closed already.
+            Ok(()) => exit_now(0),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// The end of a process that executes nothing.
+    fn fail(&self, error: &Error) -> u8 {
+        // The parent may be dead: then nobody reports, and nothing was executed.
+        let _ = self.channel.borrow().send(&failure(error));
+        exit_now(error.exit_code())
     }
 
     /// The parent's next word; its end is ours.
@@ -149,7 +236,7 @@ impl Parent {
         let Some(socket) = &self.start else { return Err(gone()) };
         rustix::process::set_parent_process_death_signal(None).call(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
         self.channel.borrow().send(&Message::Settled)?;
-        self.keep_only(socket)?;
+        self.keep_only(&[socket.as_fd()])?;
         // PID 1 of a pid namespace would not hear of a signal without a handler: what ends others ends it, too.
         let signals = Blocked::all().ok();
         loop {
@@ -164,12 +251,18 @@ impl Parent {
         }
     }
 
-    /// Nothing of the host stays open but the socket and what the command is to have.
-    fn keep_only(&self, socket: &OwnedFd) -> Result<()> {
-        let first = self.preserved.saturating_add(3);
-        let kept = u32::try_from(socket.as_raw_fd()).unwrap_or(0);
-        abandon(first, kept.saturating_sub(1)).call(|| "close_range()")?;
-        abandon(first.max(kept.saturating_add(1)), u32::MAX).call(|| "close_range()")
+    /// Nothing of the host stays open but these and what the command is to have.
+    fn keep_only(&self, kept: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut first = self.preserved.saturating_add(3);
+        let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+        kept.sort_unstable();
+        for number in kept {
+            if number >= first {
+                abandon(first, number.saturating_sub(1)).call(|| "close_range()")?;
+                first = number.saturating_add(1);
+            }
+        }
+        abandon(first, u32::MAX).call(|| "close_range()")
     }
 
     /// They are files of the container's, so they run with no more privileges than its command.
@@ -211,6 +304,10 @@ impl Peer for Parent {
             self.channel.borrow().send(&Message::SeccompNotify)?;
         }
         Ok(self.handover.as_deref())
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        crate::calls::ahead(self.start.is_some(), !self.hooks.start_container.is_empty())
     }
 
     fn ready(&self, env: &[String], confine: &dyn Fn() -> Result<()>) -> Result<()> {

@@ -22,6 +22,15 @@
 //!                <-------------------- (closed)  by the exec: the command runs
 //!                <-------------------- Failed    or why it does not
 //! ```
+//! Where the pid namespace is another's (`exec`, or a bundle that joins one), the child prepares outside of it, and nobody in
+//! there ever sees a process that has more privileges than its command:
+//! ```text
+//!                <-------------------- Entered   only with new namespaces: they are there
+//!                (as above, up to Ready, which is not said)
+//!                <-------------------- Born      privileges are dropped; a child of it is inside, and it ends
+//!        Begin --------------------------------> the one inside: session, controlling terminal
+//!                <-------------------- Ready     and on as above
+//! ```
 //! Each side takes the other's end closing as its death: a child whose parent dies before `Exec` ends itself.
 
 use drydock_core::error::CallExt;
@@ -78,7 +87,11 @@ pub enum Message {
         /// False when it failed.
         ok: bool,
     },
-    /// The command's process is in the container; its pidfd comes with this message.
+    /// The namespaces are there that a process must have before it is given anything: one that prepares outside of the
+    /// container's pid namespace makes them itself.
+    Entered,
+    /// The command's process is in the container: a child of the parent's, which waits for `Begin`. A courier's pidfd comes
+    /// with this message.
     Born {
         /// Its pid on the host.
         pid: i32,

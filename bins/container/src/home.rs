@@ -8,7 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::os::fd::AsFd;
 
-/// The caller's own pid and time namespace, where another's is to be joined.
+/// The caller's own time namespace, where another's is to be joined.
 #[derive(Debug)]
 pub struct Home(Vec<(Kind, LinkNameSpaceType, File)>);
 
@@ -18,7 +18,7 @@ impl Home {
     /// # Errors
     /// When /proc cannot be read.
     pub fn remember(joined: &[(Kind, join::Source)]) -> Result<Self> {
-        let kinds = [(Kind::Pid, LinkNameSpaceType::ProcessID), (Kind::Time, LinkNameSpaceType::Time)];
+        let kinds = [(Kind::Time, LinkNameSpaceType::Time)];
         let wanted = kinds.into_iter().filter(|(kind, _)| joined.iter().any(|(other, _)| kind == other));
         let open = |(kind, link): (Kind, LinkNameSpaceType)| {
             let path = format!("/proc/self/ns/{kind}");

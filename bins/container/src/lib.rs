@@ -5,6 +5,7 @@
 
 pub mod attach;
 mod by_hand;
+mod calls;
 pub mod child;
 mod claim;
 pub mod cleanup;
@@ -14,7 +15,9 @@ pub mod console;
 mod courier;
 mod doctor;
 pub mod files;
+mod first;
 pub mod handshake;
+mod heir;
 mod home;
 pub mod hooks;
 mod idmap;

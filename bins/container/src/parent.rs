@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A container whose command runs (or is about to: [`Running::exec`]).
 pub struct Running {
@@ -82,7 +82,7 @@ impl Maker<'_> {
     fn make(&self, plan: Plan, streams: Streams, held: Held) -> Result<Running> {
         let mut held = Some(held);
         let Plan { outside: plan, inside } = plan;
-        let mut state = first_state(&plan);
+        let mut state = crate::first::state(&plan);
         let journal = self.watch.timed("state", || {
             state.write(&self.dir)?;
             crate::commands::exec::remember(&self.dir, &plan.request)?;
@@ -179,21 +179,32 @@ impl Maker<'_> {
         };
         let target = cgroup.filter(|_| !joins_user).map(Cgroup::clone_target).transpose()?.flatten();
         let join = join::Request { targets: namespaces.join.clone(), skip_shared: true }.plan()?;
-        // The pid and time namespaces are those of the caller's children: taken before the clone. By the courier, if there
-        // is one: in another pid namespace it could not say which process its child is.
-        let (before, after) = join.split([Kind::Pid, Kind::Time].into_iter().collect());
+        // The time namespace is that of the caller's children: taken before the clone, by the courier if there is one.
+        let (before, after) = join.split([Kind::Time].into_iter().collect());
         let home = Home::remember(&namespaces.join)?;
-        if !joins_user {
+        // The user namespace owns those that are made in it, the pid namespace takes those that are born then: first.
+        let (first, after) = after.split([Kind::User, Kind::Pid].into_iter().collect());
+        let joins_pid = first.joins().contains(Kind::Pid);
+        let by_courier = joins_user && !joins_pid;
+        if !by_courier {
             before.apply(&Ctx::new(self.watch, None))?;
         }
-        // New namespaces belong to the user namespace that they are made in: it is joined first.
-        let (user, after) = after.split([Kind::User].into_iter().collect());
         let show = self.watch.show();
+        let own_clock = crate::oci::clock::set(namespaces)?;
+        let kinds: Set = match own_clock {
+            Some(_) => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
+            None => namespaces.new.without(Kind::Cgroup),
+        };
+        let (outside, user) = match joins_pid {
+            true => (Some(child::Outside::Make { first, new: kinds }), None),
+            false => (None, by_courier.then_some(first)),
+        };
         let child = Child {
             inside,
             join: Some(after),
             cgroup: files,
             mapped: plan.request.mapped.clone(),
+            outside,
             wait_to_begin: waits(plan, show),
             channel: there,
             streams: streams.child,
@@ -202,19 +213,13 @@ impl Maker<'_> {
             show,
             stderr: child::keep_stderr(show),
         };
-        let own_clock = crate::oci::clock::set(namespaces)?;
-        let kinds: Set = match own_clock {
-            Some(_) => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
-            None => namespaces.new.without(Kind::Cgroup),
-        };
         let step = plan.clone_step();
         let started = std::time::Instant::now();
         if self.watch.show().steps {
             drydock_core::Observer::before(self.watch, &step);
         }
-        // The child's copies of what shows that the parent lives: with them open it would neither notice the parent's
-        // death, nor let anybody else notice it.
-        let child = if joins_user {
+        // The child's copies of what shows that the parent lives: open, they would hide its death.
+        let child = if let Some(user) = user {
             let enter = move || {
                 before.apply(&Ctx::silent()).map(|_| drop(before))?;
                 user.apply(&Ctx::silent()).map(|_| drop(user))?;
@@ -232,6 +237,7 @@ impl Maker<'_> {
                 drop((here.take(), held.take()));
                 child.run()
             };
+            let kinds = if joins_pid { Set::EMPTY } else { kinds };
             let born = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run);
             home.back()?;
             born.map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?
@@ -246,6 +252,9 @@ impl Maker<'_> {
             journal.record(&Object::Process { pid: child.pid, start_time })?;
         }
         let here = here.ok_or_else(|| Error::failed("handshake", "the channel has gone"))?;
+        if joins_pid {
+            crate::heir::until_entered(&here)?;
+        }
         Ok((here, child))
     }
 
@@ -297,7 +306,7 @@ impl Maker<'_> {
             self.network(running, plan, ctx)?;
         }
         self.watch.note(|| "child process in init(): what is done inside follows".into());
-        self.hear(running, plan, security, handover)?;
+        self.hear(running, plan, security, handover, ctx)?;
         running.state.status = Life::Created;
         Ok(())
     }
@@ -309,11 +318,16 @@ impl Maker<'_> {
         plan: &Outside,
         security: &drydock_security::Plan,
         handover: Option<&Handover>,
+        ctx: &Ctx<'_>,
     ) -> Result<()> {
         let (files, bridged) = (&plan.request.files, matches!(plan.request.network, Network::Bridge(_)));
         loop {
             match running.channel.receive()? {
                 Some((Message::Ready, _)) => return Ok(()),
+                Some((Message::Born { pid }, _)) => {
+                    crate::heir::adopt(&mut running.child, pid, &running.channel)?;
+                    running.record(ctx)?;
+                }
                 Some((Message::Hosts, Some(copy))) if bridged => files.copy_hosts(copy.into())?,
                 Some((Message::Console, Some(master))) => {
                     let unattended = plan.request.bundled.as_ref().is_some_and(|b| b.unattended);
@@ -418,48 +432,15 @@ pub fn until_executed(channel: &Channel, watch: &Watch) -> Result<()> {
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
-}
-
-fn first_state(plan: &Outside) -> State {
-    let request = &plan.request;
-    State {
-        version: drydock_bundle::state::VERSION,
-        id: request.id.clone(),
-        status: Life::Creating,
-        pid: None,
-        start_time: None,
-        created: now(),
-        finished: None,
-        ended: None,
-        oom_killed: false,
-        command: request.inside.args.clone(),
-        rootfs: request.rootfs.path().to_path_buf(),
-        hostname: request.inside.hostname.clone(),
-        cgroup: plan.cgroup.as_ref().map(|c| c.dirs().to_vec()).unwrap_or_default(),
-        network: request.network.mode(),
-        addresses: Vec::new(),
-        ports: match &request.network {
-            Network::Bridge(attachment) => attachment.publish.iter().map(ToString::to_string).collect(),
-            _ => Vec::new(),
-        },
-        network_name: match &request.network {
-            Network::Bridge(attachment) => Some(attachment.network.clone()),
-            _ => None,
-        },
-        detached: request.detach,
-        terminal: request.inside.terminal,
-        remove: request.remove,
-        stop: request.stop,
-        labels: request.labels.clone(),
-        lacking: Vec::new(),
-        error: None,
-        oci: request.bundled.as_ref().map(|bundled| bundled.state()),
-    }
-}
-
 impl Running {
+    /// Another process than before is the first: on record before anything else happens.
+    fn record(&mut self, ctx: &Ctx<'_>) -> Result<()> {
+        let pid = self.child.pid;
+        self.state.pid = Some(pid);
+        self.state.start_time = start_time(pid);
+        self.state.start_time.map_or(Ok(()), |start_time| ctx.record(&Object::Process { pid, start_time }))
+    }
+
     fn say(&self, message: &Message) -> Result<()> {
         self.say_with(message, None)
     }
@@ -587,7 +568,7 @@ impl Running {
     fn ended(&mut self, ended: Ended) {
         self.state.oom_killed = self.oom_killed();
         self.state.ended = Some(ended);
-        self.state.finished = Some(now());
+        self.state.finished = Some(crate::first::now());
         self.state.status = Life::Stopped;
     }
 

@@ -145,11 +145,12 @@ fn enter_workdir(dir: &str) -> Result<()> {
 }
 
 /// A pty of the container's own devpts: its slave becomes terminal and standard streams, its master is returned. `console`:
-/// the slave is bound over /dev/console, too, which is the container's own.
+/// the slave is bound over /dev/console, too, which is the container's own. `lead`: the calling process leads a session,
+/// whose controlling terminal it becomes.
 ///
 /// # Errors
 /// See [`drydock_supervise::terminal`].
-pub fn open_terminal(console: bool) -> Result<OwnedFd> {
+pub fn open_terminal(console: bool, lead: bool) -> Result<OwnedFd> {
     use nix::fcntl::{OFlag, open};
     let (master, slave) = drydock_supervise::terminal::open_pty()?;
     let fd = open(
@@ -161,7 +162,10 @@ pub fn open_terminal(console: bool) -> Result<OwnedFd> {
     if !drydock_supervise::terminal::is_terminal(fd.as_fd()) {
         return Err(Error::failed(slave, "is not a terminal: /dev/pts is not what it should be"));
     }
-    drydock_supervise::terminal::take_terminal(&fd)?;
+    if lead {
+        rustix::process::ioctl_tiocsctty(&fd).call(|| "ioctl(TIOCSCTTY)")?;
+    }
+    drydock_supervise::terminal::take_streams(&fd)?;
     if console {
         match drydock_mounts::dev::bind_console(fd.as_fd()) {
             // A read-only root without a place for it: its programs have /dev/tty.

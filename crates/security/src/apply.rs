@@ -36,55 +36,6 @@ impl Report {
 }
 
 impl Plan {
-    /// Takes all steps, in order: [`Plan::apply_settings`], then [`Plan::apply_privileges`] without a handover.
-    ///
-    /// # Errors
-    /// As theirs.
-    pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
-        self.apply_settings(ctx)?;
-        self.apply_privileges(ctx, None)
-    }
-
-    /// Limits, priorities, labels: what needs the caller's privileges and drops none. May be done well before
-    /// [`Plan::apply_privileges`], so that what cannot be set is known early; but behind
-    /// [`crate::reset_inherited`], which sets the execution domain back.
-    ///
-    /// # Errors
-    /// [`drydock_core::Kind::Failed`] with the call that failed.
-    pub fn apply_settings(&self, ctx: &Ctx<'_>) -> Result<()> {
-        let mut report = Report::default();
-        let settings = self.actions.iter().filter(|action| action.is_setting());
-        settings.into_iter().try_for_each(|action| ctx.perform(action, |action| perform(action, &mut report)))
-    }
-
-    /// Ids, capabilities, the filter. To be called in the child right before exec, single-threaded: all of them are a
-    /// thread's. Allocates little and starts no process. With a [`Plan::listener`] the notify descriptor goes to the
-    /// parent through `handover`.
-    ///
-    /// # Errors
-    /// [`drydock_core::Kind::Failed`] with the call that failed; the steps before it have been taken, so the process
-    /// must not exec.
-    pub fn apply_privileges(&self, ctx: &Ctx<'_>, handover: Option<&Handover>) -> Result<Report> {
-        let mut report = Report::default();
-        let actions: Vec<&Action> = self.actions.iter().filter(|action| !action.is_setting()).collect();
-        let filter = actions.iter().position(|action| matches!(action, Action::Seccomp(_)));
-        let (open, filtered) = actions.split_at(filter.unwrap_or(actions.len()));
-        for action in open {
-            ctx.perform(*action, |action| perform(action, &mut report))?;
-        }
-        // Whoever watches would be told by system calls, which the filter may refuse or ask about: tell it before.
-        for action in filtered {
-            ctx.perform(*action, |_| Ok(()))?;
-        }
-        for action in filtered {
-            match action {
-                Action::Seccomp(filter) => install(filter, handover)?,
-                action => perform(action, &mut report)?,
-            }
-        }
-        Ok(report)
-    }
-
     /// What the parent can do for a child that is in a user namespace already, where privileges of the host no longer
     /// count: limits above the hard ones, and /proc/PID/oom_score_adj. No limit is lowered: that is the child's own step,
     /// when it has done what may need more. Call it while the child waits.
@@ -115,7 +66,7 @@ impl Plan {
     }
 }
 
-fn perform(action: &Action, report: &mut Report) -> Result<()> {
+pub(crate) fn perform(action: &Action, report: &mut Report) -> Result<()> {
     match action {
         Action::OomScoreAdj(score) => oom_score(&procfs::Of::Myself, *score),
         Action::Nice(nice) => rustix::process::setpriority_process(None, *nice)
@@ -201,7 +152,7 @@ fn memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
     })
 }
 
-fn set_rlimit(of: Option<rustix::process::Pid>, resource: Resource, limit: &Rlimit) -> Result<()> {
+pub(crate) fn set_rlimit(of: Option<rustix::process::Pid>, resource: Resource, limit: &Rlimit) -> Result<()> {
     let set = |soft: u64, hard: u64| {
         let new = rustix::process::Rlimit { current: rlimit::raw(soft), maximum: rlimit::raw(hard) };
         rustix::process::prlimit(of, resource, new).map(drop)
@@ -303,9 +254,13 @@ fn set_groups(groups: &[u32]) -> Result<bool> {
     if errno == rustix::io::Errno::PERM && same() {
         return Ok(false);
     }
-    if errno == rustix::io::Errno::PERM
-        && procfs::read_self("setgroups").is_ok_and(|setting| setting == "deny")
-    {
+    // With the capability, nothing else can be the reason; a process that is not in the pid namespace whose /proc it
+    // sees cannot read its own file there.
+    let may = || {
+        thread::capabilities(None).is_ok_and(|caps| caps.effective.contains(thread::CapabilitySet::SETGID))
+    };
+    let denied = || procfs::read_self("setgroups").is_ok_and(|setting| setting == "deny");
+    if errno == rustix::io::Errno::PERM && (may() || denied()) {
         return Ok(!groups.is_empty());
     }
     let error = Error::call(format!("setgroups({}, {groups:?})", groups.len()), errno);
@@ -375,7 +330,7 @@ fn ambient(set: CapSet) -> Result<()> {
     Ok(())
 }
 
-fn install(filter: &crate::seccomp::Filter, handover: Option<&Handover>) -> Result<()> {
+pub(crate) fn install(filter: &crate::seccomp::Filter, handover: Option<&Handover>) -> Result<()> {
     if filter.notify && handover.is_none() {
         return Err(Error::failed("seccomp", "nobody takes the notify descriptor (SCMP_ACT_NOTIFY)"));
     }

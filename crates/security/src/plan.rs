@@ -106,6 +106,11 @@ impl Action {
                 | A::Selinux(_)
         )
     }
+
+    /// A setting that needs no file and no privilege that a process inside lacks, and may hinder what comes before it.
+    pub(crate) fn is_late_setting(&self) -> bool {
+        matches!(self, Action::MemoryPolicy(..) | Action::Personality(_) | Action::Rlimit { .. })
+    }
 }
 
 /// The steps that one process takes, in order. Made by [`Request::validate`]; nothing has been touched yet.
@@ -129,8 +134,10 @@ impl Plan {
             actions.push(Action::Bounding(caps.bounding));
         }
         // Without no_new_privs the kernel takes a filter only from CAP_SYS_ADMIN, so it comes before that is dropped;
-        // with it the filter comes last, so that no step of ours needs to be allowed by it.
-        let early = filter.as_ref().filter(|_| !request.no_new_privs);
+        // else the filter comes last, so that no step of ours needs to be allowed by it.
+        let admin = CapSet::exact("CAP_SYS_ADMIN").unwrap_or_default();
+        let keeps = request.capabilities.is_some_and(|caps| caps.effective.contains(admin));
+        let early = filter.as_ref().filter(|_| !request.no_new_privs && !keeps);
         if let (Some(filter), None) = (early, &request.capabilities) {
             actions.push(Action::Seccomp(filter.clone()));
         }
@@ -150,6 +157,8 @@ impl Plan {
         }
         if request.no_new_privs {
             actions.push(Action::NoNewPrivs);
+        }
+        if request.no_new_privs || keeps {
             actions.extend(filter.map(Action::Seccomp));
         }
         let cpus = request.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::check).transpose()?;
@@ -206,6 +215,14 @@ impl Plan {
             Some(Action::Affinity(cpus)) => Some(crate::list::mask(cpus)),
             _ => None,
         }
+    }
+
+    /// What is left of the bounding set, if it is changed.
+    pub fn bounding(&self) -> Option<CapSet> {
+        self.actions.iter().find_map(|a| match a {
+            Action::Bounding(keep) => Some(*keep),
+            _ => None,
+        })
     }
 
     /// Who gets the filter's notify descriptor: then the process must be given a [`crate::Handover`].

@@ -84,18 +84,15 @@ pub fn open_pty() -> Result<(OwnedFd, String)> {
     Ok((owned, slave))
 }
 
-/// Makes `slave` the controlling terminal of a new session and the standard streams of the calling process.
-/// Source: setsid(2), ioctl_tty(2) TIOCSCTTY.
+/// Makes `slave` the standard streams of the calling process.
 ///
 /// # Errors
-/// EPERM when the process leads a process group already.
-pub fn take_terminal(slave: &OwnedFd) -> Result<()> {
+/// dup2(2)'s.
+pub fn take_streams(slave: &OwnedFd) -> Result<()> {
     use drydock_core::sys::fd::replace_standard_stream;
-    rustix::process::ioctl_tiocsctty(slave).call(|| "ioctl(TIOCSCTTY)")?;
-    for number in 0..3 {
-        replace_standard_stream(slave.as_fd(), number).call(|| format!("dup2(slave, {number})"))?;
-    }
-    Ok(())
+    (0..3).try_for_each(|number| {
+        replace_standard_stream(slave.as_fd(), number).call(|| format!("dup2(slave, {number})"))
+    })
 }
 
 /// What one copy attempt gave.

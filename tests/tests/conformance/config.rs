@@ -20,7 +20,7 @@ fn configuration_specification_version_is_semver() {
 #[test]
 fn config_root_is_a_directory_that_exists() {
     needs!();
-    for path in ["nosuch", "config.json"] {
+    for path in ["nosuch", "config.json", ""] {
         Bundle::new().with("/root/path", json!(path)).is_refused("/root/path");
     }
 }

@@ -26,6 +26,7 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 /// [`drydock_core::Kind::BadInput`] with the place.
 pub fn check(json: &Value) -> Result<()> {
     version(text(json, "ociVersion"))?;
+    root(json)?;
     program(json)?;
     rlimits(json)?;
     mounts(json)?;
@@ -61,6 +62,16 @@ fn version(version: &str) -> Result<()> {
             object(AT),
             format!("{} is not a semantic version (allowed: such as 1.2.0)", quoted(version)),
         )),
+    }
+}
+
+/// An empty path would mean the bundle itself, with all that lies beside the root.
+fn root(json: &Value) -> Result<()> {
+    match json.pointer("/root/path").and_then(Value::as_str) {
+        Some("") => {
+            Err(Error::bad_input(object("/root/path"), "empty (allowed: the root file system's directory)"))
+        }
+        _ => Ok(()),
     }
 }
 

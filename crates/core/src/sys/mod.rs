@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod fd;
+pub mod inheritance;
 pub mod keyring;
 pub mod mount;
 pub mod ns;

@@ -10,7 +10,7 @@ mod persist;
 mod run;
 mod steps;
 
-pub use run::{Running, explain_clone};
+pub use run::{Running, explain_clone, unshare};
 pub use steps::CreateStep;
 
 use crate::idmap::{self, IdMap, Setgroups};

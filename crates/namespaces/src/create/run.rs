@@ -291,6 +291,15 @@ fn mount_proc(target: &Path) -> Result<()> {
     })
 }
 
+/// Makes new namespaces for the calling process, which has one thread; a pid or time namespace for its children.
+///
+/// # Errors
+/// unshare(2)'s, with the reason.
+pub fn unshare(new: Set) -> Result<()> {
+    let flags = CloneFlags::from_bits_retain(i32::try_from(new.flags()).unwrap_or(0));
+    nix::sched::unshare(flags).map_err(|e| explain_clone(e.into(), new, "unshare"))
+}
+
 /// Why new namespaces were refused: the error of `call` (clone3, unshare) with the sysctl, limit or privilege behind it.
 pub fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
     let errno = e.raw_os_error().map(Errno::from_raw);

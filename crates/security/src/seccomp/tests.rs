@@ -17,31 +17,7 @@ pub(super) fn target(native: Arch, bounding: CapSet) -> Target {
 
 /// What the kernel's interpreter does with the instructions that we emit.
 pub(super) fn run(program: &[Instruction], audit: u32, number: u32, args: [u64; 6]) -> u32 {
-    let mut data = Vec::new();
-    data.extend(number.to_le_bytes());
-    data.extend(audit.to_le_bytes());
-    data.extend(0u64.to_le_bytes());
-    args.iter().for_each(|a| data.extend(a.to_le_bytes()));
-    let (mut at, mut acc) = (0usize, 0u32);
-    loop {
-        let i = program[at];
-        let jump = |yes: bool| usize::from(if yes { i.jt } else { i.jf });
-        at += 1;
-        match i.code {
-            0x20 => {
-                let offset = i.k as usize;
-                assert!(offset & 3 == 0 && offset < 64);
-                acc = u32::from_le_bytes(data[offset..offset + 4].try_into().unwrap());
-            }
-            0x54 => acc &= i.k,
-            0x05 => at += i.k as usize,
-            0x15 => at += jump(acc == i.k),
-            0x25 => at += jump(acc > i.k),
-            0x35 => at += jump(acc >= i.k),
-            0x06 => return i.k,
-            other => panic!("instruction {other:#x}"),
-        }
-    }
+    super::evaluate::answer(program, audit, number, args).unwrap()
 }
 
 /// The same answer by reading the profile from top to bottom.

@@ -1,15 +1,18 @@
 //! How a command gets into a running container.
 //!
 //! ```text
-//!   exec (host)             courier (joins)              the command's process (inside)
+//!   exec (host)             courier (outside of the pid namespace)    the command's process (inside)
 //!   clone3 ---------------> starts, hides itself
-//!                           closes what leads to the host, joins all namespaces
-//!                           clone3(CLONE_PARENT) ------> starts, as exec's own child
-//!        <----------- Born, with its pidfd; ends
-//!        <------------------------------ the conversation of the module `handshake`, which ends in the command
+//!                           cgroup; labels, keyring, …
+//!                           joins all namespaces
+//!                           terminal, directory, user; drops privileges
+//!                           clone(CLONE_PARENT) ------------------------> starts, as exec's own child
+//!        <----------- Born; ends
+//!        <----------------------------------------------- the conversation of the module `handshake`, which ends in the command
 //! ```
-//! All namespaces are joined where the container does not see who joins: root inside with CAP_SYS_PTRACE can follow
-//! /proc/PID/{root,cwd,fd} of whatever it sees (CVE-2016-9962). And whoever asked stays on the host, so that pid file and
+//! All namespaces are joined where the container does not see who joins, and privileges are dropped there, too: root inside
+//! with CAP_SYS_PTRACE can follow /proc/PID/{root,cwd,fd} of whatever it sees (CVE-2016-9962), and write to its memory. The
+//! process that it sees has no more than its command will have. And whoever asked stays on the host, so that pid file and
 //! sockets are its own business, and none of them ever open inside.
 
 use super::options::Args;
@@ -17,15 +20,16 @@ use crate::child::{self, Child};
 use crate::commands::oci::write_pid;
 use crate::handshake::{Channel, Message, failed};
 use crate::watch::Watch;
-use crate::{console, courier, session};
+use crate::{console, heir, session};
 use drydock_bundle::State;
 use drydock_cgroups::Cgroup;
 use drydock_cli::Outcome;
-use drydock_core::sys::process;
+use drydock_core::error::CallExt;
+use drydock_core::sys::process::{self, clone_child};
 use drydock_core::sys::signal::pidfd_kill;
-use drydock_core::{Ctx, Error, Result};
+use drydock_core::{Error, Result};
 use drydock_init::inside;
-use drydock_namespaces::{Kind, join};
+use drydock_namespaces::join;
 use drydock_security::Handover;
 use drydock_supervise::{Blocked, Supervised};
 use std::os::fd::{AsFd, OwnedFd};
@@ -80,8 +84,8 @@ impl Start<'_> {
         let host = Host { child, console, pidfd, signals: Blocked::all()? };
         let (security, state) = (self.plan.security().clone(), self.state.clone());
         let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
-        let (host, child) = self.send_in(host, there, handover.clone(), watch)?;
-        let notify = || match (security.listener(), &handover) {
+        let (host, mut child) = self.send_in(host, there, handover.clone(), watch)?;
+        let notify = |child: &process::Child| match (security.listener(), &handover) {
             (Some(listener), Some(handover)) => match handover.take(child.pidfd.as_fd())? {
                 Some(fd) => {
                     listener.send(&crate::oci::life::json(&state, state.life()), child.pid, fd.as_fd())
@@ -90,8 +94,7 @@ impl Start<'_> {
             },
             _ => Ok(()),
         };
-        watch.note(|| format!("nsexec container setup: {} is in the container's namespaces", child.pid));
-        let begun = host.attend(&child, size, &notify, watch).and_then(|master| {
+        let begun = host.attend(&mut child, size, &notify, watch).and_then(|master| {
             args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, child.pid))?;
             Ok(master)
         });
@@ -122,15 +125,14 @@ impl Start<'_> {
         watch: &Watch,
     ) -> Result<(Host, process::Child)> {
         let Start { args, plan, join, group, reads, .. } = self;
-        let raised = join.joins().contains(Kind::User);
         let inside = Child {
             inside: plan,
-            join: None,
+            join: Some(join),
             // Files, not the directory that clone3 would take: from a directory one could walk up to the host's root.
             cgroup: group.all_join_files()?,
             mapped: None,
-            // In a user namespace privileges of the host do not count: what needs them is done from here.
-            wait_to_begin: raised,
+            outside: Some(child::Outside::Enter),
+            wait_to_begin: false,
             channel: there,
             streams: [session::standard_input(reads)?, None, None],
             tied: !args.detach,
@@ -138,48 +140,29 @@ impl Start<'_> {
             show: watch.show(),
             stderr: child::keep_stderr(watch.show()),
         };
-        let security = inside.inside.security().clone();
-        let outer = raised.then(|| security.clone());
         let mut host = Some(host);
-        let enter = move || {
-            let ctx = Ctx::new(watch, None);
-            security.apply_before_cgroup(&ctx)?;
-            // Closed before the command's process is born: it leads to the host.
-            join.apply(&ctx).map(|_| drop(join))
-        };
-        let forget = || {
+        let run = || {
             watch.close_log();
             drop(host.take());
+            inside.run()
         };
-        let child = courier::send(0, forget, enter, || inside.run())?;
+        let child = clone_child(0, None, run).call(|| "clone3(CLONE_PIDFD)")?;
         let host = host.ok_or_else(|| Error::failed("exec", "its process has gone"))?;
-        if let Some(security) = outer {
-            if let Err(error) = security.apply_outside(&Ctx::new(watch, None), child.pid) {
-                let _ = pidfd_kill(child.pidfd.as_fd(), nix::libc::SIGKILL);
-                let _ = drydock_supervise::wait_exit(&child);
-                return Err(error);
-            }
-            // One that has gone has said why.
-            let _ = host.child.send(&Message::Begin);
-        }
         Ok((host, child))
     }
 }
 
 impl Host {
-    /// Listens to the command's process until it has executed the command. The pty's master, if nobody else has it.
+    /// Listens to the command's process until it has executed the command. `child` is the courier, and becomes the command's
+    /// process. The pty's master, if nobody else has it.
     fn attend(
         &self,
-        child: &process::Child,
+        child: &mut process::Child,
         size: Option<(u16, u16)>,
-        notify: &dyn Fn() -> Result<()>,
+        notify: &dyn Fn(&process::Child) -> Result<()>,
         watch: &Watch,
     ) -> Result<Option<OwnedFd>> {
         watch.note(|| "child process in init(): what is done inside follows".into());
-        if let Some(socket) = &self.pidfd {
-            // runc's word for a process that enters a container.
-            console::send(socket, child.pidfd.as_fd(), "setns")?;
-        }
         let mut console = None;
         loop {
             match self.child.receive()? {
@@ -191,7 +174,15 @@ impl Host {
                 Some((Message::Step { step, took, .. }, _)) => {
                     watch.count(&step, Duration::from_nanos(took));
                 }
-                Some((Message::SeccompNotify, _)) => notify()?,
+                Some((Message::Born { pid }, _)) => {
+                    heir::adopt(child, pid, &self.child)?;
+                    watch.note(|| format!("nsexec container setup: {pid} is in the container's namespaces"));
+                    if let Some(socket) = &self.pidfd {
+                        // runc's word for a process that enters a container.
+                        console::send(socket, child.pidfd.as_fd(), "setns")?;
+                    }
+                }
+                Some((Message::SeccompNotify, _)) => notify(child)?,
                 Some((Message::Console, Some(master))) => {
                     if let Some(size) = size {
                         console::resize(&master, size)?;

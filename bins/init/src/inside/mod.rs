@@ -1,16 +1,17 @@
 //! The inside of a container, set up by its own first process: namespaces' contents, mounts, host name, privileges,
 //! and at last the command. `container` runs this after its clone, `init` after its own: one production path.
 
+mod course;
+
 use crate::steps::InsideStep;
 use drydock_core::error::CallExt;
-use drydock_core::{Ctx, Error, Explain, Observer, Result, Step};
-use drydock_security::user;
+use drydock_core::{Error, Explain, Observer, Result, Step};
+use drydock_security::{Ahead, user};
 use drydock_supervise::exec::{Command, FileId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// What is asked of the inside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +60,24 @@ pub struct Plan {
     command: Command,
     own_program: Option<FileId>,
     reaper_options: Vec<CString>,
+    /// Another process than the one that prepares executes the command.
+    heir: bool,
+    /// The settings that come before anything is joined have been made.
+    settled: bool,
+    ahead: Ahead,
+}
+
+/// What the process that executes the command has from the one that prepared.
+#[derive(Debug)]
+pub struct Prepared {
+    reaper: Option<OwnedFd>,
+}
+
+impl Prepared {
+    /// The program that will be executed, if it is open.
+    pub fn program(&self) -> Option<BorrowedFd<'_>> {
+        self.reaper.as_ref().map(AsFd::as_fd)
+    }
 }
 
 /// Closes to a container what it could otherwise reach of us through /proc: descriptors, memory, the program itself
@@ -69,12 +88,6 @@ pub struct Plan {
 pub fn hide() -> Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .call(|| "prctl(PR_SET_DUMPABLE, 0)")
-}
-
-/// The file that this process was executed from, asked while /proc is the host's.
-fn own_program() -> Option<FileId> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self/exe").ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Whoever made this process and waits for it.
@@ -104,6 +117,10 @@ pub trait Peer {
     /// When nobody can be told.
     fn handover(&self) -> Result<Option<&drydock_security::Handover>> {
         Ok(None)
+    }
+    /// The system calls that it makes from [`Peer::ready`] on.
+    fn calls(&self) -> Vec<drydock_security::seccomp::Call> {
+        Vec::new()
     }
     /// Everything but the last is done: say so, and wait for the word. `env`: the command's environment. `confine` gives
     /// the calling process the command's privileges, for what else of the container's is executed before it.
@@ -151,23 +168,10 @@ impl Request {
             command,
             own_program: None,
             reaper_options: Vec::new(),
+            heir: false,
+            settled: false,
+            ahead: Ahead::default(),
         })
-    }
-}
-
-/// The container's own copy of /etc/hosts, while the host's path still leads to it.
-fn give_hosts(mounts: &drydock_mounts::Plan, peer: &dyn Peer) -> Result<()> {
-    let Some(path) = mounts.stored_file("/etc/hosts") else { return Ok(()) };
-    let file =
-        std::fs::OpenOptions::new().write(true).open(path).call(|| format!("open({path:?}, O_WRONLY)"))?;
-    peer.hosts(file.as_fd())
-}
-
-/// Changing the user clears it (prctl(2)): who was to die with its parent still is. A seccomp profile of the caller's may
-/// refuse it; it is a second line of defence.
-fn stay_tied(tied: Option<rustix::process::Signal>) {
-    if tied.is_some() {
-        let _ = rustix::process::set_parent_process_death_signal(tied);
     }
 }
 
@@ -254,109 +258,11 @@ impl Plan {
         terminal.into_iter().chain(workdir).collect()
     }
 
-    /// Carries the plan out in the process that becomes the container's first. Returns only if it failed.
-    ///
-    /// Privileges: those of the steps, in the process's own namespaces; all of them are given up on the way.
-    pub fn enter(&mut self, peer: &dyn Peer) -> Error {
-        match self.prepare(peer).and_then(|reaper| self.finish(peer, reaper)) {
-            Ok(never) => match never {},
-            Err(error) => error,
-        }
-    }
-
-    /// Everything up to the point of no return.
-    fn prepare(&mut self, peer: &dyn Peer) -> Result<Option<OwnedFd>> {
-        let ctx = Ctx::new(peer.observer(), None);
-        hide()?;
-        self.own_program = own_program();
-        for step in self.early() {
-            ctx.perform(&step, InsideStep::act)?;
-        }
-        let reaper = if self.request.reaper { Some(crate::reaper::open_program()?) } else { None };
-        if let Some(mounts) = &self.mounts {
-            let sources = std::mem::take(&mut self.sources);
-            mounts.apply_with(&ctx, sources, &mut || {
-                give_hosts(mounts, peer)?;
-                peer.before_pivot()
-            })?;
-        }
-        // A mount namespace of its own has a /dev/console of its own.
-        let console = self.mounts.is_some();
-        for step in self.late() {
-            match &step {
-                InsideStep::Terminal => {
-                    let master = ctx.perform(&step, |_| crate::steps::open_terminal(console))?;
-                    peer.console(master.as_fd())?;
-                }
-                step => ctx.perform(step, InsideStep::act)?,
-            }
-        }
-        self.resolve_user()?;
-        self.command.check().map_err(|e| e.in_stage("process"))?;
-        drydock_security::reset_inherited()?;
-        self.security.apply_settings(&ctx)?;
-        if self.security.listener().is_some() {
-            // Whoever listens is told while the one who makes the container is still there.
-            let tied = rustix::process::parent_process_death_signal().ok().flatten();
-            self.security.apply_privileges(&ctx, peer.handover()?)?;
-            stay_tied(tied);
-        }
-        Ok(reaper)
-    }
-
-    fn finish(&mut self, peer: &dyn Peer, reaper: Option<OwnedFd>) -> Result<std::convert::Infallible> {
-        let security = &self.security;
-        let confine = || match security.listener() {
-            // Done already, and inherited.
-            Some(_) => Ok(()),
-            None => security.apply_privileges(&Ctx::silent(), None).map(drop),
-        };
-        peer.ready(&self.request.env, &confine)?;
-        let ctx = Ctx::new(peer.observer(), None);
-        let first = self.request.preserve_fds.saturating_add(3);
-        drydock_core::sys::fd::close_on_exec_from(first)
-            .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
-        // Below that the command gets what the caller passed, which is what does not close on exec: where a number was free,
-        // a descriptor of ours may be, and all of ours do.
-        let tied = rustix::process::parent_process_death_signal().ok().flatten();
-        if self.security.listener().is_none() {
-            self.security.apply_privileges(&ctx, None)?;
-        }
-        stay_tied(tied);
-        let exec = InsideStep::Exec { command: self.request.args.clone(), reaper: self.request.reaper };
-        ctx.perform(&exec, |_| {
-            Err(match &reaper {
-                Some(program) => crate::reaper::exec(program.as_fd(), &self.reaper_options, &self.command),
-                None => self.command.clone().never(self.own_program).exec(),
-            })
-        })
-    }
-
-    /// The user is looked up in the container's own /etc/passwd, hence after the pivot.
-    fn resolve_user(&mut self) -> Result<()> {
-        let given = self.request.security.user.clone().unwrap_or_default();
-        let exact = self.request.user.is_none();
-        let spec = self.request.user.clone().unwrap_or_else(|| format!("{}:{}", given.uid, given.gid));
-        // An empty one is none, as for runc.
-        let homeless = !self.request.env.iter().any(|w| w.starts_with("HOME=") && w != "HOME=");
-        if exact && !homeless {
-            return self.security.set_user(&given);
-        }
-        let root = std::fs::File::open("/").call(|| "open(\"/\", O_RDONLY)")?;
-        let account = user::resolve(&spec, root.as_fd())?;
-        if homeless {
-            let home = if account.home.is_absolute() { account.home.as_path() } else { Path::new("/") };
-            self.request.env.retain(|word| word != "HOME=");
-            self.request.env.push(format!("HOME={}", home.to_string_lossy().replace('\0', "")));
-            self.command = Command::new(&self.request.args, &self.request.env)?;
-        }
-        let mut user = account.user;
-        if exact {
-            user = given;
-        } else {
-            user.umask = given.umask;
-            user.additional_gids.extend_from_slice(&given.additional_gids);
-        }
-        self.security.set_user(&user)
+    /// The process that calls [`Plan::prepare`] stays out of the container's pid namespace, where others are who could take
+    /// hold of it; a child of its, born there, calls [`Plan::finish`].
+    #[must_use]
+    pub fn for_an_heir(mut self) -> Self {
+        self.heir = true;
+        self
     }
 }

@@ -1,0 +1,129 @@
+//! An attacker inside who is root and has CAP_SYS_PTRACE, against every process of ours that comes into his pid namespace.
+//! It runs in the container as this executable: the ignored test `attacker`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "attack/attacker.rs"]
+mod attacker;
+#[path = "conformance/bundle.rs"]
+#[allow(dead_code, reason = "the conformance tests use all of it")]
+mod bundle;
+
+use bundle::Bundle;
+use drydock_testkit::{Sandbox, in_vm, is_root, require};
+use serde_json::json;
+use std::os::unix::fs::MetadataExt;
+
+/// Not a test: what the others run inside.
+#[test]
+#[ignore = "runs in a container"]
+fn attacker() {
+    attacker::attack();
+}
+
+/// A container in which the attacker runs, and a file of the host.
+struct Attacked {
+    id: String,
+}
+
+impl Attacked {
+    fn new(sandbox: &Sandbox, options: &[&str]) -> Self {
+        let id = sandbox.unique("attacked");
+        let marker = sandbox.join("marker");
+        std::fs::write(&marker, "host").unwrap();
+        let volume = format!("{}:/attacker:ro", std::env::current_exe().unwrap().display());
+        let variable = format!("{}={}", attacker::MARKER, marker.display());
+        let runtime = std::fs::metadata(drydock_testkit::bin("container")).unwrap();
+        let program = format!("{}={}:{}", attacker::PROGRAM, runtime.dev(), runtime.ino());
+        let words = [
+            "run",
+            "-d",
+            "--name",
+            &id,
+            "--cap-add",
+            "SYS_PTRACE",
+            "-v",
+            &volume,
+            "-e",
+            &variable,
+            "-e",
+            &program,
+        ];
+        let program = ["--", "/attacker", "attacker", "--exact", "--ignored", "--nocapture"];
+        sandbox.run("container", &[&words, options, &program].concat()).success();
+        let attacked = Self { id };
+        sandbox.wait_until("the attacker", || attacked.said(sandbox).contains("READY"));
+        attacked
+    }
+
+    fn said(&self, sandbox: &Sandbox) -> String {
+        sandbox.run("container", &["logs", &self.id]).stdout
+    }
+
+    /// What the attacker has got hold of.
+    fn judge(self, sandbox: &Sandbox) {
+        let said = self.said(sandbox);
+        sandbox.run("container", &["delete", "--force", &self.id]).success();
+        let seen: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("SEEN")).collect();
+        let got: Vec<&&str> = seen.iter().filter(|got| !got.trim().is_empty()).collect();
+        assert!(!seen.is_empty(), "the attacker has taken hold of nobody: {said}");
+        assert!(got.is_empty(), "of {} processes seen {}: {got:?}", seen.len(), got.len());
+    }
+}
+
+fn secretly(sandbox: &Sandbox, words: &[&str]) {
+    let mut command = sandbox.command("container");
+    command.args(words).env(attacker::SECRET, "x");
+    drydock_testkit::run(&mut command).success();
+}
+
+fn trials(number: usize) -> usize {
+    if in_vm() { number.div_ceil(8) } else { number }
+}
+
+/// SEC-01 (CVE-2016-9962), SEC-02: whoever takes hold of a process of `exec` has no more than its command will have.
+/// Before the courier dropped the privileges, each of 3 runs was caught at the first `exec`.
+#[test]
+fn a_process_of_exec_is_worth_nothing() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    for options in [&[][..], &["--security-opt", "no-new-privileges=false"]] {
+        let attacked = Attacked::new(&sandbox, options);
+        for _ in 0..trials(25) {
+            secretly(&sandbox, &["exec", &attacked.id, "--", "true"]);
+            secretly(&sandbox, &["exec", "-u", "1000", "-w", "/tmp", &attacked.id, "--", "true"]);
+        }
+        attacked.judge(&sandbox);
+    }
+}
+
+/// The same for containers that join the attacker's pid namespace: while they are made, while they wait for their start, and
+/// until their command runs.
+#[test]
+fn a_container_in_the_attackers_pid_namespace() {
+    require!(is_root(), "needs root");
+    require!(bundle::busybox().is_some(), "busybox is not installed");
+    let victim = Bundle::new();
+    let attacked = Attacked::new(&victim.sandbox, &[]);
+    let inspected = victim.sandbox.run("container", &["inspect", &attacked.id]).success().stdout;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let pid = inspected.pointer("/0/pid").or(inspected.pointer("/pid")).unwrap().as_i64().unwrap();
+    let joined = json!([
+        { "type": "pid", "path": format!("/proc/{pid}/ns/pid") },
+        { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "network" }
+    ]);
+    let rule = json!([{ "names": ["acct"], "action": "SCMP_ACT_ERRNO" }]);
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule });
+    let victim = victim.with("/linux/namespaces", joined).with("/linux/seccomp", filter);
+    victim.write();
+    let bundle = victim.dir();
+    for _ in 0..trials(20) {
+        let file = std::fs::File::create(victim.sandbox.join("output")).unwrap();
+        let mut create = victim.sandbox.command("container");
+        create.args(["create", "--bundle", bundle.to_str().unwrap(), &victim.id]).env(attacker::SECRET, "x");
+        create.stdin(std::process::Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        assert!(create.status().unwrap().success());
+        secretly(&victim.sandbox, &["start", &victim.id]);
+        victim.container(&["delete", "--force", &victim.id]).success();
+    }
+    attacked.judge(&victim.sandbox);
+}
