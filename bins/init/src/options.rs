@@ -106,6 +106,7 @@ impl Options {
             args: args.to_vec(),
             env: self.environment()?,
             reaper: self.reaper,
+            make_workdir: true,
             preserve_fds: 0,
         })
     }

@@ -23,7 +23,12 @@ pub enum InsideStep {
     /// A pseudoterminal as controlling terminal and standard streams.
     Terminal,
     /// The working directory.
-    Workdir(String),
+    Workdir {
+        /// Where it is.
+        dir: String,
+        /// It is made if missing.
+        make: bool,
+    },
     /// The end: the command, or the reaper that runs it.
     Exec {
         /// The command's words.
@@ -79,7 +84,7 @@ impl Explain for InsideStep {
                 "a terminal of the container's own devpts, not the caller's",
                 "pts(4)",
             ),
-            Self::Workdir(dir) => {
+            Self::Workdir { dir, .. } => {
                 step("process", format!("chdir({dir:?})"), "where the command starts", "chdir(2)")
             }
             Self::Exec { command, reaper } => {
@@ -121,17 +126,17 @@ impl InsideStep {
                 rustix::system::setdomainname(name.as_bytes()).call(|| format!("setdomainname({name:?})"))
             }
             Self::Sysctl(key, value) => crate::sysctl::write(key, value),
-            Self::Workdir(dir) => enter_workdir(dir),
+            Self::Workdir { dir, make } => enter_workdir(dir, *make),
             Self::Terminal | Self::Exec { .. } => Ok(()),
         }
     }
 }
 
-/// Changes to the working directory, made (as Docker does) if missing, and makes sure that it is inside: a directory
+/// Changes to the working directory, made (as Docker does) if missing and asked for, and makes sure that it is inside: a directory
 /// reached through a leaked descriptor has no path below the root (CVE-2024-21626).
-fn enter_workdir(dir: &str) -> Result<()> {
+fn enter_workdir(dir: &str, make: bool) -> Result<()> {
     match std::env::set_current_dir(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if make && e.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(dir).call(|| format!("mkdir({dir:?})")).map_err(|e| e.on("--workdir"))?;
             std::env::set_current_dir(dir).call(|| format!("chdir({dir:?})"))?;
         }

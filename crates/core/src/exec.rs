@@ -139,9 +139,10 @@ impl Command {
         })
     }
 
+    /// Engines look for these words, to give an exit code of their own.
     fn not_found(&self) -> Error {
         let path = shorten(&escape_bytes(self.path.as_bytes()), 200);
-        let problem = format!("command not found in PATH ({path}){}", self.place());
+        let problem = format!("executable file not found in $PATH ({path}){}", self.place());
         Error::failed(self.object(), problem).with_kind(Kind::NotFound)
     }
 
@@ -222,9 +223,9 @@ impl Command {
                 .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
                 None => call(),
             },
-            (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("is a directory".into()),
+            (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("permission denied: it is a directory".into()),
             (Errno::EACCES, Ok(meta)) if meta.permissions().mode() & 0o111 == 0 => {
-                cannot("is not executable".into()).hint(format!("chmod +x {}", path.display()))
+                cannot("permission denied: it is not executable".into()).hint(format!("chmod +x {}", path.display()))
             }
             (Errno::EACCES, Ok(_)) => {
                 call().hint("it needs the x bit for this user, on a file system without noexec")
@@ -322,7 +323,14 @@ mod tests {
 
     fn fails(args: &[&str], path: &str) -> (u8, String) {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let error = Command::new(&args, &[format!("PATH={path}")]).unwrap().within("the moon").exec();
+        let command = Command::new(&args, &[format!("PATH={path}")]).unwrap().within("the moon");
+        let error = command.exec();
+        // What the check lets pass is what only the kernel refuses.
+        if let Err(early) = command.check() {
+            assert_eq!(early.to_string(), error.to_string());
+        } else {
+            assert_eq!(error.exit_code(), 126);
+        }
         (error.exit_code(), error.to_string())
     }
 

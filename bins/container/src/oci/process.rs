@@ -56,6 +56,7 @@ pub fn request(
         args: process.args().clone().unwrap_or_default(),
         env: environment(process),
         reaper: false,
+        make_workdir: true,
         preserve_fds: 0,
     })
 }

@@ -37,8 +37,10 @@ pub struct Request {
     /// `UID[:GID]` or `NAME[:GROUP]`, looked up in the root file system; `None` is the security stage's user exactly as
     /// it is, or root.
     pub user: Option<String>,
-    /// Working directory inside, made if missing; `None` leaves it.
+    /// Working directory inside; `None` leaves it.
     pub workdir: Option<String>,
+    /// It is made if missing.
+    pub make_workdir: bool,
     /// The command.
     pub args: Vec<String>,
     /// Its whole environment, `KEY=VALUE`.
@@ -254,7 +256,8 @@ impl Plan {
 
     fn late(&self) -> Vec<InsideStep> {
         let terminal = self.request.terminal.then_some(InsideStep::Terminal);
-        let workdir = self.request.workdir.clone().map(InsideStep::Workdir);
+        let make = self.request.make_workdir;
+        let workdir = self.request.workdir.clone().map(|dir| InsideStep::Workdir { dir, make });
         terminal.into_iter().chain(workdir).collect()
     }
 

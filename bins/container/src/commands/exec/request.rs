@@ -33,6 +33,7 @@ pub fn of(args: &Args, entry: &Entry, bundle: bool, passed: Passed) -> Result<As
         cgroup_namespace: false,
         loopback: false,
         terminal: false,
+        make_workdir: false,
         preserve_fds: passed.all,
         ..kept
     };
