@@ -48,13 +48,33 @@ impl Args {
     fn of_bundle(&self, command: &[String]) -> bool {
         let here = || {
             let plain = Options { detach: self.options.detach, ..Options::default() };
-            !std::env::args_os().any(|word| word == "--")
+            open_ended()
                 && command.len() == 1
                 && serde_json::to_value(&self.options).ok() == serde_json::to_value(&plain).ok()
                 && std::path::Path::new(drydock_bundle::config::FILE).is_file()
         };
         self.keep || self.bundle.any() || here()
     }
+
+    /// Options of a bundle that stand behind the container's name count as if they stood before it.
+    fn with_options_behind(&self, command: &mut Vec<String>) -> Args {
+        let mut args = self.clone();
+        if open_ended()
+            && let Some(after) = oci::after::options(command, &self.bundle)
+        {
+            command.truncate(1);
+            let (bundle, detach, keep) = after.join(args.bundle);
+            args.bundle = BundleArgs { bundle: bundle.bundle.clone().or(Some(".".into())), ..bundle };
+            args.options.detach |= detach;
+            args.keep |= keep;
+        }
+        args
+    }
+}
+
+/// Whether it is left to us where options end: there is no `--`.
+fn open_ended() -> bool {
+    !std::env::args_os().any(|word| word == "--")
 }
 
 /// Runs a container; the exit code is the command's.
@@ -62,7 +82,8 @@ impl Args {
 /// # Errors
 /// Bad input before anything is touched; the stage that failed, with everything taken away again.
 pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
-    let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
+    let mut command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
+    let args = &args.with_options_behind(&mut command);
     let timings = args.timings.timings.is_some() || args.json;
     let show = Show { steps: args.explain, timings, ..Show::default() };
     args.timings.check()?;

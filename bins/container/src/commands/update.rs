@@ -68,6 +68,12 @@ pub struct Args {
     /// Weight of block devices' time, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub blkio_weight: Option<u64>,
+    /// Ignored: no kernel has this limit any more [accepted for runc's sake]
+    #[arg(long, value_name = "SIZE", hide = true, allow_hyphen_values = true)]
+    pub kernel_memory: Option<String>,
+    /// Ignored: no kernel has this limit any more [accepted for runc's sake]
+    #[arg(long, value_name = "SIZE", hide = true, allow_hyphen_values = true)]
+    pub kernel_memory_tcp: Option<String>,
     /// Intel RDT: the line for the L3 cache, such as L3:0=7f0;1=1f
     #[arg(long, value_name = "LINE")]
     pub l3_cache_schema: Option<String>,
@@ -88,6 +94,12 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         None => from_options(args)?,
     };
     limits.check()?;
+    if args.kernel_memory.is_some() || args.kernel_memory_tcp.is_some() {
+        drydock_cli::output::warn(
+            "container",
+            "--kernel-memory is ignored: it is no limit of its own any more",
+        );
+    }
     let rdt = drydock_security::rdt::Request {
         l3_cache_schema: args.l3_cache_schema.clone(),
         mem_bw_schema: args.mem_bw_schema.clone(),

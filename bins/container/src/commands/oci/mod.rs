@@ -1,5 +1,6 @@
 //! The verbs of an OCI runtime, as engines call them. Source: OCI runtime specification, runtime.md; runc(8).
 
+pub mod after;
 pub mod create;
 pub mod features;
 pub mod run;
