@@ -33,6 +33,10 @@ impl Client<'_> {
         output
     }
 
+    fn is(&self, program: &str) -> bool {
+        self.base.first().is_some_and(|first| first == program)
+    }
+
     #[track_caller]
     fn terminal(&self, words: &str, last: &[&str]) -> Terminal {
         self.place.terminal(&self.words(words, last))
@@ -56,14 +60,30 @@ fn show(text: &str) {
     println!("{text}");
 }
 
-/// What is the same for Podman and Docker, whose command lines are: run, exec, logs, stats, top, pause, kill, rm, -it,
-/// limits, another user, a read-only root.
-fn command_line(client: &Client<'_>, options: &str) {
-    let place = client.place;
-    client.run("load -i", &[&image(&place.sandbox)]).success();
-    client.run(&format!("run --rm {options} {IMAGE} echo hi"), &[]).success().stdout_is("hi");
-    client.run(&format!("run --rm {options} {IMAGE} sh -c"), &["exit 7"]).exits(7);
+/// What is the same for Podman and Docker, whose command lines are.
+fn command_line(client: &Client<'_>, options: &str, init: &str) {
+    client.run("load -i", &[&image(&client.place.sandbox)]).success();
+    let run = format!("run --rm {options}");
+    ends(client, &run);
+    one_life(client, options);
+    inside(client, &run, init);
+    stop_and_restart(client, options);
+    client.run("ps -a", &[]).success().stdout_lacks(IMAGE);
+}
 
+/// Output, exit codes, terminals.
+fn ends(client: &Client<'_>, run: &str) {
+    client.run(&format!("{run} {IMAGE} echo hi"), &[]).success().stdout_is("hi");
+    client.run(&format!("{run} {IMAGE} sh -c"), &["exit 7"]).exits(7);
+    // Engines know these by the words of the error.
+    client.run(&format!("{run} {IMAGE} nosuch"), &[]).exits(127).says("not found");
+    client.run(&format!("{run} {IMAGE} /etc/passwd"), &[]).exits(126).says("permission denied");
+    client.talk(&format!("{run} -it {IMAGE} sh -c"));
+}
+
+/// One container: limits, exec, logs, stats, top, update, pause, kill, rm.
+fn one_life(client: &Client<'_>, options: &str) {
+    let place = client.place;
     let limits = "--memory 32m --pids-limit 50 --cpus 0.5";
     let started = client.run(
         &format!("run -d --name one {options} {limits} {IMAGE} sh -c"),
@@ -74,20 +94,35 @@ fn command_line(client: &Client<'_>, options: &str) {
     assert_eq!(place.limit(&id, PIDS).as_deref(), Some("50"), "processes of {id}");
     client.run("exec one sh -c", &["echo in; exit 9"]).exits(9).stdout_has("in");
     client.run("exec -u nobody one id -u", &[]).success().stdout_is("65534");
+    client.run("exec -w /tmp -e KEY=value one sh -c", &["pwd; echo $KEY"]).success().stdout_is("/tmp\nvalue");
+    // Docker says 126 of an exec that fails, whatever the reason and the runtime.
+    client.run("exec one nosuch", &[]).exits(if client.is("podman") { 127 } else { 126 });
+    client.run("exec one /etc/passwd", &[]).exits(126);
+    assert_ne!(client.run("exec -w /nosuch one true", &[]).code, Some(0));
+    client.run("exec one ls /nosuch", &[]).exits(1);
+    client.talk("exec -it one sh -c");
+    client.run("exec -d one sleep 2000", &[]).success();
+    client.run("top one", &[]).success().stdout_has("sleep 2000").stdout_has("sleep 1000");
     place.wait_until("the log is there", |_| client.run("logs one", &[]).stdout.contains("started"));
     client.run("stats --no-stream one", &[]).success().stdout_has("one");
-    client.run("top one", &[]).success().stdout_has("sleep");
+    client.run("update --memory 64m --memory-swap 64m one", &[]).success();
+    assert_eq!(place.limit(&id, MEMORY).as_deref(), Some("67108864"), "memory of {id}");
     client.run("pause one", &[]).success();
     client.run("ps -a", &[]).success().stdout_has("Paused");
+    assert_ne!(client.run("exec one true", &[]).code, Some(0), "nothing runs in a paused one");
     client.run("unpause one", &[]).success();
     client.run("ps -a", &[]).success().stdout_lacks("Paused").stdout_has("Up ");
     client.run("kill one", &[]).success();
     place.wait_until("it has ended by SIGKILL", |_| client.run("ps -a", &[]).stdout.contains("Exited (137)"));
     client.run("rm one", &[]).success();
+}
 
-    client.talk(&format!("run -it --rm {options} {IMAGE} sh -c"));
+/// What a container is given: user, privileges, root, volumes, devices, an init, kernel parameters.
+fn inside(client: &Client<'_>, run: &str, init: &str) {
     let confined = client.run(
-        &format!("run --rm --user nobody --read-only --cap-drop all --security-opt no-new-privileges {options} {IMAGE} sh -c"),
+        &format!(
+            "{run} --user nobody --read-only --cap-drop all --security-opt no-new-privileges {IMAGE} sh -c"
+        ),
         &["id -u; touch /x; grep -E '^(NoNewPrivs|CapBnd)' /proc/self/status"],
     );
     confined
@@ -96,7 +131,63 @@ fn command_line(client: &Client<'_>, options: &str) {
         .says("Read-only file system")
         .stdout_has("NoNewPrivs:\t1")
         .stdout_has("CapBnd:\t0000000000000000");
-    client.run("ps -a", &[]).success().stdout_lacks(IMAGE);
+    let shared = client.place.sandbox.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("in"), "from outside").unwrap();
+    let volume = format!("{run} -v {}:/shared", shared.display());
+    client
+        .run(&format!("{volume} {IMAGE} sh -c"), &["cat /shared/in; echo back >/shared/out"])
+        .stdout_is("from outside");
+    assert_eq!(std::fs::read_to_string(shared.join("out")).unwrap(), "back\n");
+    client.run(&format!("{volume}:ro {IMAGE} touch /shared/x"), &[]).exits(1).says("Read-only file system");
+    client
+        .run(&format!("{run} --user 5:6 --group-add 9 {IMAGE} sh -c"), &["id -u; id -g; id -G"])
+        .success()
+        .stdout_has("5\n6\n6 9");
+    client
+        .run(
+            &format!("{run} --init {init} {IMAGE} sh -c"),
+            &["grep -c . /proc/1/cmdline; echo I am $$; exit 6"],
+        )
+        .exits(6)
+        .stdout_lacks("I am 1\n");
+    let given = "--hostname box --tmpfs /scratch:size=1m --device /dev/null:/dev/nothing \
+        --sysctl net.ipv4.ip_forward=1 --oom-score-adj 100";
+    let script = "cat /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj; \
+        grep -c /scratch /proc/mounts; echo x >/dev/nothing && echo written";
+    client
+        .run(&format!("{run} {given} {IMAGE} sh -c"), &[script])
+        .success()
+        .stdout_is("box\n1\n100\n1\nwritten");
+}
+
+/// stop, restart, start, a health check's exec.
+fn stop_and_restart(client: &Client<'_>, options: &str) {
+    let place = client.place;
+    let script = "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done";
+    client.run(&format!("run -d --name two {options} {IMAGE} sh -c"), &[script]).success();
+    let ups = |n: usize| {
+        place.wait_until("it is up", |_| client.run("logs two", &[]).stdout.matches("up").count() >= n);
+    };
+    ups(1);
+    client.run("restart two", &[]).success();
+    ups(2);
+    client.run("stop two", &[]).success();
+    place.wait_until("it has stopped", |_| client.run("ps -a", &[]).stdout.contains("Exited (3)"));
+    client.run("start two", &[]).success();
+    ups(3);
+    client.run("rm -f two", &[]).success();
+    // Every second, whoever runs it.
+    let health = "--health-interval 1s --health-cmd";
+    client.run(&format!("run -d --name three {options} {health} true {IMAGE} sleep 1000"), &[]).success();
+    place.wait_until("it is healthy", |_| {
+        // Podman without systemd runs it on demand alone.
+        if client.is("podman") {
+            client.run("healthcheck run three", &[]).success();
+        }
+        client.run("inspect -f {{.State.Health.Status}} three", &[]).stdout.trim() == "healthy"
+    });
+    client.run("rm -f three", &[]).success();
 }
 
 #[test]
@@ -154,7 +245,17 @@ fn podman_runs_containers_through_us() {
         dir("tmp")
     );
     let podman = Client { place: &place, base: base.split(' ').map(str::to_string).collect() };
-    command_line(&podman, &format!("--network none --cgroup-parent {}", place.cgroup()));
+    let init = format!("--init-path {}", bin("init").display());
+    command_line(&podman, &format!("--network none --cgroup-parent {}", place.cgroup()), &init);
+    let mapped = format!(
+        "run --rm --network none --cgroup-parent {} --uidmap 0:100000:65536 --gidmap 0:100000:65536",
+        place.cgroup()
+    );
+    podman
+        .run(&format!("{mapped} {IMAGE} sh -c"), &["cat /proc/self/uid_map; id -u; touch /x && echo mine"])
+        .success()
+        .stdout_has("100000")
+        .stdout_has("0\nmine");
 }
 
 #[test]
@@ -166,13 +267,14 @@ fn docker_runs_containers_through_us() {
         --storage-driver vfs --exec-opt native.cgroupdriver=cgroupfs";
     let place = Place::new(&format!(
         "echo '{{}}' >config.json; dockerd --config-file $PWD/config.json --data-root $PWD/root --exec-root $PWD/exec \
-         --pidfile $PWD/pid -H unix://$PWD/socket --add-runtime ours={} --default-runtime ours {options} &",
-        bin("container").display()
+         --pidfile $PWD/pid -H unix://$PWD/socket --add-runtime ours={} --default-runtime ours --init-path {} {options} &",
+        bin("container").display(),
+        bin("init").display()
     ));
     let socket = format!("unix://{}", place.sandbox.join("socket").display());
     let docker = Client { place: &place, base: vec!["docker".into(), "-H".into(), socket] };
     place.wait_until("dockerd answers", |p| p.run(&docker.words("version", &[])).code == Some(0));
     // Docker loads its profile by a program that need not be there.
     let unconfined = if have("apparmor_parser") { "" } else { "--security-opt apparmor=unconfined" };
-    command_line(&docker, &format!("--cgroup-parent {} {unconfined}", place.cgroup()));
+    command_line(&docker, &format!("--cgroup-parent {} {unconfined}", place.cgroup()), "");
 }
