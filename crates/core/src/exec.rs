@@ -223,9 +223,12 @@ impl Command {
                 .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
                 None => call(),
             },
-            (Errno::EACCES, Ok(meta)) if meta.is_dir() => cannot("permission denied: it is a directory".into()),
+            (Errno::EACCES, Ok(meta)) if meta.is_dir() => {
+                cannot("permission denied: it is a directory".into())
+            }
             (Errno::EACCES, Ok(meta)) if meta.permissions().mode() & 0o111 == 0 => {
-                cannot("permission denied: it is not executable".into()).hint(format!("chmod +x {}", path.display()))
+                cannot("permission denied: it is not executable".into())
+                    .hint(format!("chmod +x {}", path.display()))
             }
             (Errno::EACCES, Ok(_)) => {
                 call().hint("it needs the x bit for this user, on a file system without noexec")
