@@ -38,6 +38,8 @@ build: deps ## build the seven tools, statically linked, into dist/bin
 	$(RELEASE) $(foreach tool,$(TOOLS),-p drydock-$(tool))
 	@mkdir -p $(DIST)
 	@for tool in $(TOOLS); do install -m 755 "$(TARGET_DIR)/$(TARGET)/release/$$tool" "$(DIST)/$$tool"; done
+	@# What was just written is cached in big pieces, which the kernel maps whole; read again it is cached in small ones.
+	@for tool in $(TOOLS); do sync "$(DIST)/$$tool" && dd if="$(DIST)/$$tool" of=/dev/null iflag=nocache count=0 status=none; done 2>/dev/null || true
 	@echo "built $(TOOLS) in $(DIST)"
 
 demo: ## run one container through every stage, as root; needs no network, image or daemon

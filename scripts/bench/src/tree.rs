@@ -17,7 +17,9 @@ impl Tree {
         let v2 = dir.join("cgroup.controllers").exists();
         let tree = Self { dir, v2 };
         if v2 {
-            tree.write("cgroup.subtree_control", "+memory +pids")?;
+            // The parent may have it enabled already, for all that we may know of it.
+            let _ = tree.write("../cgroup.subtree_control", "+memory");
+            tree.write("cgroup.subtree_control", "+memory")?;
         }
         Ok(tree)
     }
