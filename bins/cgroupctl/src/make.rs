@@ -63,6 +63,7 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
         lean: making.lean,
         dirs: vec![],
         complete: false,
+        place: drydock_cgroups::Place::Base,
     })
 }
 
@@ -99,6 +100,7 @@ pub fn set(args: &Set) -> Outcome {
         lean: false,
         dirs: vec![],
         complete: false,
+        place: drydock_cgroups::Place::Base,
     };
     let plan = request.validate(&Layout::detect()?)?;
     let report = plan.apply(&Ctx::new(&Explainer { on: args.explain }, None))?;

@@ -241,8 +241,15 @@ impl Parent {
         let signals = Blocked::all().ok();
         loop {
             let starter = crate::waiting::accept(socket, signals.as_ref())?;
-            // One that went away without a word was killed: another one may come.
-            let Some((Message::Start { state }, _)) = starter.receive()? else { continue };
+            let state = match starter.receive()? {
+                Some((Message::Start { state }, _)) => state,
+                Some((Message::Show, _)) => {
+                    show(&starter)?;
+                    continue;
+                }
+                // One that went away without a word was killed: another one may come.
+                _ => continue,
+            };
             // The old one's descriptor is closed, and its number perhaps another's by now.
             std::mem::forget(self.channel.replace(starter));
             drop(signals);
@@ -269,6 +276,14 @@ impl Parent {
     fn start_hooks(&self, state: &str, env: &[String], confine: &dyn Fn() -> Result<()>) -> Result<()> {
         crate::hooks::run_confined("startContainer", &self.hooks.start_container, state, env, confine)
     }
+}
+
+/// Lets whoever asks open this process's namespaces: an unprivileged user may not while it is hidden (ptrace(2)).
+fn show(to: &Channel) -> Result<()> {
+    drydock_namespaces::credentials::show()?;
+    // Who asks has gone when there is no more to hear, or nobody to tell.
+    let _ = to.send(&Message::Shown).and_then(|()| to.receive());
+    drydock_namespaces::credentials::hide()
 }
 
 fn gone() -> Error {

@@ -74,6 +74,10 @@ pub enum Message {
         /// The container's state, as JSON.
         state: String,
     },
+    /// To a child that waits for its start: somebody wants to open its namespaces who may not while it is hidden.
+    Show,
+    /// It can be seen until this conversation ends.
+    Shown,
     /// The pty's master comes with this message.
     Console,
     /// The child is about to install a filter with a notify descriptor, which the parent takes from it.

@@ -96,9 +96,9 @@ impl Maker<'_> {
         }
         // systemd wants a process for its scope: there is none yet.
         let scope = plan.request.bundled.as_ref().and_then(|b| b.scope.clone());
-        let cgroup = match scope {
-            None => self.cgroup(&plan, &mut state, &ctx)?,
-            Some(_) => None,
+        let cgroup = match (scope, &plan.cgroup) {
+            (None, Some(stage)) => self.cgroup(stage, &mut state, &ctx)?,
+            _ => None,
         };
         let security = inside.security().clone();
         let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
@@ -138,8 +138,12 @@ impl Maker<'_> {
         Ok(())
     }
 
-    fn cgroup(&self, plan: &Outside, state: &mut State, ctx: &Ctx<'_>) -> Result<Option<Cgroup>> {
-        let Some(stage) = &plan.cgroup else { return Ok(None) };
+    fn cgroup(
+        &self,
+        stage: &drydock_cgroups::Plan,
+        state: &mut State,
+        ctx: &Ctx<'_>,
+    ) -> Result<Option<Cgroup>> {
         self.watch.announce("cgroup", &format!("{} with its limits", stage.name()));
         let report = stage.apply(ctx)?;
         state.lacking.extend(report.lacking);
@@ -355,9 +359,13 @@ impl Maker<'_> {
     fn of_bundle(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
         let Some(bundled) = &plan.request.bundled else { return Ok(()) };
         let pid = running.child.pid;
-        if let Some(scope) = &bundled.scope {
-            scope.clone().plan(drydock_cgroups::Layout::detect()?.mode())?.start(pid, ctx)?;
-            if let Some(group) = self.cgroup(plan, &mut running.state, ctx)? {
+        if let (Some(scope), Some(request)) = (&bundled.scope, &plan.request.cgroup) {
+            let layout = drydock_cgroups::Layout::detect()?;
+            let name = scope.clone().plan(layout.mode())?.start(pid, ctx)?;
+            // Where systemd says that it is: the user's manager has a part of the tree only.
+            let request = drydock_cgroups::Request { name, ..request.clone() };
+            let there = request.validate_made(&layout)?;
+            if let Some(group) = self.cgroup(&there, &mut running.state, ctx)? {
                 group.add(pid)?;
             }
         }

@@ -37,7 +37,10 @@ impl Request {
     pub fn validate(self) -> Result<Plan> {
         let placed = |error| crate::oci::place(&self, error);
         let inside = self.inside.clone().validate().map_err(placed)?;
+        // What systemd makes is where it says.
+        let scope = self.bundled.as_ref().and_then(|bundled| bundled.scope.as_ref());
         let cgroup = match &self.cgroup {
+            Some(_) if scope.is_some_and(|scope| scope.user) => None,
             Some(request) => {
                 Some(request.clone().validate(&drydock_cgroups::Layout::detect()?).map_err(placed)?)
             }

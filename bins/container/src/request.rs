@@ -167,6 +167,7 @@ impl Request {
                 lean: true,
                 dirs: vec![],
                 complete: false,
+                place: drydock_cgroups::Place::Base,
             }),
             id,
             rootfs: source,

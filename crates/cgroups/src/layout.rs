@@ -1,6 +1,7 @@
 //! Which cgroup hierarchies there are, where they are mounted, where we are in them, and where we may make cgroups.
 
 use crate::files;
+use crate::request::Place;
 use drydock_core::Result;
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,14 @@ impl Hierarchy {
     pub fn place(&self) -> &Path {
         self.base.as_deref().unwrap_or(&self.mount)
     }
+
+    fn read_controllers(&mut self) {
+        if self.version == Version::V2 {
+            let at = self.base.as_ref().unwrap_or(&self.own);
+            let offered = files::read_if_there(&at.join("cgroup.controllers")).unwrap_or_default();
+            self.controllers = offered.split_whitespace().map(str::to_string).collect();
+        }
+    }
 }
 
 /// All hierarchies that this process can reach.
@@ -74,13 +83,30 @@ impl Layout {
         for hierarchy in &mut layout.hierarchies {
             hierarchy.base =
                 [&hierarchy.mount, &hierarchy.own].into_iter().find(|d| may_make_cgroups(d)).cloned();
-            if hierarchy.version == Version::V2 {
-                let at = hierarchy.base.as_ref().unwrap_or(&hierarchy.own);
-                let offered = files::read_if_there(&at.join("cgroup.controllers")).unwrap_or_default();
-                hierarchy.controllers = offered.split_whitespace().map(str::to_string).collect();
-            }
+            hierarchy.read_controllers();
         }
         Ok(layout)
+    }
+
+    /// The same with names that begin elsewhere.
+    #[must_use]
+    pub fn seen_from(mut self, place: Place) -> Self {
+        for hierarchy in &mut self.hierarchies {
+            match place {
+                Place::Base => continue,
+                Place::Root => hierarchy.base = Some(hierarchy.mount.clone()),
+                Place::Beside => {
+                    let above = hierarchy.own.parent().filter(|dir| dir.starts_with(&hierarchy.mount));
+                    let ours =
+                        |dir: &&Path| may_make_cgroups(dir) && may_make_cgroups(&dir.join("cgroup.procs"));
+                    let above = above.filter(ours).map(Path::to_path_buf);
+                    let elsewhere = above.filter(|_| hierarchy.base.as_ref() != Some(&hierarchy.mount));
+                    hierarchy.base = elsewhere.or(hierarchy.base.take());
+                }
+            }
+            hierarchy.read_controllers();
+        }
+        self
     }
 
     /// The same from given texts, for tests: every mount point counts as writable, and v2's controllers are unknown.

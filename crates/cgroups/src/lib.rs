@@ -49,7 +49,7 @@ pub use name::{SHARED_PARENT, check_name};
 pub use oom::OomWatch;
 pub use plan::{Plan, Report, Setting};
 pub use procs::describe_pids;
-pub use request::{IfExists, Request};
+pub use request::{IfExists, Place, Request};
 pub use resources::{CpuMax, DeviceWeight, IoMax, Rdma};
 pub use rules::{DeviceRule, DeviceType};
 pub use stats::{Cpu, Io, Memory, Pids, Pressure, PressureLine, Stats};

@@ -26,6 +26,20 @@ pub enum IfExists {
     Require,
 }
 
+/// Where names begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Where we may make cgroups: see [`crate::Hierarchy::base`].
+    #[default]
+    Base,
+    /// At the root of the hierarchy, also for those who may make cgroups only in a part of it.
+    Root,
+    /// Beside our own cgroup, for those who may not make cgroups everywhere: our own has processes in it, so that on v2 it
+    /// can hand no controllers on. In our own where the one above is not ours.
+    Beside,
+}
+
 /// A cgroup to make, or to change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +50,8 @@ pub struct Request {
     /// then only the limits are written, and the name may be empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dirs: Vec<PathBuf>,
+    /// Where the name begins.
+    pub place: Place,
     /// The limits.
     pub limits: Limits,
     /// What to do when it exists.
@@ -71,6 +87,7 @@ impl Request {
         }
         check_name(&self.name)?;
         self.limits.check_pages()?;
+        let layout = &layout.clone().seen_from(self.place);
         let branches = self.branches(layout);
         if branches.is_empty() {
             let why = nowhere(layout);
@@ -82,6 +99,20 @@ impl Request {
         }
         let dirs = branches.iter().map(|b| b.leaf.clone()).collect();
         self.plan(layout, branches, dirs)
+    }
+
+    /// The same for a scope that systemd has made, whose name it has said. On v2 it is all there, and only the limits are
+    /// written; of v1's hierarchies systemd uses only some.
+    ///
+    /// # Errors
+    /// As [`Request::validate`]; when the scope has gone.
+    pub fn validate_made(mut self, layout: &Layout) -> Result<Plan> {
+        check_name(&self.name)?;
+        match layout.v2().filter(|_| layout.mode() == Mode::V2) {
+            Some(v2) => self.dirs = vec![v2.mount.join(&self.name)],
+            None => self.if_exists = IfExists::Reuse,
+        }
+        self.validate(layout)
     }
 
     fn plan(self, layout: &Layout, branches: Vec<Branch>, dirs: Vec<PathBuf>) -> Result<Plan> {

@@ -3,81 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on should stop
 
 use drydock_cgroups::systemd::{Request, Value, properties_of_annotations, stop, update};
-use drydock_cgroups::{Cgroup, CpuMax, IfExists, Layout, Limits, Mode};
+use drydock_cgroups::{CpuMax, IfExists, Layout, Limits, Mode};
 use drydock_core::{Ctx, Journal, Object, Silent};
+use drydock_testkit::systemd::{Systemd, available, is_inside, show};
 use drydock_testkit::{Sandbox, is_root, require};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
-const INSIDE: &str = "DRYDOCK_TEST_INSIDE_SYSTEMD";
 const ROOT: &str = "/sys/fs/cgroup";
-
-/// PID 1 of new namespaces: mounts what systemd wants to have for itself, and becomes it. Its one target is nothing, so
-/// that nothing else of the machine's is started.
-///
-/// Only it enters the cgroup: with another process in there, it could enable no controllers for those below.
-const BOOT: &str = r#"
-exec unshare --pid --fork --kill-child sh -c 'echo 0 > "$1/cgroup.procs" && exec unshare --mount --mount-proc --cgroup sh -c "$2"' \
-    boot "$1" '
-    mount --make-rprivate / && mount -t tmpfs tmpfs /run &&
-    umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
-    mkdir -p /run/systemd/system &&
-    printf "[Unit]\nDefaultDependencies=no\n" > /run/systemd/system/nothing.target &&
-    exec env container=drydock SYSTEMD_UNIT_PATH=/run/systemd/system SYSTEMD_GENERATOR_PATH=/nowhere \
-        /lib/systemd/systemd --system --unit=nothing.target --log-target=console --show-status=no'
-"#;
-
-/// A systemd of the test's own; it ends with it.
-struct Systemd {
-    unshare: Child,
-    pid: i32,
-    cgroup: PathBuf,
-    log: PathBuf,
-}
-
-impl Systemd {
-    fn boot(sandbox: &Sandbox) -> Self {
-        let cgroup = Path::new(ROOT).join(sandbox.unique("systemd"));
-        std::fs::create_dir(&cgroup).unwrap();
-        let path = sandbox.join("systemd.log");
-        let log = std::fs::File::create(&path).unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", BOOT, "boot"]).arg(&cgroup).stdin(Stdio::null());
-        let unshare = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut systemd = Self { unshare, pid: 0, cgroup, log: path };
-        sandbox.wait_until("systemd listens", || {
-            let children = format!("/proc/{0}/task/{0}/children", systemd.unshare.id());
-            let first = std::fs::read_to_string(children).unwrap_or_default();
-            systemd.pid = first.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
-            Path::new(&format!("/proc/{}/root/run/systemd/private", systemd.pid)).exists()
-        });
-        systemd
-    }
-
-    /// The named test again, in systemd's namespaces.
-    fn run(&self, test: &str) {
-        // From a cgroup below systemd's own: it may not move processes in from outside of its namespace.
-        let enter =
-            "mkdir -p \"$1/test\" && echo $$ > \"$1/test/cgroup.procs\" && shift && exec nsenter -t \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-c", enter, "enter"]).arg(&self.cgroup);
-        command.args([&self.pid.to_string(), "-p", "-m", "-C", "--"]);
-        command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-        drydock_testkit::run(&mut command).success().stdout_has("1 passed");
-    }
-}
-
-impl Drop for Systemd {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = std::fs::read(&self.log).unwrap_or_default();
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), &log);
-        }
-        let _ = self.unshare.kill();
-        let _ = self.unshare.wait();
-        let _ = Cgroup::at([self.cgroup.clone()]).and_then(|c| c.remove(std::time::Duration::from_secs(30)));
-    }
-}
 
 fn kernel(dir: &Path, file: &str) -> String {
     let path = dir.join(file);
@@ -106,12 +39,11 @@ impl Drop for Sleeper {
 
 #[test]
 fn systemd_makes_changes_and_removes_the_scope() {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return inside();
     }
     require!(is_root(), "needs root");
-    require!(Layout::detect().unwrap().mode() == Mode::V2, "needs cgroup v2 alone");
-    require!(Path::new("/lib/systemd/systemd").exists(), "needs systemd");
+    require!(available(), "needs systemd and cgroup v2 alone");
     let sandbox = Sandbox::new();
     Systemd::boot(&sandbox).run("systemd_makes_changes_and_removes_the_scope");
 }
@@ -186,11 +118,6 @@ fn inside() {
     let error = odd.plan(Mode::V2).unwrap().start(other.pid(), &ctx).unwrap_err();
     assert!(error.to_string().contains("NoSuch"), "{error}");
     std::fs::remove_dir_all(dir).unwrap();
-}
-
-fn show(unit: &str) -> String {
-    let output = Command::new("systemctl").args(["show", unit]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn tempfile_dir() -> PathBuf {

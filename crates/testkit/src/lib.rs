@@ -20,6 +20,7 @@ pub mod census;
 pub mod probe;
 pub mod run;
 pub mod sandbox;
+pub mod systemd;
 pub mod terminal;
 
 pub use bins::bin;

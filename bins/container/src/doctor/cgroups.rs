@@ -117,6 +117,7 @@ impl Throwaway {
             lean: true,
             dirs: vec![],
             complete: false,
+            place: drydock_cgroups::Place::Base,
             make_leaf: false,
         };
         let report = request.validate(&layout)?.apply(&Ctx::silent())?;

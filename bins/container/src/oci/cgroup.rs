@@ -1,7 +1,7 @@
 //! `linux.cgroupsPath` and `linux.resources`.
 
 use super::{Bundled, Options, bad, resources};
-use drydock_cgroups::{IfExists, Layout, Limits, SHARED_PARENT, UNLIMITED, systemd};
+use drydock_cgroups::{IfExists, Layout, Limits, Place, SHARED_PARENT, UNLIMITED, systemd};
 use drydock_core::{ContainerId, Result};
 use oci_spec::runtime::Linux;
 
@@ -15,9 +15,16 @@ pub fn request(
     bundled: &mut Bundled,
     options: Options,
 ) -> Result<drydock_cgroups::Request> {
-    let limits = limits(linux)?;
+    let rootless = is_rootless();
+    let limits = limits(linux, rootless)?;
     let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned());
     let path = path.filter(|path| !path.is_empty());
+    let said = path.is_some();
+    let place = match path.as_deref() {
+        _ if !rootless => Place::Base,
+        Some(path) if path.starts_with('/') => Place::Root,
+        _ => Place::Beside,
+    };
     let name = match options.systemd_cgroup {
         false => name(path.as_deref(), id)?,
         true => {
@@ -28,7 +35,7 @@ pub fn request(
                 limits: limits.clone(),
                 properties: systemd::properties_of_annotations(pairs)
                     .map_err(|e| super::place::under("/annotations", &e))?,
-                user: !nix::unistd::geteuid().is_root(),
+                user: rootless,
             };
             let checked = scope.clone().plan(Layout::detect()?.mode());
             let name = checked.map_err(|e| super::place::stage(&e).unwrap_or(e))?.cgroup();
@@ -39,9 +46,11 @@ pub fn request(
     let if_exists = if options.systemd_cgroup { IfExists::Reuse } else { IfExists::ReuseEmpty };
     Ok(drydock_cgroups::Request {
         name,
-        limits,
         if_exists,
-        lenient: false,
+        place,
+        // Who may make no cgroup does without one, unless a path or a limit is asked for.
+        lenient: rootless && !said && limits.is_empty(),
+        limits,
         make_leaf: false,
         lean: true,
         dirs: vec![],
@@ -58,8 +67,19 @@ fn name(path: Option<&str>, id: &ContainerId) -> Result<String> {
     Ok(name)
 }
 
+/// Whether this is not the machine's root: another user, or root of a user namespace. As runc(8)'s `--rootless auto`.
+pub fn is_rootless() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    // The initial namespace maps every id to itself.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let first = map.lines().next().unwrap_or_default();
+    !first.is_empty() && !first.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// The limits, and which devices may be used: only root can say that.
-fn limits(linux: &Linux) -> Result<Limits> {
+fn limits(linux: &Linux, rootless: bool) -> Result<Limits> {
     const AT: &str = "config.json: /linux/resources";
     let resources = linux.resources().clone().unwrap_or_default();
     let mut limits = resources::limits(&resources, AT)?;
@@ -71,7 +91,7 @@ fn limits(linux: &Linux) -> Result<Limits> {
             ),
         ));
     }
-    if nix::unistd::geteuid().is_root() {
+    if !rootless {
         limits.devices = Some(resources::devices(resources.devices().as_deref().unwrap_or_default(), AT)?);
     }
     Ok(limits)

@@ -9,11 +9,12 @@ mod start;
 pub use options::Args;
 
 use crate::commands::signals;
+use crate::handshake::{Channel, Message};
 use crate::request::Request;
 use crate::watch::{Show, Watch};
 use descriptors::Passed;
 use drydock_bundle::state::{read_bounded, write_atomically};
-use drydock_bundle::{Life, Store};
+use drydock_bundle::{Entry, Life, State, Store};
 use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
@@ -81,7 +82,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     }
     let pid = state.pid.unwrap_or(0);
     let group = cgroup::choose(&state.cgroup, &args.cgroup, pid)?;
-    let join = join::Request::all_of(pid).plan()?;
+    let (join, shown) = namespaces(pid, &state, &entry)?;
     // The pid was looked up again: it must still have been the container's.
     drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
         .call(|| "pidfd_send_signal(0)")
@@ -90,7 +91,21 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
     let engine = args.detach || args.process.is_some() || state.oci.is_some();
     let reads = (engine && !idle_terminal(args)) || args.interactive || plan.request().terminal;
-    Start { args, plan, join, group, reads, size: asked.size, state }.run(&watch)
+    Start { args, plan, join, group, reads, size: asked.size, state, shown }.run(&watch)
+}
+
+/// The container's namespaces. A process that waits for its start is hidden: asked by an unprivileged user it can be seen,
+/// until the conversation with it ends.
+fn namespaces(pid: i32, state: &State, entry: &Entry) -> Result<(join::Plan, Option<Channel>)> {
+    let open = || join::Request::all_of(pid).plan();
+    match open() {
+        Err(error) if error.errno() == Some(nix::libc::EACCES) && state.life() == Life::Created => {
+            let channel = crate::waiting::reach(&entry.dir)?;
+            channel.send(&Message::Show)?;
+            channel.receive()?.map_or(Err(error), |_| open()).map(|plan| (plan, Some(channel)))
+        }
+        other => other.map(|plan| (plan, None)),
+    }
 }
 
 /// A background command that nobody talks to would take what is typed from the shell.

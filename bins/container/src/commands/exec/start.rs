@@ -53,6 +53,8 @@ pub struct Start<'a> {
     pub state: State,
     /// Rows and columns of the terminal.
     pub size: Option<(u16, u16)>,
+    /// While this is open, a container's process that waits for its start can be seen.
+    pub shown: Option<Channel>,
 }
 
 /// What stays with whoever asked: no process that goes into the container keeps any of it.
@@ -63,6 +65,8 @@ struct Host {
     console: Option<OwnedFd>,
     /// Who gets the pidfd.
     pidfd: Option<OwnedFd>,
+    /// To be closed when all namespaces are joined: at the latest when the command runs.
+    shown: Option<Channel>,
     signals: Blocked,
 }
 
@@ -71,7 +75,7 @@ impl Start<'_> {
     ///
     /// # Errors
     /// Why it was not started.
-    pub fn run(self, watch: &Watch) -> Outcome {
+    pub fn run(mut self, watch: &Watch) -> Outcome {
         let (args, size) = (self.args, self.size);
         let connect = |option, path: &Option<PathBuf>| {
             path.as_deref().map(|path| console::connect_to(option, path)).transpose()
@@ -81,10 +85,10 @@ impl Start<'_> {
             connect("--pidfd-socket", &args.pidfd_socket)?,
         );
         let (child, there) = Channel::pair()?;
-        let host = Host { child, console, pidfd, signals: Blocked::all()? };
+        let host = Host { child, console, pidfd, shown: self.shown.take(), signals: Blocked::all()? };
         let (security, state) = (self.plan.security().clone(), self.state.clone());
         let handover = security.listener().map(|_| Handover::new()).transpose()?.map(Rc::new);
-        let (host, mut child) = self.send_in(host, there, handover.clone(), watch)?;
+        let (mut host, mut child) = self.send_in(host, there, handover.clone(), watch)?;
         let notify = |child: &process::Child| match (security.listener(), &handover) {
             (Some(listener), Some(handover)) => match handover.take(child.pidfd.as_fd())? {
                 Some(fd) => {
@@ -98,6 +102,7 @@ impl Start<'_> {
             args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, child.pid))?;
             Ok(master)
         });
+        host.shown = None;
         let master = match begun {
             Ok(master) => master,
             Err(error) => {
