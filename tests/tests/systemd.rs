@@ -272,7 +272,7 @@ fn a_users_own_systemd() {
     const UID: u32 = 1;
     let place = Sandbox::new();
     let runtime = systemd::start_user_manager(&place, UID);
-    let service = Path::new(ROOT).join(format!("system.slice/user@{UID}.service"));
+    let service = Path::new(ROOT).join(format!("system.slice/manager-{UID}.service"));
     let mut bundle = bundle("cat /proc/self/cgroup; sleep 600", "mine.slice:pre:own")
         .with("/linux/resources", json!({ "pids": { "limit": 55 }, "memory": { "limit": 64 << 20 } }));
     let map = json!([{ "containerID": 0, "hostID": UID, "size": 1 }]);
@@ -283,7 +283,7 @@ fn a_users_own_systemd() {
     let state = runtime.join("drydock");
     let out = runtime.join("out");
     // From a cgroup of the user's own: who is elsewhere may not move processes into it.
-    let script = "mkdir -p \"$1/test\" && chown \"$2\" \"$1/test\" \"$1/test/cgroup.procs\" && \
+    let script = "mkdir \"$1/test\"; chown \"$2\" \"$1/test\" \"$1/test/cgroup.procs\" && \
                   echo $$ > \"$1/test/cgroup.procs\" && uid=$2 && exec > \"$3\" 2>&1 && shift 3 && \
                   exec setpriv --reuid $uid --regid $uid --clear-groups -- env XDG_RUNTIME_DIR=/run/user/$uid \"$@\"";
     let as_user = |words: &[&str]| {
@@ -301,7 +301,8 @@ fn a_users_own_systemd() {
     };
     let dir: PathBuf = bundle.dir();
     let made = as_user(&["run", "--detach", "--bundle", dir.to_str().unwrap(), "own"]);
-    assert_eq!(made.0, Some(0), "{}", made.1);
+    let log = || std::fs::read_to_string(runtime.with_extension("log")).unwrap_or_default();
+    assert_eq!(made.0, Some(0), "{}; its systemd: {}", made.1, log());
     let cgroup = service.join("mine.slice/pre-own.scope");
     assert_eq!(
         (kernel(&cgroup, "pids.max"), kernel(&cgroup, "memory.max")),

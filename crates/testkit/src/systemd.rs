@@ -29,7 +29,7 @@ exec unshare --pid --fork --kill-child sh -c 'echo 0 > "$1/cgroup.procs" && exec
 /// The manager of a user, as a service of the system's.
 const USER: &str = r#"
 dir=/run/user/$1; mkdir -p "$dir" && chown "$1" "$dir" && chmod 700 "$dir" &&
-systemd-run --unit="user@$1.service" --uid="$1" -p Delegate=yes -p Type=notify -p DefaultDependencies=no \
+systemd-run --unit="manager-$1.service" --uid="$1" -p Delegate=yes -p Type=notify -p DefaultDependencies=no \
     -p StandardOutput="file:$dir.log" -p StandardError=inherit -E XDG_RUNTIME_DIR="$dir" -E HOME="$dir" \
     -E SYSTEMD_UNIT_PATH="/run/systemd/system:$dir/systemd/transient" -E SYSTEMD_GENERATOR_PATH=/nowhere \
     /lib/systemd/systemd --user --unit=nothing.target --log-target=console || { cat "$dir.log"; exit 1; } >&2
