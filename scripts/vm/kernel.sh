@@ -14,7 +14,7 @@ modules=(virtio_mmio overlay loop veth bridge br_netfilter dummy tun ifb macvlan
     nf_tables nft_chain_nat nft_masq nft_ct nft_nat nft_redir nft_limit nft_log nft_reject_inet nft_fib_inet nft_compat
     nft_numgen nft_hash nf_conntrack_netlink xt_comment xt_MASQUERADE xt_conntrack xt_addrtype xt_nat
     sch_tbf sch_htb sch_netem sch_ingress cls_u32 cls_matchall act_mirred act_police
-    unix_diag inet_diag tcp_diag udp_diag binfmt_misc)
+    unix_diag inet_diag tcp_diag udp_diag raw_diag netlink_diag af_packet_diag binfmt_misc)
 
 apt_private() {
     local tool=$1

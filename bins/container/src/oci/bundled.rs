@@ -5,6 +5,7 @@ use crate::request::Namespaces;
 use drydock_bundle::{Bundle, Hooks, OciState};
 use drydock_core::{ContainerId, Result};
 use drydock_namespaces::Kind;
+use drydock_namespaces::join::Source;
 use drydock_security::{ExecCpuAffinity, rdt};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub struct Bundled {
     /// With `--systemd-cgroup`: the scope that systemd makes, whose cgroup is the container's.
     #[serde(skip)]
     pub scope: Option<drydock_cgroups::systemd::Request>,
+    /// The namespaces that are joined by a path, by their kinds' names.
+    #[serde(skip)]
+    pub joined: Vec<(String, PathBuf)>,
     /// What of the configuration is ignored, and why: logged as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -66,6 +70,7 @@ impl Bundled {
             hooks: self.hooks.clone(),
             // Not before its maker has done all: killed until then, it leaves a leak.
             unattended: false,
+            joined: self.joined.clone(),
         }
     }
 }
@@ -96,8 +101,17 @@ pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId
         intel_rdt,
         exec_cpu_affinity,
         warnings: bundle.warnings.clone(),
+        joined: joined(namespaces),
         ..Bundled::default()
     })
+}
+
+fn joined(namespaces: &Namespaces) -> Vec<(String, PathBuf)> {
+    let path = |(kind, source): &(Kind, Source)| match source {
+        Source::Path(path) => Some((kind.to_string(), path.clone())),
+        Source::Pid(_) => None,
+    };
+    namespaces.join.iter().filter_map(path).collect()
 }
 
 /// Ignored without a terminal, and when it is 0 by 0.

@@ -86,6 +86,7 @@ impl Plan {
                 give_hosts(mounts, peer)?;
                 peer.before_pivot()
             })?;
+            crate::steps::own_null();
         }
         // A mount namespace of its own has a /dev/console of its own.
         let console = self.mounts.is_some();

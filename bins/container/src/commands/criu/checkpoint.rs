@@ -1,11 +1,15 @@
 //! `container checkpoint`.
 
 use super::options::Options;
-use super::{INSIDE, STATE, directory, find};
+use super::service::{Kind, Notice, Request};
+use super::wire::Message;
+use super::{INSIDE, STATE, external, find};
 use crate::commands::{delete, exec, signals};
 use drydock_bundle::{Life, State, Store};
 use drydock_cli::Outcome;
+use drydock_core::error::CallExt;
 use drydock_core::{Error, Result, text};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `container checkpoint`.
@@ -58,17 +62,27 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         let problem = format!("is {}: there is nothing to checkpoint yet", state.life().name());
         return Err(Error::failed(format!("'{}'", entry.id), problem).into());
     }
+    if let Some(fd) = args.status_fd {
+        drydock_core::sys::fd::duplicate_inherited(fd.cast_signed()).map_err(|_| {
+            Error::bad_input("--status-fd", format!("{fd} is not open (allowed: an open descriptor)"))
+        })?;
+    }
     let program = find()?;
-    let options = &args.options;
-    directory("--image-path", &options.images())?;
-    directory("--work-path", &options.work())?;
-    super::run(&program, words(args, &state, server), &options.work().join("dump.log"), || Ok(()))?;
+    let kind = if args.pre_dump { Kind::PreDump } else { Kind::Dump };
+    let (mut options, _directories) = args.options.open("dump.log", super::configuration(&state))?;
+    args.fill(&mut options, &state, server)?;
+    let log = args.options.work().join("dump.log");
+    let request = Request { program: &program, kind, options, inherited: &[], log: &log };
+    let streams = external::streams(state.pid.unwrap_or(0))?;
+    request.run(|| Ok(()), |notice| args.heard(&notice))?;
     if args.pre_dump {
         return Ok(0);
     }
-    drydock_bundle::state::write_atomically(&options.images(), STATE, &json(&state)?)?;
     let inside = exec::remembered(&entry.dir)?;
-    drydock_bundle::state::write_atomically(&options.images(), INSIDE, &inside)?;
+    let images = args.options.images();
+    for (name, bytes) in [(STATE, json(&state)?), (INSIDE, inside), (external::STREAMS, streams)] {
+        drydock_bundle::state::write_atomically(&images, name, &bytes)?;
+    }
     if !args.leave_running {
         delete::delete_one(&entry, store)?;
     }
@@ -106,25 +120,43 @@ fn json(state: &State) -> Result<Vec<u8>> {
     serde_json::to_vec(state).map_err(|e| Error::failed("state", e.to_string()))
 }
 
-fn words(args: &Args, state: &State, server: Option<(String, u16)>) -> Vec<String> {
-    let mut words = vec![if args.pre_dump { "pre-dump" } else { "dump" }.to_string()];
-    words.push(format!("--tree={}", state.pid.unwrap_or(0)));
-    words.push(format!("--root={}", state.rootfs.display()));
-    words.extend(args.options.words("dump.log"));
-    let freezer = state.cgroup.iter().find(|dir| dir.join("freezer.state").exists());
-    words.extend(freezer.map(|dir| format!("--freeze-cgroup={}", dir.display())));
-    words.extend(args.parent_path.as_ref().map(|dir| format!("--prev-images-dir={}", dir.display())));
-    words.extend(args.status_fd.map(|fd| format!("--status-fd={fd}")));
-    if let Some((address, port)) = server {
-        words.extend(["--page-server".into(), format!("--address={address}"), format!("--port={port}")]);
+impl Args {
+    fn fill(&self, options: &mut Message, state: &State, server: Option<(String, u16)>) -> Result<()> {
+        options.number(2, state.pid.unwrap_or(0));
+        options.text(13, state.rootfs.as_os_str().as_bytes());
+        options.flag(3, self.leave_running && !self.pre_dump);
+        options.flag(46, self.tcp_skip_in_flight);
+        options.flag(15, self.pre_dump || self.parent_path.is_some());
+        if let Some(parent) = &self.parent_path {
+            options.text(14, parent.as_os_str().as_bytes());
+        }
+        if let Some((address, port)) = server {
+            let mut message = Message::default();
+            message.text(1, address);
+            message.number(2, port);
+            options.message(11, &message);
+        }
+        // All at once, where there is a freezer for it.
+        let freezers = ["freezer.state", "cgroup.freeze"];
+        let freezer =
+            freezers.iter().find_map(|file| state.cgroup.iter().find(|dir| dir.join(file).exists()));
+        if let Some(dir) = freezer {
+            options.text(44, dir.as_os_str().as_bytes());
+        }
+        external::leave_out(state, options)
     }
-    let flags = [
-        (args.pre_dump || args.parent_path.is_some(), "--track-mem"),
-        (args.leave_running && !args.pre_dump, "--leave-running"),
-        (args.tcp_skip_in_flight, "--skip-in-flight"),
-    ];
-    words.extend(flags.iter().filter(|(on, _)| *on).map(|(_, word)| (*word).to_string()));
-    words
+
+    /// Whoever gave a descriptor for it is told that pages can be fetched.
+    fn heard(&self, notice: &Notice) -> Result<()> {
+        match (notice.name.as_str(), self.status_fd) {
+            ("status-ready", Some(fd)) => {
+                let fd = drydock_core::sys::fd::duplicate_inherited(fd.cast_signed())
+                    .call(|| format!("dup({fd})"))?;
+                nix::unistd::write(&fd, b"\0").map(drop).call(|| "write(--status-fd)")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 fn address(word: &str) -> Result<(String, u16)> {

@@ -1,6 +1,11 @@
-//! The options that `checkpoint` and `restore` pass to criu. Source: criu(8), runc-checkpoint(8), runc-restore(8).
+//! The options that `checkpoint` and `restore` pass to criu. Source: criu(8), runc-checkpoint(8), runc-restore(8); criu's rpc.proto.
 
-use std::path::PathBuf;
+use super::wire::Message;
+use drydock_core::Result;
+use drydock_core::error::CallExt;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 /// What both verbs take.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -51,28 +56,66 @@ impl Options {
         self.work_path.clone().unwrap_or_else(|| self.images())
     }
 
-    /// criu's words for them.
-    pub fn words(&self, log: &str) -> Vec<String> {
-        let mut words = vec![
-            format!("--images-dir={}", self.images().display()),
-            format!("--work-dir={}", self.work().display()),
-            format!("--log-file={log}"),
-            "-v4".to_string(),
-            format!("--manage-cgroups={}", self.manage_cgroups_mode),
-            // What is mounted from outside is found by criu itself, at the checkpoint and at the restore.
-            "--external=mnt[]:sm".to_string(),
-        ];
+    /// Opens the directories, and writes these options as criu takes them.
+    ///
+    /// # Errors
+    /// When a directory cannot be made or opened.
+    pub fn open(&self, log: &str, config: Option<&str>) -> Result<(Message, Directories)> {
+        let directories = Directories {
+            images: directory("--image-path", &self.images())?,
+            work: directory("--work-path", &self.work())?,
+        };
+        let mut options = Message::default();
+        options.number(1, directories.images.as_raw_fd());
+        options.number(17, directories.work.as_raw_fd());
+        options.number(9, 4);
+        options.text(10, log);
         let flags = [
-            (self.tcp_established, "--tcp-established"),
-            (self.ext_unix_sk, "--ext-unix-sk"),
-            (self.shell_job, "--shell-job"),
-            (self.file_locks, "--file-locks"),
-            (self.link_remap, "--link-remap"),
-            (self.lazy_pages, "--lazy-pages"),
-            (self.auto_dedup, "--auto-dedup"),
-            (!self.empty_ns.is_empty(), "--empty-ns=net"),
+            (4, self.ext_unix_sk),
+            (5, self.tcp_established),
+            (7, self.shell_job),
+            (8, self.file_locks),
+            (16, self.auto_dedup),
+            (18, self.link_remap),
+            (48, self.lazy_pages),
+            // It tells what it does; a terminal whose other end is outside comes by that way.
+            (12, true),
+            (50, true),
+            // What is mounted from outside is found by criu itself, at the checkpoint and at the restore.
+            (28, true),
+            (29, true),
+            (30, true),
+            (24, true),
         ];
-        words.extend(flags.iter().filter(|(on, _)| *on).map(|(_, word)| (*word).to_string()));
-        words
+        flags.into_iter().for_each(|(field, on)| options.flag(field, on));
+        options.number(
+            34,
+            match self.manage_cgroups_mode.as_str() {
+                "ignore" => 0,
+                "full" => 4,
+                "strict" => 5,
+                _ => 3,
+            },
+        );
+        if !self.empty_ns.is_empty() {
+            options.number(38, nix::libc::CLONE_NEWNET);
+        }
+        config.into_iter().for_each(|path| options.text(51, path));
+        Ok((options, directories))
     }
+}
+
+/// The directories that criu takes as descriptors of ours.
+#[derive(Debug)]
+pub struct Directories {
+    images: File,
+    work: File,
+}
+
+/// A directory of criu's, made if missing.
+fn directory(option: &str, path: &Path) -> Result<File> {
+    std::fs::create_dir_all(path)
+        .call(|| format!("mkdir({path:?})"))
+        .and_then(|()| File::open(path).call(|| format!("open({path:?}, O_RDONLY)")))
+        .map_err(|e| e.on(option.to_string()))
 }
