@@ -167,6 +167,9 @@ impl Restoring<'_> {
         let args = self.args;
         state.write(self.dir)?;
         let journal = Journal::create(self.dir)?;
+        let root = state.rootfs.clone();
+        // Before the directories are opened: criu can mount only in those of its own mount namespace.
+        own_root(&root)?;
         let (mut options, _directories) = args.options.open("restore.log", super::configuration(state))?;
         let files = match cgroup {
             Some(plan) => {
@@ -182,14 +185,13 @@ impl Restoring<'_> {
             }
         };
         write_atomically(self.dir, crate::commands::exec::FILE, &kept.inside)?;
-        let root = state.rootfs.clone();
         self.fill(&mut options, &root);
         external::connect(&kept.streams, &mut options);
         let inherited = external::bring(state, &mut options)?;
         let log = args.options.work().join("restore.log");
         let request =
             Request { program: self.program, kind: Kind::Restore, options, inherited: &inherited, log: &log };
-        let before = || drydock_cgroups::join(&files).and_then(|()| own_root(&root));
+        let before = || drydock_cgroups::join(&files);
         let shared = &*state;
         request.run(before, |notice| self.hear(notice, shared))?;
         let process = self.pid.and_then(Pid::from_raw);
@@ -261,7 +263,7 @@ fn roots(dirs: &[PathBuf], options: &mut Message) -> Result<()> {
     Ok(())
 }
 
-/// criu wants the root to be a mount: one that only it sees.
+/// criu wants the root to be a mount: one that only it sees, and this process, whose child it is.
 fn own_root(root: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).call(|| "unshare(CLONE_NEWNS)")?;
     let none = None::<&str>;
