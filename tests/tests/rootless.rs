@@ -155,7 +155,7 @@ fn one_id_from_create_to_delete() {
     assert_eq!(output.lines().next(), Some("0"), "{output}");
     place.on("delete").success();
     place.bundle.is_gone();
-    drydock_testkit::run(&mut place.bundled(&["run", "--detach"]).stdout(Stdio::null()));
+    drydock_testkit::run(place.bundled(&["run", "--detach"]).stdout(Stdio::null()));
     place.run(&["delete", "--force", &place.bundle.id]).success();
     place.bundle.is_gone();
 }

@@ -148,7 +148,7 @@ fn reason(log: &str) -> Option<&str> {
         let line = line.to_ascii_lowercase();
         !line.ends_with("failed.") && !line.contains("failed with -1") && !line.contains("diag module")
     };
-    errors().filter(telling).last().or_else(|| errors().last())
+    errors().rfind(telling).or_else(|| errors().next_back())
 }
 
 fn keep(mut descriptors: impl Iterator<Item = RawFd>) -> Result<()> {
