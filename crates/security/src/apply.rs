@@ -228,12 +228,15 @@ fn drop_bounding(keep: CapSet) -> Result<()> {
 
 /// Standard streams belong to the command's user, so that it can open them again by /dev/stdout (runc does the same).
 fn own_streams(uid: u32) -> Result<()> {
-    let null = rustix::fs::stat("/dev/null").ok().map(|null| null.st_rdev);
+    // By its number: what a container has at /dev/null may be something else, or nothing.
+    let null = rustix::fs::makedev(1, 3);
     let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for (name, stream) in [input.as_fd(), output.as_fd(), errors.as_fd()].into_iter().enumerate() {
         // A closed stream has no owner; the null device is everybody's.
         let Ok(stat) = rustix::fs::fstat(stream) else { continue };
-        if stat.st_uid == uid || (stat.st_rdev != 0 && Some(stat.st_rdev) == null) {
+        if stat.st_uid == uid
+            || (stat.st_rdev == null && rustix::fs::FileType::from_raw_mode(stat.st_mode).is_char_device())
+        {
             continue;
         }
         match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {

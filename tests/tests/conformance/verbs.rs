@@ -232,3 +232,20 @@ fn timings_add_up() {
     let refused = bundle.container(&["delete", "--timings=/nosuch/x", &bundle.id]);
     refused.fails_with(2).says("--timings");
 }
+
+/// Streams become the command's user's, but for the null device, which is everybody's: whatever the container has made of
+/// its own /dev/null.
+#[test]
+fn the_null_device_keeps_its_owner() {
+    needs!();
+    use std::os::unix::fs::MetadataExt;
+    let bundle = running();
+    bundle.container(&["exec", &bundle.id, "busybox", "rm", "-f", "/dev/null"]).success();
+    let node = bundle.sandbox.join("null");
+    run(Command::new("mknod").arg(&node).args(["c", "1", "3"])).success();
+    let open = std::fs::OpenOptions::new().read(true).write(true).open(&node).unwrap();
+    let mut exec = bundle.sandbox.command("container");
+    exec.args(["exec", "--user", "1000", &bundle.id, "true"]).stdin(open);
+    assert!(exec.status().unwrap().success());
+    assert_eq!(std::fs::metadata(&node).unwrap().uid(), 0);
+}
