@@ -249,3 +249,14 @@ fn the_null_device_keeps_its_owner() {
     assert!(exec.status().unwrap().success());
     assert_eq!(std::fs::metadata(&node).unwrap().uid(), 0);
 }
+
+/// An inheritable capability beyond the bounding set is refused in the kernel's word, with the unknown name that may be why.
+#[test]
+fn inheritable_beyond_the_bounding_set() {
+    needs!();
+    let sets = json!({ "bounding": ["CAP_NONE_SUCH"], "inheritable": ["CAP_KILL"], "permitted": [], "effective": [] });
+    let bundle = Bundle::new().with("/process/capabilities", sets);
+    bundle.is_refused("/process/capabilities/inheritable");
+    let refused = bundle.create().fails_with(2);
+    refused.says("EPERM").says("ignoring unknown or unavailable capabilities: [CAP_NONE_SUCH]");
+}

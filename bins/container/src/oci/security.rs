@@ -75,8 +75,12 @@ fn capabilities(bundle: &Bundle, warnings: &mut Vec<String>) -> Result<Capabilit
 fn within_bounding(sets: &Capabilities, warnings: &mut Vec<String>) -> Result<()> {
     let outside = |set: CapSet| set - sets.bounding;
     if !outside(sets.inheritable).is_empty() {
-        let problem = format!("{} is not in the bounding set (allowed: what is)", outside(sets.inheritable));
-        return Err(bad("/process/capabilities/inheritable", problem));
+        let lacking = outside(sets.inheritable);
+        let problem =
+            format!("{lacking} is not in the bounding set, which is EPERM to capset(2) (allowed: what is)");
+        let error = bad("/process/capabilities/inheritable", problem);
+        // A name that is not known may be why.
+        return Err(if warnings.is_empty() { error } else { error.hint(warnings.join("; ")) });
     }
     let lost = outside(sets.permitted);
     if !lost.is_empty() {
