@@ -46,7 +46,7 @@ awk -v sizes="$work/sizes.all" -v ran="$work/sizes.ran" -v members="$work/member
         while ((getline <members) > 0) if (!($1 in member)) member[$1] = $2 "*.a:" $3
     }
     /^(_ZN|_R)/ {
-        if (all[$0] > 40000 && all[$0] > 4 * used[$0]) next
+        if (all[$0] > 100000 && all[$0] > 4 * used[$0]) next
         line = "    *(.text." $0 " .text.unlikely." $0 ")\n"
         if (all[$0] > 1.5 * used[$0] && all[$0] > 3000) last = last line; else printf "%s", line
         next
