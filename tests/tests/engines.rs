@@ -102,7 +102,8 @@ fn one_life(client: &Client<'_>, options: &str) {
     client.run("exec one ls /nosuch", &[]).exits(1);
     client.talk("exec -it one sh -c");
     client.run("exec -d one sleep 2000", &[]).success();
-    client.run("top one", &[]).success().stdout_has("sleep 2000").stdout_has("sleep 1000");
+    client.run("top one", &[]).success().stdout_has("sleep 1000");
+    place.wait_until("both are there", |_| client.run("top one", &[]).stdout.contains("sleep 2000"));
     place.wait_until("the log is there", |_| client.run("logs one", &[]).stdout.contains("started"));
     client.run("stats --no-stream one", &[]).success().stdout_has("one");
     client.run("update --memory 64m --memory-swap 64m one", &[]).success();
@@ -170,9 +171,9 @@ fn stop_and_restart(client: &Client<'_>, options: &str) {
         place.wait_until("it is up", |_| client.run("logs two", &[]).stdout.matches("up").count() >= n);
     };
     ups(1);
-    client.run("restart two", &[]).success();
+    client.run("restart -t 60 two", &[]).success();
     ups(2);
-    client.run("stop two", &[]).success();
+    client.run("stop -t 60 two", &[]).success();
     place.wait_until("it has stopped", |_| client.run("ps -a", &[]).stdout.contains("Exited (3)"));
     client.run("start two", &[]).success();
     ups(3);
