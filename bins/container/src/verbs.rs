@@ -158,7 +158,12 @@ impl FromArgMatches for Verb {
 impl Subcommand for Verb {
     fn augment_subcommands(command: Command) -> Command {
         command.subcommands(VERBS.iter().map(|entry| {
-            let verb = Command::new(entry.name).about(entry.about).defer(entry.options);
+            let verb = Command::new(entry.name).about(entry.about);
+            // Its own --root must be there when the global one is handed down: that one then is not.
+            let verb = match entry.name {
+                "unshare" => (entry.options)(verb),
+                _ => verb.defer(entry.options),
+            };
             match entry.alias {
                 Some(alias) => verb.visible_alias(alias),
                 None => verb,
