@@ -12,6 +12,7 @@ use bundle::Bundle;
 use drydock_testkit::{Sandbox, in_vm, is_root, require};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// Not a test: what the others run inside.
 #[test]
@@ -126,4 +127,48 @@ fn a_container_in_the_attackers_pid_namespace() {
         victim.container(&["delete", "--force", &victim.id]).success();
     }
     attacked.judge(&victim.sandbox);
+}
+
+/// A container that waits for its start: its process has its command's privileges already, and nothing of its maker.
+#[test]
+fn a_created_process_has_nothing_of_the_hosts() {
+    require!(is_root(), "needs root");
+    require!(bundle::busybox().is_some(), "busybox is not installed");
+    let bundle = Bundle::new();
+    let marker = bundle.sandbox.join("marker");
+    std::fs::write(&marker, "host").unwrap();
+    bundle.write();
+    let file = std::fs::File::create(bundle.sandbox.join("output")).unwrap();
+    let mut create = bundle.sandbox.command("container");
+    create
+        .args(["create", "--bundle", bundle.dir().to_str().unwrap(), &bundle.id])
+        .env(attacker::SECRET, "x");
+    create.stdin(std::process::Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+    assert!(create.status().unwrap().success());
+    let proc = PathBuf::from(format!("/proc/{}", bundle.state()["pid"]));
+    let text = |name: &str| String::from_utf8_lossy(&std::fs::read(proc.join(name)).unwrap()).into_owned();
+    for fd in std::fs::read_dir(proc.join("fd")).unwrap().flatten() {
+        let link = std::fs::read_link(fd.path()).unwrap().display().to_string();
+        let standard = fd.file_name().to_str().is_some_and(|name| ["0", "1", "2"].contains(&name));
+        let own = link.starts_with("socket:") || link == "anon_inode:[signalfd]";
+        assert!(standard || own, "{:?} -> {link}", fd.path());
+    }
+    assert!(!text("environ").contains(attacker::SECRET), "{}", text("environ"));
+    assert!(!text("cmdline").contains(bundle.sandbox.path().to_str().unwrap()), "{}", text("cmdline"));
+    for way in ["root", "cwd"] {
+        let seen = proc.join(way).join(marker.strip_prefix("/").unwrap());
+        assert!(!seen.exists(), "{}", seen.display());
+    }
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"] {
+        assert!(text("status").contains(&format!("{set}:\t0000000000000000")), "{set}: {}", text("status"));
+    }
+    let program = std::fs::OpenOptions::new().write(true).open(proc.join("exe"));
+    assert!(program.is_err(), "its program can be opened for writing");
+    let read_only = nix::sys::statvfs::statvfs(&proc.join("exe"))
+        .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    let memory = std::fs::read_link(proc.join("exe")).unwrap().to_string_lossy().contains("memfd:");
+    assert!(read_only || memory, "its program could be overwritten once it has ended");
+    bundle.start().success();
+    bundle.wait_for("stopped");
+    bundle.container(&["delete", &bundle.id]).success();
 }

@@ -3,6 +3,7 @@
 
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType, connect, sendmsg, socket_with,
@@ -12,6 +13,10 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long a receiver may take for what we send.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects to an AF_UNIX stream socket, before anything is made.
 ///
@@ -24,6 +29,8 @@ pub fn connect_to(option: &str, path: &Path) -> Result<OwnedFd> {
     };
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .call(|| "socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC)")?;
+    // Who listens and takes nothing must not keep us for ever.
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).call(|| "setsockopt(SO_SNDTIMEO)")?;
     let address = SocketAddrUnix::new(path).map_err(|e| bad(e.to_string()))?;
     connect(&socket, &address).map_err(|e| bad(drydock_core::error::errno_text(e.raw_os_error())))?;
     Ok(socket)

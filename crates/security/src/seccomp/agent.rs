@@ -3,13 +3,18 @@
 
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Kind, Result, text};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, sendmsg, socket_with,
+};
 use serde_json::{Value, json};
 use std::io::{IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who takes a profile's notify descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +25,20 @@ pub struct Listener {
     pub metadata: String,
 }
 
+/// How long an agent may take to accept and read: one that does not must not keep a runtime for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Listener {
+    fn connect(&self) -> Result<UnixStream> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .call(|| "socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC)")?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).call(|| "setsockopt(SO_SNDTIMEO)")?;
+        let call = || format!("connect({:?})", text::escape(&self.path.to_string_lossy()));
+        let address = SocketAddrUnix::new(&self.path).call(call)?;
+        connect(&socket, &address).call(call)?;
+        Ok(UnixStream::from(socket))
+    }
+
     /// Sends the container process state and the descriptor, over a connection of its own.
     /// `state` is the container's state as `state` prints it, `pid` the filtered process.
     ///
@@ -38,8 +56,8 @@ impl Listener {
             "state": state,
         });
         let bytes = message.to_string().into_bytes();
-        let mut socket = UnixStream::connect(&self.path)
-            .call(|| format!("connect({shown:?})"))
+        let mut socket = self
+            .connect()
             .map_err(|e| e.on(unreachable()).with_kind(Kind::Failed).hint("start the seccomp agent first"))?;
         let fds = [notify];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -57,7 +57,7 @@ pub fn named(path: &Path) -> Option<i32> {
 }
 
 /// Open, and not one of ours: those are all close-on-exec.
-fn inherited(fd: u32) -> bool {
+pub fn inherited(fd: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")) else { return false };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());

@@ -1,7 +1,7 @@
 //! `container exec`: another command in a running container, as confined as its first process.
 
 mod cgroup;
-mod descriptors;
+pub mod descriptors;
 mod options;
 mod request;
 mod start;

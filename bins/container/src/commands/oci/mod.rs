@@ -199,7 +199,12 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
 /// When there can be no such copy.
 pub fn seal(preserved: u32) -> Result<()> {
     let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-    let first = preserved.saturating_add(listen).min(1 << 17).saturating_add(3);
+    let first = preserved.saturating_add(listen).saturating_add(3);
+    // Where one is missing, a descriptor of ours would take its number, and go on to who waits inside.
+    let missing = |n: &u32| !crate::commands::exec::descriptors::inherited(*n);
+    if let Some(n) = (listen.saturating_add(3)..first).find(missing) {
+        return Err(Error::bad_input("--preserve-fds", format!("descriptor {n} is not open")));
+    }
     drydock_core::sys::fd::close_on_exec_from(first)
         .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
     drydock_security::run_sealed()
