@@ -82,6 +82,7 @@ impl Request {
         self.limits.check()?;
         check_cpuset(&self.limits, layout)?;
         check_shares(&self.limits, layout)?;
+        check_sum(&self.limits, layout)?;
         if !self.dirs.is_empty() {
             return self.change(layout);
         }
@@ -247,6 +248,20 @@ fn nowhere(layout: &Layout) -> Error {
 }
 
 /// `0-99999` on a machine with two processors is refused before anything is made.
+/// v1 has only the sum of memory and swap, which cannot be less than memory's.
+fn check_sum(limits: &Limits, layout: &Layout) -> Result<()> {
+    let v1 = layout.hierarchy_of("memory").is_some_and(|h| h.version == Version::V1);
+    match limits.memsw_max.filter(|sum| v1 && *sum != UNLIMITED && limits.memory_max == Some(UNLIMITED)) {
+        None => Ok(()),
+        Some(sum) => Err(Error::bad_input(
+            "memory.memsw.limit_in_bytes",
+            format!(
+                "{sum} with memory that has no limit (allowed on cgroup v1: -1, or a limit of memory too)"
+            ),
+        )),
+    }
+}
+
 /// v1's kernel would change the number without a word; v2 has it converted.
 fn check_shares(limits: &Limits, layout: &Layout) -> Result<()> {
     let v1 = layout.hierarchy_of("cpu").is_some_and(|h| h.version == Version::V1);

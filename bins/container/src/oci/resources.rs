@@ -52,11 +52,7 @@ fn memory(memory: &LinuxMemory, at: &str, limits: &mut Limits) -> Result<()> {
     limits.oom_kill_disable = memory.disable_oom_killer().filter(|disable| *disable);
     limits.memory_check = memory.check_before_update().unwrap_or(false);
     match (limits.memory_max, limits.memsw_max) {
-        (Some(UNLIMITED), Some(sum)) if sum != UNLIMITED => Err(Error::bad_input(
-            format!("{at}/swap"),
-            format!("{sum} with memory that has no limit (allowed: -1, or a limit of memory too)"),
-        )),
-        (Some(memory), Some(sum)) if sum < memory => Err(Error::bad_input(
+        (Some(memory), Some(sum)) if memory != UNLIMITED && sum < memory => Err(Error::bad_input(
             format!("{at}/swap"),
             format!(
                 "{sum} is less than the memory limit (allowed: memory and swap together, {memory} or more; -1)"
