@@ -63,7 +63,8 @@ fn memory(memory: &LinuxMemory, at: &str, limits: &mut Limits) -> Result<()> {
 }
 
 fn cpu(cpu: &LinuxCpu, at: &str, limits: &mut Limits) -> Result<()> {
-    let quota_us = amount(&format!("{at}/quota"), cpu.quota())?;
+    // The kernel's word for no limit is any negative number.
+    let quota_us = amount(&format!("{at}/quota"), cpu.quota().map(|quota| quota.max(-1)))?;
     let period_us = cpu.period().filter(|period| *period != 0);
     if quota_us.is_some() || period_us.is_some() {
         limits.cpu = Some(CpuMax { quota_us, period_us });
