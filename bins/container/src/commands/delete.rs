@@ -80,8 +80,12 @@ pub fn delete_one(entry: &Entry, store: &Store) -> Result<()> {
 
 fn delete_watched(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let Some(oci) = unattended(entry) else { return take_away(entry, store, watch) };
-    let held = store.own(&entry.id)?;
-    // Another one may have deleted it meanwhile.
+    let held = match store.own(&entry.id) {
+        // Another one has deleted it meanwhile.
+        Err(error) if error.errno() == Some(nix::libc::ENOENT) && !entry.dir.exists() => return Ok(()),
+        held => held?,
+    };
+    // Or was about to.
     if let Ok(mut state) = drydock_bundle::State::read(&entry.dir) {
         // From here on it is a leak, should this process be killed.
         if let Some(oci) = &mut state.oci {
@@ -112,11 +116,10 @@ fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
         watch.timed("process", || signals::kill_all(&state, &pidfd))?;
         ran_in = state.cgroup;
     }
-    let lock = entry.dir.join("lock");
-    if lock.exists() && !crate::ours::is_foreign(&lock) && store.try_own(&entry.id)?.is_none() {
-        // Whatever the state says (it may be corrupt): what the journal names is killed, so that the owner comes to its end.
-        kill_journalled(entry)?;
-        store.wait_unowned(&entry.id)?;
+    match end_owner(entry, store) {
+        // The owner has taken it away itself.
+        Err(error) if error.errno() == Some(nix::libc::ENOENT) && !entry.dir.exists() => {}
+        other => other?,
     }
     // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
     // may be another's, of another state root.
@@ -126,6 +129,17 @@ fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
         })?;
     }
     reclaim(entry, store, watch)
+}
+
+/// Waits for the owner's end.
+fn end_owner(entry: &Entry, store: &Store) -> Result<()> {
+    let lock = entry.dir.join("lock");
+    if lock.exists() && !crate::ours::is_foreign(&lock) && store.try_own(&entry.id)?.is_none() {
+        // Whatever the state says (it may be corrupt): what the journal names is killed, so that the owner comes to its end.
+        kill_journalled(entry)?;
+        store.wait_unowned(&entry.id)?;
+    }
+    Ok(())
 }
 
 fn kill_journalled(entry: &Entry) -> Result<()> {

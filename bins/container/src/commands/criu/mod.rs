@@ -38,8 +38,11 @@ fn find() -> Result<PathBuf> {
     })
 }
 
-/// A criu configuration file that the container asks for, by the annotation that runc(8) knows, too.
+/// The annotation that names a criu configuration file, on the host; runc(8) knows it, too.
+pub const CONFIG_ANNOTATION: &str = "org.criu.config";
+
+/// A criu configuration file that the container asks for.
 fn configuration(state: &State) -> Option<&str> {
     let annotations = &state.oci.as_ref()?.annotations;
-    annotations.get("org.criu.config").map(String::as_str).filter(|path| !path.is_empty())
+    annotations.get(CONFIG_ANNOTATION).map(String::as_str).filter(|path| !path.is_empty())
 }

@@ -2,6 +2,7 @@
 //!
 //! Every list is the table by which the code itself decides.
 
+use crate::commands::criu;
 use crate::oci::life::VERSION;
 use drydock_bundle::config::{rules, schema};
 use drydock_cli::Outcome;
@@ -67,7 +68,7 @@ fn features() -> Result<Value> {
             "io.github.drydock.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "true",
         },
-        // Properties of systemd's scope: whoever may set annotations may set these.
-        "potentiallyUnsafeConfigAnnotations": [drydock_cgroups::systemd::ANNOTATION_PREFIX],
+        // Properties of systemd's scope, and criu's configuration file on the host: whoever may set annotations may set these.
+        "potentiallyUnsafeConfigAnnotations": [drydock_cgroups::systemd::ANNOTATION_PREFIX, criu::CONFIG_ANNOTATION],
     }))
 }
