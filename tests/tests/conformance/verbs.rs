@@ -130,7 +130,7 @@ fn exec_of_a_process_in_a_pipe() {
         "user": { "uid": 0, "gid": 0 }, "execCPUAffinity": { "initial": "0" }
     });
     let line = format!(
-        "echo \"$1\" | {{ \"$2\" --debug --root \"$3\" exec --process /dev/fd/7 {} 7<&0 </dev/null; }}",
+        "echo \"$1\" | {{ \"$2\" --debug --root \"$3\" exec --process /proc/self/fd/7 {} 7<&0 </dev/null; }}",
         bundle.id
     );
     let mut shell = Command::new("/bin/sh");
