@@ -10,11 +10,14 @@ const fn plain(name: &'static str) -> Call {
 /// PR_SET_PDEATHSIG.
 const DEATH_SIGNAL: [u64; 6] = [1, 0, 0, 0, 0, 0];
 
+/// PR_SET_DUMPABLE.
+const DUMPABLE: [u64; 6] = [4, 0, 0, 0, 0, 0];
+
 /// CLONE_PIDFD|SIGCHLD.
 const CLONE: [u64; 6] = [0x1011, 0, 0, 0, 0, 0];
 
 /// The conversation of the module `handshake`, and the exec.
-const ALWAYS: [Call; 9] = [
+const ALWAYS: [Call; 10] = [
     plain("sendmsg"),
     plain("recvmsg"),
     plain("close"),
@@ -24,6 +27,7 @@ const ALWAYS: [Call; 9] = [
     plain("munmap"),
     plain("exit_group"),
     ("prctl", DEATH_SIGNAL),
+    ("prctl", DUMPABLE),
 ];
 
 /// Of a process that waits for its start, or for a signal.

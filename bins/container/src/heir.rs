@@ -1,20 +1,29 @@
 //! The parent's side of a process that prepares outside of the pid namespace and leaves a child there: see `handshake`.
 
 use crate::handshake::{Channel, Message, failed};
+use crate::watch::Watch;
 use drydock_core::error::CallExt;
 use drydock_core::sys::process::Child;
 use drydock_core::{Error, Result};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Takes the one that was born in the place of the one that prepared, which has ended, and lets it go on.
 ///
 /// # Errors
-/// When it is gone already.
+/// When it is gone already, or no child of ours.
 pub fn adopt(prepared: &mut Child, pid: i32, channel: &Channel) -> Result<()> {
-    // It is our own child, so that the number cannot have come to mean another.
     let gone = || Error::failed("container", "its process has gone");
-    let raw = Pid::from_raw(pid).ok_or_else(gone)?;
+    let raw = Pid::from_raw(pid).filter(|_| pid != prepared.pid).ok_or_else(gone)?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).call(|| format!("pidfd_open({pid})"))?;
+    // Our own child, whose number cannot have come to mean another: nothing else will be signalled. Who says the number can
+    // be someone inside who has taken hold of the one that was born.
+    waitid(
+        WaitId::PidFd(pidfd.as_fd()),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT,
+    )
+    .map_err(|_| gone())?;
     drydock_supervise::wait_exit(prepared)?;
     *prepared = Child { pid, pidfd };
     channel.send(&Message::Begin)
@@ -24,10 +33,34 @@ pub fn adopt(prepared: &mut Child, pid: i32, channel: &Channel) -> Result<()> {
 ///
 /// # Errors
 /// Why it has not.
-pub fn until_entered(channel: &Channel) -> Result<()> {
-    match channel.receive()? {
-        Some((Message::Entered, _)) => Ok(()),
-        Some((Message::Failed { sentence, hint, kind, .. }, _)) => Err(failed(sentence, hint, kind)),
-        _ => Err(Error::failed("container", "its first process has gone")),
+pub fn until_entered(channel: &Channel, watch: &Watch) -> Result<()> {
+    loop {
+        match channel.receive()? {
+            Some((Message::Entered, _)) => return Ok(()),
+            Some((Message::Step { step, took, .. }, _)) => watch.count(&step, Duration::from_nanos(took)),
+            Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
+                return Err(failed(sentence, hint, kind));
+            }
+            _ => return Err(Error::failed("container", "its first process has gone")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_child_is_adopted() {
+        let mut program = std::process::Command::new("/proc/self/exe");
+        let mut ended = program.arg("--help").stdout(std::process::Stdio::null()).spawn().unwrap();
+        let pid = ended.id().cast_signed();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let mut prepared = Child { pid, pidfd };
+        let (here, _there) = Channel::pair().unwrap();
+        assert!(adopt(&mut prepared, 1, &here).is_err(), "somebody else's");
+        assert!(adopt(&mut prepared, pid, &here).is_err(), "itself");
+        assert_eq!(prepared.pid, pid);
+        ended.wait().unwrap();
     }
 }

@@ -257,7 +257,7 @@ impl Maker<'_> {
         }
         let here = here.ok_or_else(|| Error::failed("handshake", "the channel has gone"))?;
         if joins_pid {
-            crate::heir::until_entered(&here)?;
+            crate::heir::until_entered(&here, self.watch)?;
         }
         Ok((here, child))
     }

@@ -40,12 +40,13 @@ pub fn accept(socket: &OwnedFd, signals: Option<&Blocked>) -> Result<Channel> {
                 PollFd::new(socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             ];
-            // Should poll be refused (a filter of the container's may be in force), accept waits just as well.
-            let _ = nix::poll::poll(&mut fds, PollTimeout::NONE);
+            let polled = nix::poll::poll(&mut fds, PollTimeout::NONE);
             if let Some((signal, _)) = signals.take().into_iter().find(|(signal, _)| ends(*signal)) {
                 drydock_core::sys::process::exit_now(u8::try_from(128 + signal).unwrap_or(u8::MAX));
             }
-            if !fds.first().is_some_and(|fd| fd.any().unwrap_or(true)) {
+            // Should poll be refused (a filter of the container's may be in force), accept waits just as well.
+            let refused = polled.is_err_and(|errno| errno != nix::errno::Errno::EINTR);
+            if !refused && !fds.first().is_some_and(|fd| fd.any().unwrap_or(true)) {
                 continue;
             }
         }

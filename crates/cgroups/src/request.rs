@@ -247,7 +247,6 @@ fn nowhere(layout: &Layout) -> Error {
         .hint("run as root, or inside a delegated cgroup: systemd-run --user --scope -p Delegate=yes …")
 }
 
-/// `0-99999` on a machine with two processors is refused before anything is made.
 /// v1 has only the sum of memory and swap, which cannot be less than memory's.
 fn check_sum(limits: &Limits, layout: &Layout) -> Result<()> {
     let v1 = layout.hierarchy_of("memory").is_some_and(|h| h.version == Version::V1);
@@ -274,6 +273,7 @@ fn check_shares(limits: &Limits, layout: &Layout) -> Result<()> {
     }
 }
 
+/// `0-99999` on a machine with two processors is refused before anything is made.
 fn check_cpuset(limits: &Limits, layout: &Layout) -> Result<()> {
     let asked = [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)];
     for (file, asked) in asked.into_iter().filter_map(|(f, a)| a.as_ref().map(|a| (f, a))) {

@@ -257,13 +257,13 @@ fn set_groups(groups: &[u32]) -> Result<bool> {
     if errno == rustix::io::Errno::PERM && same() {
         return Ok(false);
     }
-    // With the capability, nothing else can be the reason; a process that is not in the pid namespace whose /proc it
-    // sees cannot read its own file there.
+    // A process that is not in the pid namespace whose /proc it sees cannot read its own file there: with the capability,
+    // nothing else can be the reason then.
     let may = || {
         thread::capabilities(None).is_ok_and(|caps| caps.effective.contains(thread::CapabilitySet::SETGID))
     };
-    let denied = || procfs::read_self("setgroups").is_ok_and(|setting| setting == "deny");
-    if errno == rustix::io::Errno::PERM && (may() || denied()) {
+    let denied = || procfs::read_self("setgroups").map_or_else(|_| may(), |setting| setting == "deny");
+    if errno == rustix::io::Errno::PERM && denied() {
         return Ok(!groups.is_empty());
     }
     let error = Error::call(format!("setgroups({}, {groups:?})", groups.len()), errno);

@@ -55,7 +55,12 @@ pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
     let entry = store.find_exact(&args.name)?;
     let found = running(&entry);
     if args.all {
-        return signal_all(entry.state.as_ref().map_err(Clone::clone)?, signal);
+        let state = entry.state.as_ref().map_err(Clone::clone)?;
+        if let (true, Ok((_, pidfd))) = (state.cgroup.is_empty(), &found) {
+            // Without a cgroup of its own only its first process is known.
+            send(&entry, pidfd, signal)?;
+        }
+        return signal_all(state, signal);
     }
     let fatal = signal == nix::libc::SIGKILL;
     let (state, pidfd) = match found {
