@@ -5,7 +5,7 @@ use crate::watch::Show;
 use drydock_bundle::Hooks;
 use drydock_cli::watch::explain_line;
 use drydock_core::error::CallExt;
-use drydock_core::sys::fd::{abandon, replace_standard_stream};
+use drydock_core::sys::fd::{abandon, closes_on_exec, replace_standard_stream};
 use drydock_core::sys::process::{clone_sibling, exit_now};
 use drydock_core::{Ctx, Error, Observer, Result, Step};
 use drydock_init::inside::{self, Peer};
@@ -263,6 +263,10 @@ impl Parent {
         let mut first = self.preserved.saturating_add(3);
         let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
         kept.sort_unstable();
+        // Between what was passed on, what is ours is known by its flag.
+        for number in (3..first).filter(|n| closes_on_exec(*n) && !kept.contains(n)) {
+            abandon(number, number).call(|| "close_range()")?;
+        }
         for number in kept {
             if number >= first {
                 abandon(first, number.saturating_sub(1)).call(|| "close_range()")?;

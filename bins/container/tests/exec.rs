@@ -300,8 +300,11 @@ fn descriptors_that_are_passed_on() {
     let env = "export LISTEN_FDS=1 LISTEN_PID=$$;";
     run(both, env, "--preserve-fds 1", activated).success().stdout_has("1 ").stdout_has("B");
     run(both, "export LISTEN_FDS=2 LISTEN_PID=1;", "", list).success().stdout_is("0\n1\n2");
-    run("true", "", "--preserve-fds 1", "true").fails_with(2).says("descriptor 3 is not open");
-    run(both, "", "--preserve-fds 4294967295", "true").fails_with(2).says("not open");
+    run("true", "", "--preserve-fds 7", list).success().stdout_is("0\n1\n2");
+    run("exec 4<b", "", "--preserve-fds 2", &format!("{list}; cat <&4")).success().stdout_is("0\n1\n2\n4\nB");
+    run("true", "export LISTEN_FDS=1 LISTEN_PID=$$;", "", "true")
+        .fails_with(2)
+        .says("$LISTEN_FDS: descriptor 3 is not open");
 }
 
 #[test]

@@ -41,6 +41,14 @@ pub fn abandon(first: u32, last: u32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether descriptor `number` is open and does not outlive an exec.
+pub fn closes_on_exec(number: u32) -> bool {
+    let Ok(raw) = RawFd::try_from(number) else { return false };
+    // SAFETY: F_GETFD on a number; owns nothing.
+    let flags = unsafe { libc::fcntl(raw, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC != 0
+}
+
 /// Lets descriptor `raw` through the next exec (clears close-on-exec). EBADF if it is not open.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Which of the caller's descriptors go on to the command: `--preserve-fds`, and those of socket activation.
 //! Source: sd_listen_fds(3).
 
+use drydock_core::error::CallExt;
+use drydock_core::sys::fd::closes_on_exec;
 use drydock_core::{Error, Result};
 use std::path::Path;
 
@@ -9,27 +11,30 @@ use std::path::Path;
 pub struct Passed {
     /// How many of them are sockets of $LISTEN_FDS.
     pub listening: u32,
-    /// All.
+    /// How many numbers from 3 up they lie among.
     pub all: u32,
 }
 
 impl Passed {
-    /// What the caller has given and asked for, checked before anything of ours is opened.
+    /// What the caller has given and asked for. It may ask for more than there are. In the numbers between, descriptors of
+    /// ours may be: they are told from the caller's by their close-on-exec flag.
     ///
     /// # Errors
-    /// [`drydock_core::Kind::BadInput`] for one that is not open.
+    /// [`drydock_core::Kind::BadInput`] for a socket of $LISTEN_FDS that is not open.
     pub fn find(preserve: u32) -> Result<Self> {
         let number = |key: &str| std::env::var(key).ok().and_then(|text| text.parse::<u32>().ok());
         // Meant for us, not for a parent that has forgotten to take it away.
         let ours = number("LISTEN_PID") == Some(std::process::id());
         let listening = if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 };
-        let all = listening.saturating_add(preserve);
-        for n in 3..all.saturating_add(3) {
-            if !inherited(n) {
-                let option = if n < listening.saturating_add(3) { "$LISTEN_FDS" } else { "--preserve-fds" };
-                return Err(Error::bad_input(option, format!("descriptor {n} is not open")));
-            }
+        if listening.saturating_add(preserve) == 0 {
+            return Ok(Self::default());
         }
+        let asked = 3..listening.saturating_add(preserve).saturating_add(3);
+        let open: Vec<u32> = inherited()?.into_iter().filter(|n| asked.contains(n)).collect();
+        if let Some(n) = (3..listening.saturating_add(3)).find(|n| !open.contains(n)) {
+            return Err(Error::bad_input("$LISTEN_FDS", format!("descriptor {n} is not open")));
+        }
+        let all = open.iter().max().map_or(0, |last| last.saturating_sub(2));
         Ok(Self { listening, all })
     }
 
@@ -56,10 +61,9 @@ pub fn named(path: &Path) -> Option<i32> {
     path.file_name()?.to_str()?.parse().ok().filter(|fd| lists && *fd > 2)
 }
 
-/// Open, and not one of ours: those are all close-on-exec.
-pub fn inherited(fd: u32) -> bool {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")) else { return false };
-    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & nix::libc::O_CLOEXEC == 0)
+/// What the caller left open for us: all of ours close on exec.
+fn inherited() -> Result<Vec<u32>> {
+    let listing = std::fs::read_dir("/proc/self/fd").call(|| "open(\"/proc/self/fd\", O_DIRECTORY)")?;
+    let numbers = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter(|n| !closes_on_exec(*n)).collect())
 }

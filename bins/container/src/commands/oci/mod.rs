@@ -8,6 +8,7 @@ pub mod spec;
 pub mod start;
 pub mod state;
 
+use crate::commands::exec::descriptors::Passed;
 use crate::console;
 use crate::oci::Bundled;
 use crate::parent::Running;
@@ -40,7 +41,7 @@ pub struct BundleArgs {
     /// Do not make a session keyring for the container
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// Pass on N more descriptors than the standard streams: 3 up to 2+N
+    /// Pass on up to N more descriptors than the standard streams: 3 up to 2+N
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
     /// Do not become a subreaper for the container's orphans
@@ -94,8 +95,9 @@ impl BundleArgs {
             no_new_keyring: self.no_new_keyring,
         };
         let mut request = crate::oci::request_with(&bundle, id, store.root(), options)?;
-        request.inside.preserve_fds = self.preserve_fds.min(1 << 16);
-        pass_listen_fds(&mut request);
+        let passed = Passed::find(self.preserve_fds)?;
+        request.inside.preserve_fds = passed.all;
+        request.inside.env.extend(passed.environment());
         request.bundled.get_or_insert_with(Bundled::default).unattended = unattended;
         self.check_terminal(request.inside.terminal, unattended)?;
         Ok(request)
@@ -163,19 +165,6 @@ pub struct Receivers {
     pidfd: Option<OwnedFd>,
 }
 
-/// Socket activation: LISTEN_FDS of the caller are the container's. Source: sd_listen_fds(3).
-fn pass_listen_fds(request: &mut Request) {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).filter(|n| *n > 0);
-    let Some(count) = count.filter(|n| *n < 1 << 16) else { return };
-    let inside = &mut request.inside;
-    inside.preserve_fds = inside.preserve_fds.saturating_add(count);
-    inside.env.push(format!("LISTEN_FDS={count}"));
-    inside.env.push("LISTEN_PID=1".into());
-    if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
-        inside.env.push(format!("LISTEN_FDNAMES={names}"));
-    }
-}
-
 /// A pid file appears whole: an engine polls for it.
 ///
 /// # Errors
@@ -198,13 +187,7 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
 /// # Errors
 /// When there can be no such copy.
 pub fn seal(preserved: u32) -> Result<()> {
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-    let first = preserved.saturating_add(listen).saturating_add(3);
-    // Where one is missing, a descriptor of ours would take its number, and go on to who waits inside.
-    let missing = |n: &u32| !crate::commands::exec::descriptors::inherited(*n);
-    if let Some(n) = (listen.saturating_add(3)..first).find(missing) {
-        return Err(Error::bad_input("--preserve-fds", format!("descriptor {n} is not open")));
-    }
+    let first = Passed::find(preserved)?.end();
     drydock_core::sys::fd::close_on_exec_from(first)
         .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
     drydock_security::run_sealed()
