@@ -4,16 +4,23 @@ use crate::handshake::{Channel, Message, failed};
 use crate::watch::Watch;
 use drydock_core::error::CallExt;
 use drydock_core::sys::process::Child;
-use drydock_core::{Error, Result};
+use drydock_core::{Ctx, Error, Result};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// Takes the one that was born in the place of the one that prepared, which has ended, and lets it go on.
+/// Takes the one that was born in the place of the one that prepared, which has ended, gives it what is not inherited, and
+/// lets it go on.
 ///
 /// # Errors
-/// When it is gone already, or no child of ours.
-pub fn adopt(prepared: &mut Child, pid: i32, channel: &Channel) -> Result<()> {
+/// When it is gone already, or no child of ours; sched_setattr(2)'s.
+pub fn adopt(
+    prepared: &mut Child,
+    pid: i32,
+    channel: &Channel,
+    security: &drydock_security::Plan,
+    ctx: &Ctx<'_>,
+) -> Result<()> {
     let gone = || Error::failed("container", "its process has gone");
     let raw = Pid::from_raw(pid).filter(|_| pid != prepared.pid).ok_or_else(gone)?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).call(|| format!("pidfd_open({pid})"))?;
@@ -26,6 +33,7 @@ pub fn adopt(prepared: &mut Child, pid: i32, channel: &Channel) -> Result<()> {
     .map_err(|_| gone())?;
     drydock_supervise::wait_exit(prepared)?;
     *prepared = Child { pid, pidfd };
+    security.apply_scheduler_to(ctx, pid)?;
     channel.send(&Message::Begin)
 }
 
@@ -58,8 +66,10 @@ mod tests {
         let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
         let mut prepared = Child { pid, pidfd };
         let (here, _there) = Channel::pair().unwrap();
-        assert!(adopt(&mut prepared, 1, &here).is_err(), "somebody else's");
-        assert!(adopt(&mut prepared, pid, &here).is_err(), "itself");
+        let security = drydock_security::Plan::default();
+        let mut adopt = |pid| adopt(&mut prepared, pid, &here, &security, &Ctx::silent());
+        assert!(adopt(1).is_err(), "somebody else's");
+        assert!(adopt(pid).is_err(), "itself");
         assert_eq!(prepared.pid, pid);
         ended.wait().unwrap();
     }

@@ -329,7 +329,7 @@ impl Maker<'_> {
             match running.channel.receive()? {
                 Some((Message::Ready, _)) => return Ok(()),
                 Some((Message::Born { pid }, _)) => {
-                    crate::heir::adopt(&mut running.child, pid, &running.channel)?;
+                    crate::heir::adopt(&mut running.child, pid, &running.channel, security, ctx)?;
                     running.record(ctx)?;
                 }
                 Some((Message::Hosts, Some(copy))) if bridged => files.copy_hosts(copy.into())?,

@@ -74,7 +74,7 @@ pub(crate) fn perform(action: &Action, report: &mut Report) -> Result<()> {
         Action::Affinity(cpus) => affinity(cpus),
         // The kernel leaves out what the cgroup does not allow. A host that refuses leaves the caller's choice.
         Action::AllCpus => affinity(&(0..thread::CpuSet::MAX_CPU).collect::<Vec<_>>()).or(Ok(())),
-        Action::Scheduler(attributes) => scheduler(*attributes),
+        Action::Scheduler(attributes) => scheduler(0, *attributes),
         Action::IoPriority(value) => io_priority(*value),
         Action::MemoryPolicy(mode, nodes) => memory_policy(*mode, nodes),
         Action::Personality(persona) => {
@@ -118,17 +118,17 @@ fn affinity(cpus: &[usize]) -> Result<()> {
     thread::sched_setaffinity(None, &set).call(|| format!("sched_setaffinity(0, {cpus:?})"))
 }
 
-fn scheduler(attributes: sys::sched::Attributes) -> Result<()> {
-    sys::sched::set(attributes).call(|| format!("sched_setattr(0, {attributes:?}, 0)")).map_err(|e| {
-        match e.errno() {
+pub(crate) fn scheduler(pid: i32, attributes: sys::sched::Attributes) -> Result<()> {
+    sys::sched::set(pid, attributes).call(|| format!("sched_setattr({pid}, {attributes:?}, 0)")).map_err(
+        |e| match e.errno() {
             Some(EPERM) => {
                 e.hint("this policy needs CAP_SYS_NICE, and on v1 a cgroup with cpu.rt_runtime_us")
             }
             Some(nix::libc::EBUSY) => e.hint("the kernel cannot promise these deadlines beside the others"),
             Some(nix::libc::EINVAL) => e.hint("this kernel does not have the policy or flag"),
             _ => e,
-        }
-    })
+        },
+    )
 }
 
 fn io_priority(value: u16) -> Result<()> {

@@ -3,7 +3,7 @@
 //! A process that waits for its word among others must have given up its privileges by then, and so must one that is
 //! about to be born among them: whoever has CAP_SYS_PTRACE there may do with it what it likes.
 
-use crate::apply::{Report, install, perform, set_rlimit};
+use crate::apply::{Report, install, perform, scheduler, set_rlimit};
 use crate::plan::{Action, Plan};
 use crate::seccomp::{Call, Handover};
 use drydock_core::{Ctx, Result};
@@ -41,11 +41,11 @@ impl Plan {
 
     /// The settings that are made through the process's own files in /proc or with privileges over the host, for one
     /// that goes on to where it has neither. Hard limits are raised, none is lowered yet: the rest follows by
-    /// [`Plan::apply_late_settings`].
+    /// [`Plan::apply_late_settings`], and for one that leaves its place to an heir by [`Plan::apply_scheduler_to`].
     ///
     /// # Errors
     /// As [`Plan::apply_settings`].
-    pub fn apply_early_settings(&self, ctx: &Ctx<'_>) -> Result<()> {
+    pub fn apply_early_settings(&self, ctx: &Ctx<'_>, heir: bool) -> Result<()> {
         for action in &self.actions {
             let Action::Rlimit { resource, limit } = action else { continue };
             if let Some(raised) = limit.raised(*resource) {
@@ -53,7 +53,22 @@ impl Plan {
                 let _ = set_rlimit(None, *resource, &raised);
             }
         }
-        self.perform_those(ctx, |action| action.is_setting() && !action.is_late_setting())
+        let early = |action: &Action| action.is_setting() && !action.is_late_setting();
+        self.perform_those(ctx, |action| early(action) && !(heir && matches!(action, Action::Scheduler(_))))
+    }
+
+    /// The scheduling policy, given to the heir by whoever has the privilege: a child does not inherit every policy, and a
+    /// process with a deadline may have none (sched(7), "Resetting scheduling policy for child processes").
+    ///
+    /// # Errors
+    /// As [`Plan::apply_settings`].
+    pub fn apply_scheduler_to(&self, ctx: &Ctx<'_>, pid: i32) -> Result<()> {
+        for action in &self.actions {
+            if let Action::Scheduler(attributes) = action {
+                ctx.perform(action, |_| scheduler(pid, *attributes))?;
+            }
+        }
+        Ok(())
     }
 
     /// What [`Plan::apply_early_settings`] has left, but for the number of processes, which would count the one that is

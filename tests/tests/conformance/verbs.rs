@@ -120,6 +120,23 @@ fn list_and_ps_of_bundles() {
     assert!(table.contains("sleep 1000"), "{table}");
 }
 
+/// A policy that children do not inherit reaches the command itself: config-linux, scheduler; sched(7).
+#[test]
+fn exec_with_a_policy_of_its_own() {
+    needs!();
+    let bundle = running();
+    let process = json!({
+        "args": ["cat", "/proc/self/stat"], "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+        "scheduler": { "policy": "SCHED_BATCH", "nice": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"] }
+    });
+    let file = bundle.sandbox.join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let stat = bundle.container(&["exec", "--process", file.to_str().unwrap(), &bundle.id]).success().stdout;
+    // proc_pid_stat(5), from field 3 on: 19 is the nice value, 41 the policy.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    assert_eq!((fields[16], fields[38]), ("7", "3"), "SCHED_BATCH is 3: {stat}");
+}
+
 /// A process object through a pipe, and what `--debug` tells of it.
 #[test]
 fn exec_of_a_process_in_a_pipe() {

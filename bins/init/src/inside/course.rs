@@ -59,7 +59,7 @@ impl Plan {
         hide()?;
         self.own_program = own_program();
         self.settled = true;
-        self.security.apply_early_settings(&Ctx::new(peer.observer(), None))
+        self.security.apply_early_settings(&Ctx::new(peer.observer(), None), self.heir)
     }
 
     /// Everything up to the point of no return, privileges dropped.

@@ -21,12 +21,12 @@ pub struct Attributes {
     pub period: u64,
 }
 
-/// Sets the calling thread's policy.
+/// Sets the policy of process `pid`; 0: of the calling thread.
 ///
 /// # Errors
 /// sched_setattr(2)'s: EPERM without CAP_SYS_NICE, EINVAL for a policy that the kernel lacks, EBUSY when the deadline
 /// cannot be promised.
-pub fn set(attributes: Attributes) -> io::Result<()> {
+pub fn set(pid: i32, attributes: Attributes) -> io::Result<()> {
     #[repr(C)]
     struct SchedAttr {
         size: u32,
@@ -43,7 +43,7 @@ pub fn set(attributes: Attributes) -> io::Result<()> {
     let size = u32::try_from(size_of::<SchedAttr>()).unwrap_or(0);
     let raw = SchedAttr { size, policy, flags, nice, priority, runtime, deadline, period, clamp: [0; 2] };
     // SAFETY: the struct is valid for the call and says its own size; the kernel only reads it.
-    let rc = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const raw, 0u32) };
+    let rc = unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const raw, 0u32) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -27,7 +27,7 @@ use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
 use drydock_core::sys::process::{self, clone_child};
 use drydock_core::sys::signal::pidfd_kill;
-use drydock_core::{Error, Result};
+use drydock_core::{Ctx, Error, Result};
 use drydock_init::inside;
 use drydock_namespaces::join;
 use drydock_security::Handover;
@@ -98,7 +98,7 @@ impl Start<'_> {
             },
             _ => Ok(()),
         };
-        let begun = host.attend(&mut child, size, &notify, watch).and_then(|master| {
+        let begun = host.attend(&mut child, size, &security, &notify, watch).and_then(|master| {
             args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, child.pid))?;
             Ok(master)
         });
@@ -164,6 +164,7 @@ impl Host {
         &self,
         child: &mut process::Child,
         size: Option<(u16, u16)>,
+        security: &drydock_security::Plan,
         notify: &dyn Fn(&process::Child) -> Result<()>,
         watch: &Watch,
     ) -> Result<Option<OwnedFd>> {
@@ -180,7 +181,7 @@ impl Host {
                     watch.count(&step, Duration::from_nanos(took));
                 }
                 Some((Message::Born { pid }, _)) => {
-                    heir::adopt(child, pid, &self.child)?;
+                    heir::adopt(child, pid, &self.child, security, &Ctx::new(watch, None))?;
                     watch.note(|| format!("nsexec container setup: {pid} is in the container's namespaces"));
                     if let Some(socket) = &self.pidfd {
                         // runc's word for a process that enters a container.
