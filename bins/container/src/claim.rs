@@ -20,7 +20,7 @@ pub fn clear(dir: &Path, state_dir: &Path) -> Result<()> {
                     dir.display().to_string(),
                     format!("belongs to a container of the state root {of}"),
                 )
-                .hint("choose another --name"));
+                .hint("choose another name"));
             }
             _ => cleanup::remove_directory(dir)?,
         }

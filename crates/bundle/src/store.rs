@@ -114,7 +114,7 @@ impl Store {
             Err(_) => "name is taken by an unfinished container".to_string(),
         };
         Error::failed(format!("'{id}'"), status)
-            .hint(format!("choose another --name, or: container delete {id}"))
+            .hint(format!("choose another name, or: container delete {id}"))
     }
 
     /// The exclusive lock of the root: nobody makes or judges a container meanwhile.

@@ -55,9 +55,12 @@ pub fn delete(args: &DeleteArgs, store: &Store) -> Outcome {
         let runs = matches!(entry.life(), Some(Life::Running | Life::Paused))
             || (entry.life() == Some(Life::Created) && unattended(entry).is_none());
         if runs && !args.force && !signals::ends_shortly(entry) {
-            return Err(Error::failed(format!("'{}'", entry.id), "error: container is running")
-                .hint(format!("container stop {0}, or: container delete --force {0}", entry.id))
-                .into());
+            return Err(Error::failed(
+                format!("'{}'", entry.id),
+                format!("error: container is {}", entry.life().map_or("running", Life::name)),
+            )
+            .hint(format!("container stop {0}, or: container delete --force {0}", entry.id))
+            .into());
         }
     }
     for entry in &entries {

@@ -308,7 +308,7 @@ pub fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
     let sysctl = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
     match errno {
         Some(Errno::EPERM) if !user => {
-            error.hint("new namespaces need CAP_SYS_ADMIN: run as root, or add --user -r")
+            error.hint("new namespaces need CAP_SYS_ADMIN: run as root, or with a user namespace (unshare --user -r, spec --rootless)")
         }
         Some(Errno::EPERM | Errno::EACCES) if sysctl("kernel/unprivileged_userns_clone").trim() == "0" => {
             error.hint("sysctl kernel.unprivileged_userns_clone is 0: user namespaces are for root only here")
