@@ -1,6 +1,7 @@
 //! The command line of `init`.
 
 use crate::options::Options;
+use crate::reaping::Reaping;
 use drydock_cli::Outcome;
 use drydock_cli::args::Parsed;
 use drydock_core::Error;
@@ -45,20 +46,12 @@ pub struct Args {
     #[arg(long, value_name = "JSON", conflicts_with_all = ["root", "lower", "id", "confine"])]
     pub request: Option<String>,
     /// Become the command instead of staying as PID 1
-    #[arg(long, conflicts_with_all = ["reaper", "group", "subreaper", "grace"])]
+    #[arg(long, conflicts_with_all = ["reaper", "group", "session", "subreaper", "grace", "wait_all",
+        "signal_map", "exit_map", "parent_death", "pre", "post", "pause", "ready_fd", "sd_notify", "notify_fd", "warn_reaped"])]
     pub exec: bool,
     /// Apply the container's default capabilities, seccomp profile and no_new_privs even without --root
     #[arg(long)]
     pub confine: bool,
-    /// Reap orphans although not PID 1 (PR_SET_CHILD_SUBREAPER)
-    #[arg(short = 's', long)]
-    pub subreaper: bool,
-    /// Forward signals to the command's whole process group
-    #[arg(short = 'g', long)]
-    pub group: bool,
-    /// Milliseconds that other processes may take after the command has ended: SIGTERM, then SIGKILL
-    #[arg(long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
-    pub grace: u64,
     /// Be born in this cgroup, which must exist (cgroupctl create; cgroups(7))
     #[arg(long, value_name = "NAME")]
     pub cgroup: Option<String>,
@@ -71,9 +64,12 @@ pub struct Args {
     /// Print each step before it is done
     #[arg(long)]
     pub explain: bool,
-    /// When the command has ended, print on stderr, as a line of JSON, how
+    /// When the command has ended, print on stderr, as a line of JSON, how, and what else was reaped
     #[arg(long, conflicts_with = "exec")]
     pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reaping: Reaping,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub inside: Options,
@@ -92,14 +88,6 @@ pub fn run() -> Outcome {
     }
     match drydock_cli::parse::<Args>()? {
         Parsed::Done(code) => Ok(code),
-        Parsed::Args(args) => {
-            let code = crate::spawn::run(&args)?;
-            if args.json {
-                let command: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
-                let report = serde_json::json!({ "command": command, "exit_code": code });
-                drydock_cli::output::print_error_line(&report.to_string());
-            }
-            Ok(code)
-        }
+        Parsed::Args(args) => Ok(crate::spawn::run(&args)?),
     }
 }

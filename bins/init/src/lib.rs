@@ -6,8 +6,12 @@ mod ask;
 pub mod command;
 pub mod inside;
 pub mod options;
+mod ready;
 pub mod reaper;
+pub mod reaping;
+mod report;
 mod spawn;
+mod stay;
 mod steps;
 pub mod sysctl;
 

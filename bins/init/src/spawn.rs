@@ -12,10 +12,8 @@ use drydock_core::{ContainerId, Ctx, Error, Observer, Result};
 use drydock_namespaces::idmap::write_maps;
 use drydock_namespaces::relay::{self, End, Said};
 use drydock_namespaces::{IdMap, Kind, Set};
-use drydock_supervise::exec::{Command, utf8_words};
-use drydock_supervise::reap::{self, Policy};
+use drydock_supervise::exec::utf8_words;
 use drydock_supervise::{Blocked, Supervised};
-use nix::unistd::Pid;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -52,6 +50,10 @@ impl Peer for Alone {
 /// Bad input before anything is touched, or the step that failed.
 pub fn run(args: &Args) -> Result<u8> {
     let command = utf8_words("command", args.command.iter().map(std::ffi::OsString::as_os_str))?;
+    args.reaping.check()?;
+    if args.reaping.pause {
+        return pause(args, &command);
+    }
     if command.is_empty() && args.request.is_none() {
         return Err(Error::bad_input("command", "missing (allowed: init [OPTIONS] -- COMMAND…)"));
     }
@@ -68,6 +70,11 @@ pub fn run(args: &Args) -> Result<u8> {
     ask::check_fit(args, new)?;
     if args.root.is_none() && !args.confine && new.is_empty() && args.cgroup.is_none() && !sets_up(args) {
         return in_place(args, &command);
+    }
+    if let Some(option) = args.reaping.speaks() {
+        let why =
+            "speaks to somebody outside, whom the new inside does not reach (allowed: for a plain init)";
+        return Err(Error::bad_input(option, why));
     }
     let mut plan = ask::plan(args, new, &command)?.reap_with(reaper_options(args));
     let terminal = plan.request().terminal;
@@ -105,6 +112,18 @@ pub fn run(args: &Args) -> Result<u8> {
         None => Supervised::new(&child, is_pid_1).wait(&signals)?,
     };
     Ok(ended.code())
+}
+
+/// An init without a command.
+fn pause(args: &Args, command: &[String]) -> Result<u8> {
+    let alone = args.root.is_none() && !args.confine && args.unshare.is_empty() && args.cgroup.is_none();
+    match command.is_empty() && args.request.is_none() && alone && !sets_up(args) {
+        true => in_place(args, command),
+        false => Err(Error::bad_input(
+            "--pause",
+            "stays without a command (allowed: no command, and only a plain init's options)",
+        )),
+    }
 }
 
 /// The tmpfs of an overlay is mounted on a directory of the host's.
@@ -150,13 +169,7 @@ fn terminal_of(end: &End) -> Result<Option<OwnedFd>> {
 
 /// What the reaper inside is told: the options that are its own.
 fn reaper_options(args: &Args) -> Vec<CString> {
-    let flags = [(c"-g", args.group), (c"-s", args.subreaper)];
-    let mut words: Vec<CString> =
-        flags.iter().filter(|(_, on)| *on).map(|(word, _)| CString::from(*word)).collect();
-    if args.grace > 0 {
-        words.extend(CString::new(format!("--grace={}", args.grace)));
-    }
-    words
+    args.reaping.words().into_iter().chain(args.json.then(|| c"--json".into())).collect()
 }
 
 /// Does any option ask for more than a plain init?
@@ -245,56 +258,13 @@ fn enter(mut plan: Plan, explain: bool, end: Option<End>) -> Error {
     plan.enter(&Alone { explainer: Explainer { on: explain }, end })
 }
 
-/// A process group of its own, which a terminal on standard input then belongs to: a background group could not read
-/// it. SIGTTOU is still blocked.
-fn lead_group() {
-    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    let stdin = std::io::stdin();
-    if nix::unistd::isatty(&stdin).unwrap_or(false) {
-        let _ = nix::unistd::tcsetpgrp(&stdin, nix::unistd::getpgrp());
-    }
-}
-
 /// The plain init: fork, exec, reap.
 fn in_place(args: &Args, command: &[String]) -> Result<u8> {
-    let env: Vec<String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some(format!("{}={}", k.into_string().ok()?, v.into_string().ok()?)))
-        .collect();
-    let command = Command::new(command, &env)?;
-    if std::process::id() != 1 {
-        if !args.subreaper {
-            drydock_cli::output::warn(
-                "init",
-                "not PID 1: orphans of the command go to the system's init (-s keeps them)",
-            );
-        } else {
-            reap::become_subreaper()?;
-        }
-    }
+    let inherited = drydock_core::sys::fd::inherited();
     let birth = Birth::of(args)?;
-    let signals = Blocked::all()?;
-    let group = args.group;
-    let child = process::clone_child(0, None, || {
-        signal::reset_dispositions();
-        if group {
-            lead_group();
-        }
-        let _ = signal::unblock_all();
-        let error = birth.settle().err().unwrap_or_else(|| command.exec());
-        drydock_cli::report("init", &error.into())
-    })
-    .call(|| "clone3(CLONE_PIDFD)")
-    .map_err(|e| match e.errno() {
-        Some(nix::libc::EAGAIN) => e
-            .because("cannot make a process")
-            .hint("RLIMIT_NPROC (ulimit -u) or a cgroup's pids.max is reached"),
-        _ => e,
-    })?;
-    if group {
-        // Both sides do it: a signal may come before the child gets there.
-        let child = Pid::from_raw(child.pid);
-        let _ = nix::unistd::setpgid(child, child);
+    let report = crate::stay::run(&args.reaping, command, inherited, &|| birth.settle())?;
+    if args.json {
+        drydock_cli::output::print_error_line(&crate::report::full(&args.command, &report).to_string());
     }
-    let policy = Policy { group, grace_ms: args.grace };
-    Ok(reap::run(&child, &signals, policy)?.code())
+    Ok(report.code)
 }

@@ -1,6 +1,8 @@
 //! drydock-supervise: what watches a container's first process: waiting, forwarding signals, reaping, terminals, logs.
 
 pub mod foreground;
+pub mod job;
+pub mod left;
 pub mod log;
 pub mod reap;
 pub mod relay;

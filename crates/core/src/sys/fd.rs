@@ -41,6 +41,12 @@ pub fn abandon(first: u32, last: u32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The numbers from 3 to 255 that are open: what a caller has left, for a process that has opened nothing yet.
+pub fn inherited() -> Vec<RawFd> {
+    // SAFETY: F_GETFD on a number; owns nothing.
+    (3..256).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0).collect()
+}
+
 /// Whether descriptor `number` is open and does not outlive an exec.
 pub fn closes_on_exec(number: u32) -> bool {
     let Ok(raw) = RawFd::try_from(number) else { return false };
@@ -70,6 +76,20 @@ pub fn duplicate_inherited(raw: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: `new` was just made by the kernel for us.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// Makes `fd` number `number` too, kept over an exec: for a process that is about to exec, where nothing owns that number.
+/// Source: dup2(2).
+///
+/// # Errors
+/// dup2(2)'s.
+pub fn put_at(fd: std::os::fd::BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    if fd.as_raw_fd() == number {
+        return keep_over_exec(number);
+    }
+    // SAFETY: two integers; the caller says that no owner of `number` is used any more.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Makes `fd` the standard stream `number` (0, 1 or 2). Source: dup2(2).

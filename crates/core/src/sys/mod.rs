@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod fd;
 pub mod inheritance;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod ns;
 pub mod numa;
