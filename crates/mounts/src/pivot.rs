@@ -1,10 +1,12 @@
 //! How a directory becomes `/`. Source: pivot_root(2), chroot(2).
 
-use drydock_core::Result;
+use crate::table::Entry;
 use drydock_core::error::CallExt;
+use drydock_core::{Error, Result};
 use nix::mount::{MntFlags, MsFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 /// The three ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +18,8 @@ pub enum Pivot {
     /// chroot(2): weaker, see [`WHY_CHROOT_IS_WEAKER`].
     Chroot,
     /// The root is moved over `/` (MS_MOVE) and chrooted into, for hosts whose own root is a ramfs, from which
-    /// pivot_root(2) is not possible. The host's proc and sysfs are unmounted first: they would let a process mount
-    /// unmasked ones again.
+    /// pivot_root(2) is not possible. The host's mounts are taken away first: its proc and sysfs would let a process
+    /// mount unmasked ones again.
     Move,
 }
 
@@ -69,7 +71,7 @@ fn chroot(root: BorrowedFd<'_>) -> Result<()> {
 
 fn move_root(root: BorrowedFd<'_>) -> Result<()> {
     use rustix::mount::MoveMountFlags as Flags;
-    hide_kernel_file_systems(root)?;
+    hide_host_mounts(root)?;
     let slash = open_directory("/")?;
     let empty = Flags::MOVE_MOUNT_F_EMPTY_PATH | Flags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(root, "", &slash, "", empty)
@@ -77,25 +79,31 @@ fn move_root(root: BorrowedFd<'_>) -> Result<()> {
     chroot(root)
 }
 
-/// Unmounts every proc and sysfs that is not below the new root. mount(2) lets an unprivileged user namespace mount a
-/// fresh proc or sysfs only if a fully visible one is there; the host's would be, and ours has masks. No mount here is a
-/// peer of the host's: unmounting goes to the peers of the mount that something is mounted on.
-fn hide_kernel_file_systems(root: BorrowedFd<'_>) -> Result<()> {
+/// Unmounts all that is neither below the new root nor holds it. mount(2) lets an unprivileged user namespace mount a fresh
+/// proc or sysfs only if a fully visible one is there; the host's would be, and ours has masks. All others go too: one may
+/// lie over a proc, which would come out of reach of names, but not of the kernel's look. No mount here is a peer of the
+/// host's: unmounting goes to the peers of the mount that something is mounted on.
+fn hide_host_mounts(root: BorrowedFd<'_>) -> Result<()> {
     let ours =
         std::fs::read_link(crate::inside::fd_path(root)).call(|| "readlink(\"/proc/self/fd/ROOT\")")?;
     let mounts = crate::table::read(None)?;
-    let hidden = mounts
-        .iter()
-        .rev()
-        .filter(|m| matches!(m.fstype.as_str(), "proc" | "sysfs") && !m.mount_point.starts_with(&ours));
+    let holding = holding(&mounts, &ours);
+    if holding.is_empty() {
+        return Err(Error::failed("root", format!("{ours:?} is not listed as a mount of this namespace")));
+    }
+    let goes = |m: &&Entry| {
+        !m.mount_point.starts_with(&ours) && holding.iter().all(|held| held.mount_point != m.mount_point)
+    };
     let none: Option<&str> = None;
-    for mount in hidden {
+    for mount in mounts.iter().rev().filter(goes) {
         let path = &mount.mount_point;
         match nix::mount::umount2(path, MntFlags::MNT_DETACH) {
             // Locked, in a user namespace: covered instead.
             Err(nix::errno::Errno::EINVAL | nix::errno::Errno::EPERM) => {
-                nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_RDONLY, none)
-                    .call(|| format!("mount(\"tmpfs\", {path:?}, \"tmpfs\", MS_RDONLY, NULL)"))?;
+                if matches!(mount.fstype.as_str(), "proc" | "sysfs") {
+                    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_RDONLY, none)
+                        .call(|| format!("mount(\"tmpfs\", {path:?}, \"tmpfs\", MS_RDONLY, NULL)"))?;
+                }
             }
             // Gone with the one that it was on.
             Err(nix::errno::Errno::ENOENT) => {}
@@ -103,6 +111,17 @@ fn hide_kernel_file_systems(root: BorrowedFd<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The mount at a directory, and those that it is on.
+fn holding<'a>(mounts: &'a [Entry], root: &Path) -> Vec<&'a Entry> {
+    let mut chain: Vec<&Entry> = Vec::new();
+    let mut next = mounts.iter().rev().find(|m| m.mount_point == root);
+    while let Some(mount) = next.filter(|m| chain.iter().all(|seen| seen.id != m.id)) {
+        chain.push(mount);
+        next = mounts.iter().find(|m| m.id == mount.parent);
+    }
+    chain
 }
 
 fn open_directory(path: &str) -> Result<std::os::fd::OwnedFd> {

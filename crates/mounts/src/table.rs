@@ -146,7 +146,9 @@ fn unescape(bytes: &[u8]) -> Vec<u8> {
 /// # Errors
 /// When the process does not exist or may not be read.
 pub fn read(pid: Option<i32>) -> Result<Vec<Entry>> {
-    let file = pid.map_or_else(|| "/proc/self/mountinfo".to_string(), |pid| format!("/proc/{pid}/mountinfo"));
+    // A thread can have a mount namespace of its own.
+    let own = || "/proc/thread-self/mountinfo".to_string();
+    let file = pid.map_or_else(own, |pid| format!("/proc/{pid}/mountinfo"));
     // The file has no size to go by; a large buffer saves reads, each of which the kernel formats anew.
     let mut bytes = Vec::with_capacity(32 << 10);
     let mut open = std::fs::File::open(&file).call(|| format!("open({file:?}, O_RDONLY)"))?;

@@ -193,6 +193,29 @@ fn nothing_reaches_a_host_whose_mounts_are_shared() {
 }
 
 #[test]
+fn a_moved_root_leaves_no_proc_of_the_host_to_the_kernels_look() {
+    require!(is_root(), "needs root");
+    let case = Case::new();
+    fs::create_dir(case.at("r/mnt")).unwrap();
+    fs::create_dir(case.at("hidden")).unwrap();
+    let mut request = Request::container_defaults(case.root());
+    request.mounts.retain(|m| m.fstype.as_deref() != Some("cgroup"));
+    // A proc that no name leads to, under a mount over its parent.
+    let before = format!(
+        "mount -t proc p /proc && mount -t tmpfs t {0} && mkdir {0}/proc && mount -t proc p {0}/proc && \
+         mount -t tmpfs t {0} && exec \"$@\"",
+        case.at("hidden").display()
+    );
+    let wrapped = ["unshare", "-mpf", "--propagation", "private", "sh", "-c", &before, "sh"];
+    let script = "busybox unshare -mrpf busybox mount -t proc p /mnt && echo seen; true";
+    for pivot in [Pivot::PivotRoot, Pivot::Move] {
+        let output = case.child(&wrapped, &Request { pivot, ..request.clone() }, script).exits(0);
+        assert!(!output.stdout.contains("seen"), "{pivot:?}: {}", output.describe());
+        output.says("ermission denied");
+    }
+}
+
+#[test]
 fn in_a_user_namespace() {
     require!(is_root(), "needs root");
     let case = Case::new();

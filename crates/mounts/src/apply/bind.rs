@@ -138,7 +138,7 @@ fn set_flags(tree: &OwnedFd, options: &Options, destination: &str) -> Result<()>
                 Ok((0, 0)) => Ok(()),
                 Ok((set, clear)) => mask::set_attributes(tree.as_fd(), set, clear, false),
                 Err(flags) => Err(e.on(destination).hint(format!(
-                    "{} of the source cannot be changed in a user namespace (mount_namespaces(7))",
+                    "an operation not permitted in a user namespace: {} of the source cannot be changed (mount_namespaces(7))",
                     show(flags)
                 ))),
             }
