@@ -128,6 +128,7 @@ fn malformed_values_are_refused_at_their_place() {
         ("/linux/maskedPaths", json!(["proc"]), "/linux/maskedPaths/0"),
         ("/linux/timeOffsets", json!({ "realtime": {} }), "/linux/timeOffsets"),
         ("/linux/memoryPolicy", json!({ "mode": "X" }), "/linux/memoryPolicy/mode"),
+        ("/linux/memoryPolicy", json!({}), "/linux/memoryPolicy/mode"),
         ("/linux/netDevices", json!({ "a:b": {} }), "/linux/netDevices/a:b"),
         ("/linux/devices", json!([{ "type": "c", "path": "/dev/x" }]), "/linux/devices/0/major"),
         ("/linux/resources/memory/limit", json!(1), "/linux/resources/memory/limit"),

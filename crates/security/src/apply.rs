@@ -8,7 +8,7 @@ use crate::seccomp::Handover;
 use crate::{list, procfs, rlimit};
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result, sys};
-use nix::libc::{EACCES, EPERM};
+use nix::libc::{EACCES, EPERM, SCHED_DEADLINE};
 use rustix::process::{Gid, Resource, Uid};
 use rustix::thread;
 use std::os::fd::AsFd;
@@ -121,6 +121,11 @@ fn affinity(cpus: &[usize]) -> Result<()> {
 pub(crate) fn scheduler(pid: i32, attributes: sys::sched::Attributes) -> Result<()> {
     sys::sched::set(pid, attributes).call(|| format!("sched_setattr({pid}, {attributes:?}, 0)")).map_err(
         |e| match e.errno() {
+            // runc's words for the second cause, which are looked for in logs.
+            Some(EPERM) if attributes.policy == SCHED_DEADLINE.unsigned_abs() => e.hint(
+                "SCHED_DEADLINE needs CAP_SYS_NICE, and every CPU: this process scheduler can't be used together with \
+                 AllowedCPUs (/linux/resources/cpu/cpus)",
+            ),
             Some(EPERM) => {
                 e.hint("this policy needs CAP_SYS_NICE, and on v1 a cgroup with cpu.rt_runtime_us")
             }

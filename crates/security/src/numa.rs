@@ -42,18 +42,18 @@ impl MemoryPolicy {
     /// [`drydock_core::Kind::BadInput`] with the field for an unknown name, a list that is none, nodes where the mode
     /// takes none or none where it needs some, or flags that exclude each other.
     pub fn check(&self) -> Result<(u32, Vec<usize>)> {
-        let mode = named("memoryPolicy.mode", &self.mode, &MODES)?;
-        let nodes = list::parse("memoryPolicy.nodes", self.nodes.as_deref().unwrap_or_default())?;
-        let flags = self
-            .flags
-            .iter()
-            .flatten()
-            .try_fold(0, |all, flag| named("memoryPolicy.flags", flag, &FLAGS).map(|one| all | one))?;
+        let mode = named("memoryPolicy.mode", &self.mode, &MODES).map_err(|e| invalid("mode", &e))?;
+        let nodes = list::parse("memoryPolicy.nodes", self.nodes.as_deref().unwrap_or_default())
+            .map_err(|e| invalid("nodes", &e))?;
+        let flag = |flag: &str| named("memoryPolicy.flags", flag, &FLAGS).map_err(|e| invalid("flags", &e));
+        let flags = self.flags.iter().flatten().try_fold(0, |all, name| flag(name).map(|one| all | one))?;
         let bad =
             |field: &str, problem: &str| Err(Error::bad_input(format!("memoryPolicy.{field}"), problem));
         let without = matches!(self.mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL");
         if without && !nodes.is_empty() {
-            return bad("nodes", &format!("given with {} (allowed: none)", self.mode));
+            let problem =
+                format!("given with {}: this mode requires 0 nodes but got {}", self.mode, nodes.len());
+            return bad("nodes", &format!("{problem} (allowed: none)"));
         }
         if !without && nodes.is_empty() && self.mode != "MPOL_PREFERRED" {
             return bad("nodes", &format!("empty with {} (allowed: at least one node)", self.mode));
@@ -73,6 +73,14 @@ impl MemoryPolicy {
         }
         Ok((mode | flags, nodes))
     }
+}
+
+/// runc's words, which are looked for in logs, before our own.
+fn invalid(field: &str, error: &Error) -> Error {
+    let sentence = error.sentence();
+    let problem = sentence.split_once(": ").map_or(sentence.as_str(), |(_, problem)| problem);
+    let words = if field == "flags" { "flag" } else { field };
+    Error::bad_input(format!("memoryPolicy.{field}"), format!("invalid memory policy {words}: {problem}"))
 }
 
 #[cfg(test)]
@@ -103,5 +111,11 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().starts_with(&format!("memoryPolicy.{field}")), "{error}");
         }
+        let said =
+            |mode: &str, nodes: &str, flags: &[&str]| check(mode, nodes, flags).unwrap_err().to_string();
+        assert!(said("", "", &[]).contains("mode: invalid memory policy mode: '' is not one"));
+        assert!(said("MPOL_BIND", "0-9876543210", &[]).contains("nodes: invalid memory policy nodes: "));
+        assert!(said("MPOL_BIND", "0", &["X"]).contains("flags: invalid memory policy flag: 'X'"));
+        assert!(said("MPOL_DEFAULT", "0-7", &[]).contains("mode requires 0 nodes but got 8 (allowed: none)"));
     }
 }

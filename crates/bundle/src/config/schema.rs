@@ -167,7 +167,7 @@ const LINUX: Shape = Object(&[
     may("readonlyPaths", List(&FILLED, 0)),
     may("mountLabel", ANY),
     may("intelRdt", Object(&INTEL_RDT)),
-    may("memoryPolicy", Object(&[must("mode", ANY), may("nodes", ANY), may("flags", TEXTS)])),
+    may("memoryPolicy", Object(&[may("mode", ANY), may("nodes", ANY), may("flags", TEXTS)])),
     may("personality", Object(&[must("domain", ANY), may("flags", TEXTS)])),
 ]);
 

@@ -40,7 +40,8 @@ impl Profile {
             .map_err(|e| at("seccomp.default", &e))?;
         let rules = list("seccomp.syscalls", &rules)?;
         let rules = rules.iter().enumerate().map(|(n, r)| rule(&format!("seccomp.syscalls[{n}]"), r));
-        let mut rules = rules.collect::<Result<Vec<Rule>>>()?;
+        let rules = rules.collect::<Result<Vec<Rule>>>()?;
+        let mut rules: Vec<Rule> = rules.into_iter().flat_map(alternatives).collect();
         refuse_notify(&profile, &rules)?;
         let default = (profile.default_action, errno(profile.default_action, profile.default_errno_ret));
         // The first that matches decides. Stable: the order among those with conditions stays.
@@ -102,6 +103,17 @@ fn rule(place: &str, value: &Value) -> Result<Rule> {
     let args = args.collect::<Result<Vec<Arg>>>()?;
     rule.args = Some(args).filter(|args| !args.is_empty());
     Ok(rule)
+}
+
+/// Conditions on different arguments must all hold. Two on one argument cannot stand in one rule of libseccomp, so runc and
+/// crun have always made each condition of such a rule a rule of its own: what such a config.json means everywhere.
+fn alternatives(rule: Rule) -> Vec<Rule> {
+    let args = rule.args.as_deref().unwrap_or_default();
+    let twice = (0..).zip(args).any(|(n, arg)| args.iter().skip(n + 1).any(|other| other.index == arg.index));
+    if !twice {
+        return vec![rule];
+    }
+    args.iter().map(|arg| Rule { args: Some(vec![*arg]), ..rule.clone() }).collect()
 }
 
 fn condition(place: &str, value: &Value) -> Result<Arg> {

@@ -50,6 +50,25 @@ fn oci_profiles_mean_what_they_mean_to_runc() {
 }
 
 #[test]
+fn two_conditions_on_one_argument_are_alternatives_as_in_runc() {
+    let f = oci(
+        r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":13,"syscalls":[
+          {"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":7,"op":"SCMP_CMP_EQ"},{"index":0,"value":9,"op":"SCMP_CMP_EQ"}]},
+          {"names":["write"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":7,"op":"SCMP_CMP_EQ"},{"index":1,"value":9,"op":"SCMP_CMP_EQ"}]},
+          {"names":["openat2"],"action":"SCMP_ACT_ALLOW"}
+        ]}"#,
+    )
+    .unwrap();
+    let v = |name: &str, a: u64, b: u64| verdict(&f, name, [a, b, 0, 0, 0, 0]);
+    assert_eq!((v("read", 7, 0), v("read", 9, 0), v("read", 8, 0)), (RET_ALLOW, RET_ALLOW, RET_ERRNO | 13));
+    // On different arguments, both must hold.
+    assert_eq!(
+        (v("write", 7, 9), v("write", 7, 0), v("write", 0, 9)),
+        (RET_ALLOW, RET_ERRNO | 13, RET_ERRNO | 13)
+    );
+}
+
+#[test]
 fn what_is_wrong_in_oci_profiles_is_named() {
     let rule = |fields: &str| format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{{fields}}}]}}"#);
     let arg =
