@@ -22,6 +22,8 @@ STATIC := -C target-feature=+crt-static -C relocation-model=pic
 RELR := -C link-arg=-Wl,-z,pack-relative-relocs
 RELR_WORKS = $(shell d=$$(mktemp -d) && echo 'fn main() { println!("{:?}", std::env::args()) }' | \
 	rustc --crate-name relr --target $(TARGET) $(STATIC) $(RELR) -o $$d/relr - 2>/dev/null && $$d/relr >/dev/null && echo yes; rm -rf $$d)
+# What `container --version` says that it was built from.
+export DRYDOCK_COMMIT ?= $(shell git describe --always --abbrev=40 --exclude '*' --dirty 2>/dev/null)
 RELEASE = env -u RUSTFLAGS $(RUSTFLAGS_VARIABLE)="$(STATIC)$(if $(RELR_WORKS), $(RELR))" \
 	cargo build --release --locked --target $(TARGET)
 DIST := dist/bin

@@ -5,6 +5,7 @@
 
 pub mod attach;
 mod by_hand;
+mod called;
 mod calls;
 pub mod child;
 mod claim;
@@ -52,7 +53,8 @@ Start here:  container run -- sh            a shell in a container of its own
 Exit codes: the command's own; 128+n if signal n ended it; 125 container failed; 126 cannot execute; 127 not found; 2 usage.";
 
 /// As engines read it: `NAME version NUMBER`, then what is known besides.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+const VERSION: &str =
+    concat!("version ", env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("DRYDOCK_COMMIT"), "\nspec: 1.3.0");
 
 /// Open Container Initiative runtime, and Linux containers one stage at a time
 #[derive(clap::Parser)]
@@ -98,15 +100,6 @@ fn named(program: &str) -> clap::Command {
     })
 }
 
-/// The last part of what the program was called as.
-fn program() -> String {
-    let called = std::env::args_os().next().map(PathBuf::from);
-    let name = called.as_deref().and_then(std::path::Path::file_name).map(|name| name.to_string_lossy());
-    let plain =
-        |name: &str| !name.is_empty() && !name.contains(['{', '}']) && !name.contains(char::is_control);
-    name.filter(|name| plain(name)).map_or_else(|| "container".into(), std::borrow::Cow::into_owned)
-}
-
 /// Entry point of `container`.
 pub fn main() -> ExitCode {
     drydock_cli::main("container", run)
@@ -119,17 +112,22 @@ fn run() -> Outcome {
         let _ = drydock_security::run_sealed();
     }
     log.note_start();
-    dispatch().or_else(|error| {
-        log.error(&drydock_cli::sentence(&error));
-        Ok(drydock_cli::report("container", &error))
+    let called = called::Name::find();
+    let mut verb = "";
+    dispatch(&called, &mut verb).or_else(|error| {
+        log.error(&called.sentence(verb, &error));
+        Ok(called.report(verb, &error))
     })
 }
 
-fn dispatch() -> Outcome {
-    let cli = match drydock_cli::args::parse_with::<Cli>(named(&program()), std::env::args_os())? {
+/// `verb`: what was asked for, once that is known.
+fn dispatch(called: &called::Name, verb: &mut &'static str) -> Outcome {
+    let cli = match drydock_cli::args::parse_with::<Cli>(named(called.as_str()), std::env::args_os())? {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };
-    let caller = verbs::Caller { root: cli.root, systemd_cgroup: cli.systemd_cgroup };
+    *verb = cli.verb.name();
+    let caller =
+        verbs::Caller { root: cli.root, systemd_cgroup: cli.systemd_cgroup, strict: called.is_runc() };
     cli.verb.run(&caller)
 }

@@ -5,7 +5,7 @@ use crate::commands;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use drydock_bundle::Store;
 use drydock_cli::Outcome;
-use drydock_core::Result;
+use drydock_core::{Error, Result, text};
 use std::path::PathBuf;
 
 /// What was said before the verb, as far as verbs need it.
@@ -15,9 +15,20 @@ pub struct Caller {
     pub root: Option<PathBuf>,
     /// `--systemd-cgroup`.
     pub systemd_cgroup: bool,
+    /// Called by the name of runc.
+    pub strict: bool,
 }
 
 impl Caller {
+    /// What `list` lists. runc refuses a root that is not there, unless it is its own.
+    fn listed(&self) -> Result<Store> {
+        if let Some(root) = self.root.as_deref().filter(|root| self.strict && !root.exists()) {
+            let problem = format!("'{}': no such file or directory", text::escape(&root.to_string_lossy()));
+            return Err(Error::failed("--root", problem));
+        }
+        self.store()
+    }
+
     /// `doctor` and `unshare` work where no store can be; the command of `unshare` keeps the caller's umask.
     fn store(&self) -> Result<Store> {
         // What containers are made of has the modes that it needs, not those that the caller's umask leaves; a container's
@@ -43,6 +54,11 @@ pub struct Verb {
 }
 
 impl Verb {
+    /// As the help has it.
+    pub fn name(&self) -> &'static str {
+        self.entry.name
+    }
+
     /// Carries it out.
     ///
     /// # Errors
@@ -90,7 +106,7 @@ verbs! {
     "restore": "Bring a container back from the files of a checkpoint", commands::criu::restore::Args,
         |args, caller| commands::criu::restore::run(&args, &caller.store()?);
     "list" or "ls": "List containers", commands::list::Args,
-        |args, caller| commands::list::run(&args, &caller.store()?);
+        |args, caller| commands::list::run(&args, &caller.listed()?);
     "ps": "Show the processes of a container", commands::processes::Args,
         |args, caller| commands::processes::run(&args, &caller.store()?);
     "inspect": "Show everything known of a container, as JSON", commands::show::OneArgs,

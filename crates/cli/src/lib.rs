@@ -11,6 +11,9 @@ pub use args::parse;
 pub use output::{print_json, print_line, print_text};
 pub use watch::Explainer;
 
+/// What a tool ends with when it fails.
+pub type Failure = anyhow::Error;
+
 /// How a tool ends well: the exit code to pass on.
 pub type Outcome = anyhow::Result<u8>;
 
@@ -31,13 +34,17 @@ pub fn main(tool: &str, body: impl FnOnce() -> Outcome) -> ExitCode {
 /// Prints an error once, as one line on stderr, and returns its exit code.
 pub fn report(tool: &str, error: &anyhow::Error) -> u8 {
     output::print_error_line(&format!("{tool}: {}", sentence(error)));
-    let core = error.chain().find_map(|e| e.downcast_ref::<Error>());
-    core.map_or(drydock_core::exit::FAILED, Error::exit_code)
+    core(error).map_or(drydock_core::exit::FAILED, Error::exit_code)
+}
+
+/// The error of ours that is behind an error.
+pub fn core(error: &anyhow::Error) -> Option<&Error> {
+    error.chain().find_map(|e| e.downcast_ref::<Error>())
 }
 
 /// An error as one line, without control characters.
 pub fn sentence(error: &anyhow::Error) -> String {
-    let line = match error.chain().find_map(|e| e.downcast_ref::<Error>()) {
+    let line = match core(error) {
         Some(core) => core.to_string(),
         None => error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": "),
     };

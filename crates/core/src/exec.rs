@@ -217,10 +217,13 @@ impl Command {
             }
             (Errno::ENOENT, Ok(_)) => match interpreter(path) {
                 Some(interpreter) => cannot(format!(
-                    "exec {}: no such file or directory: its interpreter '{interpreter}' does not exist here",
+                    "exec {}: no such file or directory",
                     escape_bytes(path.as_os_str().as_bytes())
                 ))
-                .hint("copy the interpreter and its libraries into the root file system (rootfs copy)"),
+                .hint(format!(
+                    "its interpreter '{interpreter}' does not exist here: copy it and its libraries into the root \
+                     file system (rootfs copy)"
+                )),
                 None => call(),
             },
             (Errno::EACCES, Ok(meta)) if meta.is_dir() => {

@@ -68,7 +68,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let entry = store.find(&args.name)?;
     let (state, pidfd) = signals::running(&entry)?;
     if state.life() == Life::Paused && !args.ignore_paused {
-        let problem = "is paused: nothing can run in it";
+        let problem = "is paused: cannot exec in a paused container";
         return Err(Error::failed(format!("'{}'", entry.id), problem)
             .hint(format!("container resume {}, or --ignore-paused", entry.id))
             .into());
