@@ -27,6 +27,8 @@ The networking guide, exercise by exercise (NS is a name as in `ip netns`, or a 
   ip link add … type veth …; master br0; …        netsetup attach ns1 --bridge br0 --addr 10.0.0.2/24
   brctl show; bridge link                         netsetup bridge list; netsetup show
   iptables -t nat -A PREROUTING … -j DNAT         netsetup publish ns1 8000:8000
+  tc qdisc add dev veth-blue root tbf rate …      netsetup limit blue --egress 10mbit --ingress 5mbit
+  tc qdisc del dev veth-blue root                 netsetup limit blue off
   nsenter -t PID -n ip addr                       netsetup show --pid PID
   (a trap in a shell script)                      netsetup undo --owner ID
 
@@ -85,6 +87,8 @@ pub enum Command {
     Publish(Publish),
     /// Take the published ports of a namespace or address back
     Unpublish(Unpublish),
+    /// Limit how fast a namespace sends and receives; delay or lose packets (tc-tbf(8), tc-netem(8))
+    Limit(Limit),
     /// Write hosts, hostname and resolv.conf for a namespace or container into a directory (hosts(5), resolv.conf(5))
     Etc(Etc),
     /// Links, addresses, routes, neighbours, bridge ports and our nft rules, as the kernel has them
@@ -291,6 +295,47 @@ pub struct Unpublish {
     /// Namespace (name or path), or the address of a container
     pub target: String,
 }
+
+#[derive(ClapArgs, Debug)]
+#[command(after_help = LIMIT_HELP)]
+pub struct Limit {
+    /// Namespace: name, path, or a container's name
+    pub namespace: String,
+    /// `off`: take all limits away
+    #[arg(value_name = "off")]
+    pub off: Option<String>,
+    /// Same as `off`
+    #[arg(long = "off", hide = true)]
+    pub remove: bool,
+    /// What the namespace may send: 10mbit, 500kbit, 1.5gbit
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
+    pub egress: Option<String>,
+    /// What it may receive
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
+    pub ingress: Option<String>,
+    /// Bytes that may go at once, such as 32k [default: 10 ms of the rate]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub burst: Option<String>,
+    /// How long a packet may wait for its turn before it is dropped [default: 100ms]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub latency: Option<String>,
+    /// Delay what the namespace sends
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub delay: Option<String>,
+    /// How much the delay varies
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub jitter: Option<String>,
+    /// How much of what the namespace sends is lost
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
+    pub loss: Option<String>,
+    /// Interface name in the namespace
+    #[arg(long, alias = "name", value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+}
+
+const LIMIT_HELP: &str = "\
+A direction that is not named keeps its limit. Without options the limits that hold are shown. Egress is shaped at the
+namespace's end of the veth pair, ingress at the host's: `tc -s qdisc` shows both, there and here.";
 
 #[derive(ClapArgs, Debug)]
 pub struct Etc {

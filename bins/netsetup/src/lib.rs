@@ -30,6 +30,7 @@ fn run(args: Args) -> drydock_cli::Outcome {
     match args.command {
         Command::Ns(command) => commands::ns::run(command, &common),
         Command::Link(link) => commands::link::run(&link, &common),
+        Command::Limit(limit) => commands::limit::run(&limit, &common),
         Command::Bridge(command) => commands::bridge::run(&command, &common),
         Command::Attach(attach) => commands::attach::run(&attach, &common),
         Command::Detach(detach) => commands::attach::detach(&detach, &common),

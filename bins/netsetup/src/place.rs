@@ -1,5 +1,6 @@
 //! What `NS` on the command line means.
 
+use crate::args::Common;
 use drydock_core::{Error, Result};
 use drydock_network::netns;
 use std::net::IpAddr;
@@ -13,13 +14,36 @@ pub struct Place {
     pub path: PathBuf,
     /// Its name under /run/netns, if it has one.
     pub name: Option<String>,
+    /// The container whose it is, if it was given by that.
+    pub container: Option<String>,
+}
+
+/// The network namespace of a running container, by its state file.
+fn of_container(name: &str, common: &Common) -> Option<PathBuf> {
+    drydock_core::ContainerId::parse(name).ok()?;
+    let root = drydock_core::paths::state_root(common.root.as_deref()).ok()?;
+    let state = std::fs::read(root.join(name).join("state.json")).ok()?;
+    let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+    let pid = state.get("pid")?.as_i64().filter(|pid| *pid > 1)?;
+    // Another process may have the pid by now: field 22 of /proc/PID/stat tells them apart (proc_pid_stat(5)).
+    let started = state.get("start_time")?.as_u64()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let now: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    (now == started).then(|| PathBuf::from(format!("/proc/{pid}/ns/net")))
 }
 
 impl Place {
-    /// A name, or anything with a slash as a path. A path under /run/netns (or /var/run/netns) is the name.
-    pub fn parse(text: &str) -> Result<Self> {
+    /// A name, or anything with a slash as a path. A path under /run/netns (or /var/run/netns) is the name. A name that no
+    /// namespace has may be a running container's.
+    pub fn parse(text: &str, common: &Common) -> Result<Self> {
         if !text.contains('/') {
-            return Ok(Self { path: netns::path_of(text)?, name: Some(text.to_string()) });
+            let path = netns::path_of(text)?;
+            if std::fs::symlink_metadata(&path).is_err()
+                && let Some(path) = of_container(text, common)
+            {
+                return Ok(Self { path, name: None, container: Some(text.to_string()) });
+            }
+            return Ok(Self { path, name: Some(text.to_string()), container: None });
         }
         let path = Path::new(text);
         let named = path
@@ -27,26 +51,28 @@ impl Place {
             .and_then(|p| std::fs::canonicalize(p).ok())
             .is_some_and(|p| p == Path::new(netns::DIR));
         match path.file_name().and_then(|n| n.to_str()) {
-            Some(name) if named => Ok(Self { path: netns::path_of(name)?, name: Some(name.to_string()) }),
+            Some(name) if named => {
+                Ok(Self { path: netns::path_of(name)?, name: Some(name.to_string()), container: None })
+            },
             _ => {
                 let absolute = std::path::absolute(path)
                     .map_err(|_| Error::bad_input(drydock_core::text::escape(text), "is not a path"))?;
-                Ok(Self { path: absolute, name: None })
+                Ok(Self { path: absolute, name: None, container: None })
             }
         }
     }
 
     /// Who owns what is made for it, unless `--owner` says so.
     pub fn default_owner(&self) -> String {
-        match &self.name {
-            Some(name) => drydock_network::name::owner_for(name),
-            None => drydock_network::name::owner_for(&self.path.to_string_lossy()),
+        match (&self.name, &self.container) {
+            (Some(name), _) | (None, Some(name)) => drydock_network::name::owner_for(name),
+            (None, None) => drydock_network::name::owner_for(&self.path.to_string_lossy()),
         }
     }
 
     /// How messages call it.
     pub fn shown(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.path.display().to_string())
+        self.name.clone().or_else(|| self.container.clone()).unwrap_or_else(|| self.path.display().to_string())
     }
 
     /// Its global addresses; none if the namespace is gone.
@@ -61,11 +87,11 @@ impl Place {
 }
 
 /// The address of a namespace, or an address itself; and the owner that goes with it.
-pub fn target(text: &str) -> Result<(IpAddr, String)> {
+pub fn target(text: &str, common: &Common) -> Result<(IpAddr, String)> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok((address, drydock_network::name::owner_for(&format!("addr-{}", text.replace(':', "-")))));
     }
-    let place = Place::parse(text)?;
+    let place = Place::parse(text, common)?;
     netns::open_other(&place.path)?;
     let addresses = place.addresses();
     let first = addresses.iter().find(|a| a.is_ipv4()).or(addresses.first());

@@ -2,6 +2,7 @@
 //!
 //! - [`attach`]: a namespace to a bridge: lease, bridge, NAT, veth pair, address, route, published ports;
 //! - [`link`]: a veth pair between the host and a namespace; [`bridge`], [`nat`], [`publish`]: the parts alone;
+//! - [`limit`]: how fast a namespace may send and receive;
 //! - [`device`]: network devices of the host into a namespace;
 //! - [`netns`]: named namespaces as ip-netns(8) keeps them;
 //! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
@@ -19,6 +20,7 @@ pub mod detach;
 pub mod device;
 pub mod etc;
 pub mod lease;
+pub mod limit;
 pub mod link;
 mod loopback;
 pub mod name;
@@ -27,6 +29,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod publish;
+pub mod rate;
 pub mod rtnl;
 pub mod show;
 pub mod state;

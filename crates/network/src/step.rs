@@ -75,6 +75,15 @@ pub enum NetStep {
         /// Default route.
         gateway: Option<String>,
     },
+    /// Shape what an end of a veth pair sends.
+    Shape {
+        /// Link.
+        interface: String,
+        /// In the namespace, not on the host.
+        inside: bool,
+        /// What is set, in tc(8)'s words; none to take it away.
+        what: Option<String>,
+    },
     /// Delete a link.
     DeleteLink {
         /// Name.
@@ -161,6 +170,17 @@ impl Explain for NetStep {
                 "the container's own address and its way out",
                 "rtnetlink(7)",
                 None,
+            ),
+            NetStep::Shape { interface, inside, what } => step(
+                format!(
+                    "{}{} {interface} root{}",
+                    if *inside { "in the namespace: " } else { "" },
+                    if what.is_some() { "RTM_NEWQDISC" } else { "RTM_DELQDISC" },
+                    with(" ", what)
+                ),
+                "a link shapes what it sends: each end of the pair limits one direction",
+                "tc-tbf(8)",
+                what.as_ref().map(|_| format!("RTM_DELQDISC {interface} root; it also goes with the link")),
             ),
             NetStep::DeleteLink { name } => {
                 step(format!("RTM_DELLINK {name}"), "its owner is gone", "rtnetlink(7)", None)

@@ -24,7 +24,7 @@ fn find(place: &Place, interface: &str) -> Result<(Rtnl, Link)> {
 }
 
 pub fn run(args: &Addr, common: &Common) -> Outcome {
-    let place = Place::parse(&args.namespace)?;
+    let place = Place::parse(&args.namespace, common)?;
     let address = InterfaceAddress::parse_as("address", &args.address)?;
     let (rtnl, link) = find(&place, &args.interface)?;
     let there = rtnl.addresses()?.iter().any(|a| a.index == link.index && a.address == address);
@@ -57,7 +57,7 @@ fn done(delete: bool, there: bool) -> &'static str {
 }
 
 pub fn route(args: &Route, common: &Common) -> Outcome {
-    let place = Place::parse(&args.namespace)?;
+    let place = Place::parse(&args.namespace, common)?;
     let to = match args.destination.as_str() {
         "default" => None,
         subnet => Some(Subnet::parse_as("destination", subnet)?),

@@ -42,7 +42,7 @@ fn request(args: &Attach, owner: &Owner, place: &Place) -> Result<attach::Reques
 }
 
 pub fn run(args: &Attach, common: &Common) -> Outcome {
-    let place = Place::parse(&args.namespace)?;
+    let place = Place::parse(&args.namespace, common)?;
     name::check_interface("--bridge", &args.bridge)?;
     let owner = Owner::new(common, || place.default_owner())?;
     let request = request(args, &owner, &place)?;
@@ -69,7 +69,7 @@ pub fn run(args: &Attach, common: &Common) -> Outcome {
 }
 
 pub fn detach(args: &Detach, common: &Common) -> Outcome {
-    let place = Place::parse(&args.namespace)?;
+    let place = Place::parse(&args.namespace, common)?;
     name::check_interface("--interface", &args.interface)?;
     let owner = Owner::new(common, || place.default_owner())?;
     let link = name::host_link(&owner.id, &place.path, &args.interface);

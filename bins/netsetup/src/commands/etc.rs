@@ -26,18 +26,18 @@ fn request(args: &Etc) -> Result<etc::Request> {
     Ok(request)
 }
 
-fn addresses(args: &Etc) -> Result<Vec<IpAddr>> {
+fn addresses(args: &Etc, common: &Common) -> Result<Vec<IpAddr>> {
     let Some(namespace) = &args.address_of else {
         return args.address.iter().map(|word| parse_address("--address", word)).collect();
     };
-    let place = Place::parse(namespace)?;
+    let place = Place::parse(namespace, common)?;
     netns::open_other(&place.path)?;
     Ok(place.addresses())
 }
 
 pub fn run(args: &Etc, common: &Common) -> Outcome {
     let request = request(args)?;
-    let own = addresses(args)?;
+    let own = addresses(args, common)?;
     request.write(&own)?;
     let names: Vec<&str> = request.names().collect();
     let line =

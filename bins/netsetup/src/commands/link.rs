@@ -8,7 +8,7 @@ use drydock_cli::Outcome;
 use drydock_network::{InterfaceAddress, detach, link, netns};
 
 pub fn run(args: &Link, common: &Common) -> Outcome {
-    let place = Place::parse(&args.namespace)?;
+    let place = Place::parse(&args.namespace, common)?;
     let owner = Owner::new(common, || place.default_owner())?;
     let request = link::Request {
         owner: owner.id.clone(),

@@ -16,7 +16,7 @@ pub fn run(command: Ns, common: &Common) -> Outcome {
     match command {
         Ns::Add { name } => add(&name, common)?,
         Ns::List => list(common)?,
-        Ns::Exec { namespace, command } => return exec(&namespace, &command),
+        Ns::Exec { namespace, command } => return exec(&namespace, &command, common),
         Ns::Del { name } => delete(&name, common)?,
         Ns::Identify { pid } => identify(pid, common)?,
         Ns::Pids { namespace } => pids(&namespace, common)?,
@@ -44,7 +44,7 @@ fn list(common: &Common) -> Result<()> {
 }
 
 fn delete(name: &str, common: &Common) -> Result<()> {
-    let place = Place::parse(name)?;
+    let place = Place::parse(name, common)?;
     let path = netns::path_of(place.name.as_deref().unwrap_or(name))?;
     let owner = Owner::new(common, || place.default_owner())?;
     // A file that is no namespace's must be refused before anything is undone.
@@ -93,7 +93,7 @@ fn identify(pid: Option<i32>, common: &Common) -> Result<()> {
 }
 
 fn pids(namespace: &str, common: &Common) -> Result<()> {
-    let fd = netns::open(&Place::parse(namespace)?.path)?;
+    let fd = netns::open(&Place::parse(namespace, common)?.path)?;
     let all = netns::pids(netns::inode(fd.as_fd())?)?;
     if common.json {
         return drydock_cli::print_json(&all);
@@ -101,8 +101,8 @@ fn pids(namespace: &str, common: &Common) -> Result<()> {
     all.iter().try_for_each(|pid| drydock_cli::print_line(&pid.to_string()))
 }
 
-fn exec(namespace: &str, command: &[OsString]) -> Outcome {
-    let place = Place::parse(namespace)?;
+fn exec(namespace: &str, command: &[OsString], common: &Common) -> Outcome {
+    let place = Place::parse(namespace, common)?;
     let Some((program, arguments)) = command.split_first() else { return Ok(exit::USAGE) };
     for skipped in netns::enter(&place.path, place.name.as_deref())? {
         drydock_cli::output::warn("netsetup", &skipped);

@@ -15,7 +15,7 @@ pub fn run(args: &Publish, common: &Common) -> Outcome {
         ports.extend(Port::parse(spec)?);
     }
     publish::check(&ports, None)?;
-    let (container, default) = place::target(&args.target)?;
+    let (container, default) = place::target(&args.target, common)?;
     let owner = Owner::new(common, || default)?;
     let request =
         Request { owner: owner.id.clone(), container, publish: ports, lease_dir: owner.lease_dir.clone() };
@@ -36,7 +36,7 @@ pub fn run(args: &Publish, common: &Common) -> Outcome {
 }
 
 pub fn off(args: &Unpublish, common: &Common) -> Outcome {
-    let (container, default) = place::target(&args.target)?;
+    let (container, default) = place::target(&args.target, common)?;
     let owner = Owner::new(common, || default)?;
     let there = detach::unpublish(&owner.id, container, &owner.lease_dir, &owner.ctx())?;
     let line =

@@ -27,7 +27,7 @@ pub fn run(args: &Show, common: &Common) -> Outcome {
             }
             Some(path)
         }
-        (Some(namespace), None) => Some(Place::parse(namespace)?.path),
+        (Some(namespace), None) => Some(Place::parse(namespace, common)?.path),
         (None, None) => None,
     };
     let view = match path {

@@ -1,9 +1,11 @@
 //! Links, addresses, routes and neighbours. Source: rtnetlink(7), <linux/rtnetlink.h>, <linux/if_link.h>.
 
 mod link;
+mod qdisc;
 mod route;
 
 pub use link::{Link, NewBridge, NewVeth, VethPeer, decode_link};
+pub use qdisc::{Bucket, Emulation, Qdisc, decode_qdisc};
 pub use route::{Address, Neighbour, Route, decode_address, decode_neighbour, decode_route};
 
 use crate::netlink::{Batch, Message, Protocol, Reply, Socket};
@@ -20,6 +22,9 @@ pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_DELROUTE: u16 = 25;
 pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const RTM_GETNEIGH: u16 = 30;
+pub(crate) const RTM_NEWQDISC: u16 = 36;
+pub(crate) const RTM_DELQDISC: u16 = 37;
+pub(crate) const RTM_GETQDISC: u16 = 38;
 
 /// IFF_UP.
 pub const UP: u32 = 1;
@@ -117,6 +122,18 @@ impl Rtnl {
         Ok(decode(&replies, decode_neighbour))
     }
 
+    /// All queueing disciplines; none where the kernel has no traffic control.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn qdiscs(&self) -> Result<Vec<Qdisc>> {
+        match self.socket.dump("RTM_GETQDISC", RTM_GETQDISC, &qdisc::header(0, 0, 0)) {
+            Ok(replies) => Ok(decode(&replies, decode_qdisc)),
+            Err(e) if e.errno() == Some(nix::libc::EOPNOTSUPP) => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The route that the kernel would take to `to`.
     ///
     /// # Errors
@@ -164,6 +181,7 @@ pub fn decode_anything(message: &Message<'_>) -> usize {
         decode_address(p).is_some(),
         decode_route(p).is_some(),
         decode_neighbour(p).is_some(),
+        decode_qdisc(p).is_some(),
     ]
     .iter()
     .filter(|x| **x)
