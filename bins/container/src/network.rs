@@ -91,6 +91,7 @@ impl Attachment {
             interface: self.interface.clone(),
             default_route: !self.internal && self.interface == "eth0",
             nat: !self.internal,
+            internal: self.internal,
             publish: self.publish.clone(),
             ..attach::Request::new(id.to_string(), netns, lease_dir(state_root))
         }

@@ -53,7 +53,7 @@ pub struct Options {
     /// none, host, bridge or ns:PATH [default: none; bridge with -p or --ip] (network_namespaces(7))
     #[arg(long, visible_alias = "network", value_name = "MODE", help_heading = "Network")]
     pub net: Option<String>,
-    /// Publish a port: [HOSTIP:]PORT:PORT[/tcp|udp]; on 127.0.0.1 unless HOSTIP is given
+    /// Publish a port: [HOSTIP:]PORT:PORT[/tcp|udp|sctp]; on 127.0.0.1 unless HOSTIP is given
     #[arg(short = 'p', long, value_name = "SPEC", help_heading = "Network")]
     pub publish: Vec<String>,
     /// Address on the bridge, within its subnet

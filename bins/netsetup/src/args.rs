@@ -83,6 +83,9 @@ pub enum Command {
     /// NAT for a subnet: forwarding, masquerade, forward rules (nft(8))
     #[command(subcommand, arg_required_else_help = true)]
     Nat(Nat),
+    /// Forwarding without NAT, and which networks may reach each other
+    #[command(subcommand, arg_required_else_help = true)]
+    Forward(Forward),
     /// Publish ports of a namespace or address on the host (127.0.0.1 unless an address is given)
     Publish(Publish),
     /// Take the published ports of a namespace or address back
@@ -97,6 +100,10 @@ pub enum Command {
     Undo(Undo),
     /// Networks and who has which address
     Leases,
+    /// Make rules and settings anew that somebody has flushed or changed: a firewall's restart
+    Reload,
+    /// Take away what killed commands and vanished namespaces have left
+    Gc(Gc),
 }
 
 #[derive(Subcommand, Debug)]
@@ -164,12 +171,8 @@ pub enum Bridge {
     Add {
         /// Name
         name: String,
-        /// The host's address on it
-        #[arg(long, value_name = "ADDRESS/PREFIX")]
-        addr: String,
-        /// MTU [default: the default route's]
-        #[arg(long)]
-        mtu: Option<u32>,
+        #[command(flatten)]
+        new: NewBridge,
     },
     /// List bridges and their ports
     List,
@@ -185,6 +188,22 @@ pub enum Bridge {
 }
 
 #[derive(ClapArgs, Debug)]
+pub struct NewBridge {
+    /// The host's address on it; a second one for IPv6 [default: the first of a unique local subnet]
+    #[arg(long, alias = "address", value_name = "ADDRESS/PREFIX", required = true)]
+    pub addr: Vec<String>,
+    /// No IPv6
+    #[arg(long)]
+    pub no_ipv6: bool,
+    /// Nothing leaves the network, and only published ports lead into it
+    #[arg(long)]
+    pub internal: bool,
+    /// MTU [default: the default route's]
+    #[arg(long)]
+    pub mtu: Option<u32>,
+}
+
+#[derive(ClapArgs, Debug)]
 pub struct Attach {
     /// Namespace: name or path
     pub namespace: String,
@@ -194,12 +213,33 @@ pub struct Attach {
     /// Network name [default: the bridge's]
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
-    /// Address [default: the next free one of the network]
+    /// Address, and a second one for IPv6 [default: the next free one of the network, and IPv6 beside it]
     #[arg(long, alias = "address", value_name = "ADDRESS/PREFIX")]
-    pub addr: Option<String>,
+    pub addr: Vec<String>,
     /// Subnet of a new network [default: that of --addr, else the first free of 10.88.0.0/16, 10.89.0.0/16, …]
     #[arg(long, value_name = "SUBNET")]
     pub subnet: Option<String>,
+    /// IPv6 subnet of a new network [default: a /64 of unique local addresses, from its name]
+    #[arg(long, value_name = "SUBNET")]
+    pub subnet6: Option<String>,
+    /// Which addresses of a new network are given without being asked for [default: all of the subnet]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub range: Option<String>,
+    /// No IPv6
+    #[arg(long)]
+    pub no_ipv6: bool,
+    /// A network that nothing leaves, and that only published ports lead into: no default route, no NAT
+    #[arg(long)]
+    pub internal: bool,
+    /// Reach the host, but no neighbour on the bridge
+    #[arg(long)]
+    pub isolated: bool,
+    /// Do not check that what is sent comes from the interface's own addresses
+    #[arg(long)]
+    pub allow_spoofing: bool,
+    /// NAT for IPv6 too, and an IPv6 default route (the host then ignores router advertisements)
+    #[arg(long)]
+    pub nat6: bool,
     /// Gateway, the bridge's address [default: the bridge's own, else the subnet's first address]
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Option<String>,
@@ -209,7 +249,7 @@ pub struct Attach {
     /// Masquerade what leaves the subnet
     #[arg(long)]
     pub nat: bool,
-    /// Publish a port: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp]
+    /// Publish a port: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp|sctp]
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<String>,
     /// Interface name in the namespace
@@ -281,11 +321,48 @@ pub enum Nat {
     },
 }
 
+#[derive(Subcommand, Debug)]
+pub enum Forward {
+    /// Let packets of a subnet pass, without rewriting addresses
+    On {
+        /// Subnet
+        subnet: String,
+    },
+    /// Turn it off; the last one restores forwarding as it was
+    Off {
+        /// Subnet [default: all that `forward on` was given without --owner]
+        subnet: Option<String>,
+    },
+    /// Let two networks reach each other, which they cannot unless asked
+    Allow {
+        /// Network or subnet
+        a: String,
+        /// Network or subnet
+        b: String,
+    },
+    /// Keep two networks apart again
+    Deny {
+        /// Network or subnet
+        a: String,
+        /// Network or subnet
+        b: String,
+    },
+    /// List what is on
+    List,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Gc {
+    /// Only list; exit 1 if there is something
+    #[arg(long)]
+    pub check: bool,
+}
+
 #[derive(ClapArgs, Debug)]
 pub struct Publish {
     /// Namespace (name or path), or the address of a container
     pub target: String,
-    /// [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp]; ranges too
+    /// [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp|sctp]; ranges too
     #[arg(required = true, value_name = "SPEC")]
     pub specs: Vec<String>,
 }

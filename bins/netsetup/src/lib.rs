@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod owner;
+mod pending;
 mod place;
 mod print;
 
@@ -37,6 +38,9 @@ fn run(args: Args) -> drydock_cli::Outcome {
         Command::Addr(addr) => commands::address::run(&addr, &common),
         Command::Route(route) => commands::address::route(&route, &common),
         Command::Nat(command) => commands::nat::run(&command, &common),
+        Command::Forward(command) => commands::nat::forward(&command, &common),
+        Command::Reload => commands::gc::reload(&common),
+        Command::Gc(gc) => commands::gc::run(&gc, &common),
         Command::Publish(publish) => commands::publish::run(&publish, &common),
         Command::Unpublish(target) => commands::publish::off(&target, &common),
         Command::Etc(etc) => commands::etc::run(&etc, &common),

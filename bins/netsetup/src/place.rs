@@ -53,7 +53,7 @@ impl Place {
         match path.file_name().and_then(|n| n.to_str()) {
             Some(name) if named => {
                 Ok(Self { path: netns::path_of(name)?, name: Some(name.to_string()), container: None })
-            },
+            }
             _ => {
                 let absolute = std::path::absolute(path)
                     .map_err(|_| Error::bad_input(drydock_core::text::escape(text), "is not a path"))?;
@@ -72,7 +72,10 @@ impl Place {
 
     /// How messages call it.
     pub fn shown(&self) -> String {
-        self.name.clone().or_else(|| self.container.clone()).unwrap_or_else(|| self.path.display().to_string())
+        self.name
+            .clone()
+            .or_else(|| self.container.clone())
+            .unwrap_or_else(|| self.path.display().to_string())
     }
 
     /// Its global addresses; none if the namespace is gone.

@@ -194,7 +194,8 @@ fn s18_two_namespaces_on_a_bridge() {
             "{ports:?}"
         );
         assert!(host.ok("bridge list").contains("forwarding"));
-        assert_eq!(view["nft"].as_array().unwrap().len(), 0, "no NAT was asked for");
+        let rules = view["nft"].as_array().unwrap();
+        assert!(rules.iter().all(|r| r["chain"] != "postrouting"), "no NAT was asked for: {rules:?}");
         assert_eq!(host.forwarding(), "0");
         let refused = host.run(&["bridge", "del", "br0"]);
         assert!(refused.code == 125 && refused.err.contains("ns1 (10.0.0.2)"), "{}", refused.err);

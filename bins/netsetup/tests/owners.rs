@@ -233,6 +233,26 @@ fn killed_at_any_call_leaves_nothing_after_undo() {
                 host.ok("ns add n");
                 let killed = killed_at(host, call, when, &attach);
                 kills += usize::from(killed);
+                if killed {
+                    host.ok("gc");
+                    // The namespace was there before and stays; what the killed command made does not, unless it was
+                    // killed when all was done.
+                    let view = host.json("show");
+                    let count = view["links"].as_array().unwrap().len();
+                    if count == 3 {
+                        assert!(
+                            host.run(&attach).out.contains("already"),
+                            "{call} {when}: half is left: {view}"
+                        );
+                    } else {
+                        assert!(
+                            view["nft"].as_array().unwrap().is_empty() && count == 1,
+                            "{call} {when}: {view}"
+                        );
+                        assert_eq!(host.json("leases").as_array().unwrap().len(), 0, "{call} {when}");
+                    }
+                    assert!(host.ok("ns list").contains("net:["), "{call} {when}");
+                }
                 host.ok("undo --owner n");
                 host.census();
                 if !killed {
@@ -244,6 +264,9 @@ fn killed_at_any_call_leaves_nothing_after_undo() {
             for when in (1..30).step_by(stride) {
                 let killed = killed_at(host, call, when, &["ns", "add", "n"]);
                 kills += usize::from(killed);
+                host.ok("gc");
+                // A last write is that of the result, when all is done.
+                assert!(!killed || call == "write" || !host.ok("ns list").contains("n "), "{call} {when}");
                 host.ok("undo --owner n");
                 host.census();
                 if !killed {
@@ -258,7 +281,13 @@ fn killed_at_any_call_leaves_nothing_after_undo() {
                 host.ok("attach n --nat -p 8000:80 --bridge br0");
                 let killed = killed_at(host, call, when, &["undo", "--owner", "n"]);
                 kills += usize::from(killed);
-                host.ok("undo --owner n");
+                host.ok("gc");
+                // Killed before it had begun: then all is there.
+                if host.ok("ns list").contains("n ") {
+                    let again = host.ok("attach n --nat -p 8000:80 --bridge br0");
+                    assert!(again.contains("already"), "{call} {when}: half is left: {again}");
+                    host.ok("undo --owner n");
+                }
                 host.census();
                 if !killed {
                     break;

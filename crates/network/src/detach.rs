@@ -2,7 +2,7 @@
 //! sysctls. Every part may be gone already; that is success.
 
 use crate::netlink::Batch;
-use crate::nft::{Nft, Rule};
+use crate::nft::{Chain, Nft, Rule, rules};
 use crate::rtnl::Rtnl;
 use crate::state::{Lease, Network, Store};
 use crate::step::NetStep;
@@ -156,19 +156,21 @@ fn release(
     };
     let (mut changed, mut left) = (false, false);
     let mut gone: Vec<Network> = Vec::new();
+    let mut links: Vec<String> = Vec::new();
     // Networks whose last user of NAT leaves, and which stay for others.
     let mut without_nat: Vec<Network> = Vec::new();
     for mut network in store.networks()? {
         let before = network.clone();
         let ours = |l: &Lease| l.owner == owner && scope.has_link(&l.link);
         freed.extend(network.leases.iter().filter(|l| ours(l)).map(|l| l.address));
+        links.extend(network.leases.iter().filter(|l| ours(l)).map(|l| l.link.clone()));
         network.leases.retain(|l| !ours(l));
         if matches!(scope, Scope::All) {
             network.holders.retain(|h| h != owner);
         }
         left |= network.leases.iter().any(|l| l.owner == owner);
         changed |= network != before;
-        if before.needs_rules() && !network.needs_rules() && !network.unused() {
+        if before.needs_nat() && !network.needs_nat() && !network.unused() {
             without_nat.push(network.clone());
         }
         if network.unused() {
@@ -182,9 +184,25 @@ fn release(
     store.host.published.retain(|p| p.owner != owner || !(all || freed.contains(&p.container)));
     left |= store.host.published.iter().any(|p| p.owner == owner);
     changed |= published != store.host.published.len();
+    if all {
+        let before = store.host.subnets.len();
+        store.host.subnets.retain(|s| s.owner != owner);
+        changed |= before != store.host.subnets.len();
+    }
+    for subnet in gone.iter().flat_map(Network::subnets) {
+        store.host.allowed.retain(|pair| pair.a != subnet && pair.b != subnet);
+    }
+    if !gone.is_empty() && store.host.allowed.is_empty() {
+        changed |= sysctl::release(&mut store, crate::forward::USER)?;
+    }
     if shared || changed || all || !gone.is_empty() {
         let addresses = if all { None } else { Some(freed.as_slice()) };
-        left |= delete_rules(owner, addresses, gone.iter().chain(&without_nat), ctx)?;
+        left |= delete_rules(
+            owner,
+            addresses,
+            &Parted { gone: &gone, without_nat: &without_nat, links: &links },
+            ctx,
+        )?;
     }
     let mut first = Ok(());
     for network in &gone {
@@ -200,18 +218,32 @@ fn release(
     Ok(released? || changed)
 }
 
+/// Whose shared rules are not needed any more.
+struct Parted<'a> {
+    /// Networks without users.
+    gone: &'a [Network],
+    /// Networks that need no NAT any more.
+    without_nat: &'a [Network],
+    /// Ports that need no check any more.
+    links: &'a [String],
+}
+
 /// Deletes the owner's rules (only those about `addresses`, if given) and those of networks that do not need them any
 /// more. True if the owner still has rules.
-fn delete_rules<'a>(
+fn delete_rules(
     owner: &str,
     addresses: Option<&[IpAddr]>,
-    gone: impl Iterator<Item = &'a Network>,
+    parted: &Parted<'_>,
     ctx: &Ctx<'_>,
 ) -> Result<bool> {
     // A kernel without nf_tables has no rules.
     let Ok(nft) = Nft::here() else { return Ok(false) };
     let own = name::tag(owner);
-    let tags: Vec<String> = gone.map(|n| name::network_tag(&n.network)).collect();
+    let tags = |networks: &[Network]| -> Vec<String> {
+        networks.iter().map(|n| name::network_tag(&n.network)).collect()
+    };
+    let (gone, without_nat) = (tags(parted.gone), tags(parted.without_nat));
+    let subnets: Vec<_> = parted.gone.iter().flat_map(Network::subnets).collect();
     let there = match nft.rules() {
         Ok(rules) => rules,
         // Nor has somebody who may not even look: without CAP_NET_ADMIN nothing was made.
@@ -222,9 +254,12 @@ fn delete_rules<'a>(
     };
     let ours = |rule: &Rule| {
         let Some(comment) = &rule.comment else { return false };
-        tags.contains(comment)
+        gone.contains(comment)
+            || (rule.chain == Chain::Postrouting && without_nat.contains(comment))
+            || (comment == rules::ALLOW_TAG && subnets.iter().any(|s| rule.about(*s)))
             || (*comment == own && addresses.is_none_or(|a| a.iter().any(|a| rule.mentions(*a))))
     };
+    nft.uncheck(|link| parted.links.iter().any(|l| l == link))?;
     let left = there.iter().any(|r| r.comment.as_deref() == Some(own.as_str()) && !ours(r));
     if there.iter().any(ours) {
         ctx.perform(&NetStep::DeleteRules { tag: own.clone() }, |_| nft.delete(ours).map(drop))?;

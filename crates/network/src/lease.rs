@@ -6,8 +6,8 @@ use drydock_core::{Error, Result};
 use std::net::IpAddr;
 use std::path::Path;
 
-/// Whether an owner still lives, as the caller knows it.
-pub type Alive<'a> = &'a dyn Fn(&str) -> bool;
+/// Whether a lease's holder still lives: its link is there. Not its age, nor what a file says.
+pub type Alive<'a> = &'a dyn Fn(&Lease) -> bool;
 
 /// Who takes an address.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub struct Holder<'a> {
     pub link: &'a str,
     /// Interface within the namespace.
     pub interface: &'a str,
-    /// It needs the network's NAT and forward rules.
+    /// It needs the network's NAT.
     pub nat: bool,
 }
 
@@ -48,6 +48,11 @@ pub fn take(
         interface: holder.interface.into(),
         address,
         nat: holder.nat,
+        address6: None,
+        also: Vec::new(),
+        mac: None,
+        unchecked: false,
+        netns: None,
     });
     if asked.is_none() {
         let number = network.subnet.host_number(address).unwrap_or(0);
@@ -67,8 +72,8 @@ fn check_asked(network: &Network, asked: IpAddr, alive: Alive<'_>) -> Result<IpA
     if network.gateway == Some(asked) {
         return Err(Error::bad_input(at, format!("is the gateway of network '{}'", network.network)));
     }
-    match network.leases.iter().find(|l| l.address == asked) {
-        Some(l) if alive(&l.owner) => {
+    match network.leases.iter().find(|l| l.address == asked || l.also.contains(&asked)) {
+        Some(l) if alive(l) => {
             Err(Error::failed(at, format!("in use by '{}' in network '{}'", l.owner, network.network))
                 .hint("choose another address, or leave it out to get the next free one"))
         }
@@ -80,9 +85,10 @@ fn next_free(network: &mut Network, alive: Alive<'_>) -> Result<IpAddr> {
     if let Some(address) = scan(network) {
         return Ok(address);
     }
-    network.leases.retain(|l| alive(&l.owner));
+    network.leases.retain(|l| alive(l));
     scan(network).ok_or_else(|| {
         let mut holders: Vec<&str> = network.leases.iter().take(10).map(|l| l.owner.as_str()).collect();
+        let of = network.pool.map_or(String::new(), |(first, last)| format!(" from {first} to {last}"));
         if network.leases.len() > holders.len() {
             holders.push("…");
         }
@@ -90,7 +96,7 @@ fn next_free(network: &mut Network, alive: Alive<'_>) -> Result<IpAddr> {
         Error::failed(
             network.subnet.to_string(),
             format!(
-                "all {used} addresses of network '{}' are used by {}",
+                "all {used} addresses of network '{}'{of} are used by {}",
                 network.network,
                 holders.join(", ")
             ),
@@ -101,14 +107,21 @@ fn next_free(network: &mut Network, alive: Alive<'_>) -> Result<IpAddr> {
 
 /// Next fit: starts after the last address that was given.
 fn scan(network: &Network) -> Option<IpAddr> {
-    let hosts = network.subnet.hosts();
-    let taken: std::collections::HashSet<IpAddr> =
-        network.leases.iter().map(|l| l.address).chain(network.gateway).collect();
+    let number = |address| network.subnet.host_number(address);
+    let (first, hosts) = match network.pool {
+        Some((first, last)) => (number(first)?, number(last)?.checked_sub(number(first)?)? + 1),
+        None => (0, network.subnet.hosts()),
+    };
+    let next = u128::from(network.next).saturating_sub(first);
+    let taken: std::collections::HashSet<IpAddr> = network
+        .leases
+        .iter()
+        .flat_map(|l| l.also.iter().copied().chain([l.address]))
+        .chain(network.gateway)
+        .collect();
     // More tries than taken addresses are never needed.
     let tries = hosts.min(taken.len() as u128 + 1);
-    (0..tries)
-        .filter_map(|i| network.subnet.host((u128::from(network.next) + i) % hosts))
-        .find(|a| !taken.contains(a))
+    (0..tries).filter_map(|i| network.subnet.host(first + (next + i) % hosts)).find(|a| !taken.contains(a))
 }
 
 /// A fresh network without leases.
@@ -127,6 +140,10 @@ pub fn new_network(
         gateway,
         holders: Vec::new(),
         leases: Vec::new(),
+        subnet6: None,
+        internal: false,
+        nat6: false,
+        pool: None,
         next: 0,
     }
 }
@@ -154,8 +171,8 @@ pub fn reclaim(lease_dir: &Path, alive: Alive<'_>) -> Result<Vec<String>> {
     let mut gone = Vec::new();
     for mut network in store.networks()? {
         let before = network.leases.len();
-        gone.extend(network.leases.iter().filter(|l| !alive(&l.owner)).map(|l| l.owner.clone()));
-        network.leases.retain(|l| alive(&l.owner));
+        gone.extend(network.leases.iter().filter(|l| !alive(l)).map(|l| l.owner.clone()));
+        network.leases.retain(|l| alive(l));
         if network.leases.len() != before {
             store.save_network(&network)?;
         }

@@ -126,7 +126,10 @@ impl Pair {
     }
 
     fn now(&self) -> Result<(Limit, Limit)> {
-        Ok((limit_of(&self.inside.qdiscs()?, self.near.index), limit_of(&self.host.qdiscs()?, self.far.index)))
+        Ok((
+            limit_of(&self.inside.qdiscs()?, self.near.index),
+            limit_of(&self.host.qdiscs()?, self.far.index),
+        ))
     }
 }
 
@@ -264,9 +267,12 @@ fn shape(rtnl: &Rtnl, link: &Link, inside: bool, old: Limit, new: Limit, ctx: &C
             let _ = rtnl.execute(&batch(old));
             match e.errno() {
                 Some(nix::libc::ENOENT | nix::libc::EOPNOTSUPP) => {
-                    let module = if e.failed_call().is_some_and(|c| c.contains("netem")) { "netem" } else { "tbf" };
-                    e.because(format!("the kernel has no {module} queueing discipline"))
-                        .hint(format!("modprobe sch_{module}, or a kernel with CONFIG_NET_SCH_{}", module.to_uppercase()))
+                    let module =
+                        if e.failed_call().is_some_and(|c| c.contains("netem")) { "netem" } else { "tbf" };
+                    e.because(format!("the kernel has no {module} queueing discipline")).hint(format!(
+                        "modprobe sch_{module}, or a kernel with CONFIG_NET_SCH_{}",
+                        module.to_uppercase()
+                    ))
                 }
                 _ => e,
             }

@@ -93,6 +93,19 @@ pub fn bridge_mac(bridge: &str) -> [u8; 6] {
     [0x02, 0xdd, a, b, c, d]
 }
 
+/// A locally administered link-layer address for an interface, from its address: no two on one bridge have the same, and
+/// neighbours that remember it stay right when the address is given again.
+pub fn interface_mac(address: std::net::IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match address {
+        std::net::IpAddr::V4(v4) => v4.octets(),
+        std::net::IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = hash(&["interface", &v6.to_string()]).to_be_bytes();
+            [a, b, c, d]
+        }
+    };
+    [0x0a, 0xdd, a, b, c, d]
+}
+
 /// The tag on everything of an owner (nft comment): `drydock:OWNER`; a long owner is cut and hashed.
 pub fn tag(owner: &str) -> String {
     tag_within(owner, MAX_TAG)

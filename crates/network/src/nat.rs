@@ -4,7 +4,7 @@
 use crate::address::Subnet;
 use crate::nft::{NewRule, Nft, rules, text};
 use crate::publish::forward_warnings;
-use crate::state::Store;
+use crate::state::{Network, Store, SubnetUse};
 use crate::step::NetStep;
 use crate::{STAGE, name, sysctl};
 use drydock_core::{Ctx, Result};
@@ -18,6 +18,8 @@ pub struct Request {
     pub owner: String,
     /// The subnet.
     pub subnet: Subnet,
+    /// Rewrite the source of what leaves it; without, it is only forwarded.
+    pub masquerade: bool,
     /// Where leases and references are kept.
     pub lease_dir: PathBuf,
 }
@@ -43,10 +45,13 @@ pub struct Report {
 
 /// How the owners of NAT for itself begin.
 pub const OWNER_PREFIX: &str = "nat-";
+/// How the owners of forwarding for itself begin.
+pub const FORWARD_PREFIX: &str = "forward-";
 
-/// The owner of NAT that was turned on for a subnet by itself.
-pub fn default_owner(subnet: Subnet) -> String {
-    format!("{OWNER_PREFIX}{}", subnet.to_string().replace(['/', ':'], "-"))
+/// The owner of NAT (or forwarding) that was turned on for a subnet by itself.
+pub fn default_owner(subnet: Subnet, masquerade: bool) -> String {
+    let prefix = if masquerade { OWNER_PREFIX } else { FORWARD_PREFIX };
+    format!("{prefix}{}", subnet.to_string().replace(['/', ':'], "-"))
 }
 
 impl Request {
@@ -67,7 +72,10 @@ impl Plan {
         let path = if r.subnet.address().is_ipv4() { sysctl::IP_FORWARD } else { sysctl::IP6_FORWARD };
         vec![
             NetStep::Forwarding { path: path.into(), previous: None },
-            NetStep::Rules { owner: r.owner.clone(), what: what(&name::tag(&r.owner), r.subnet) },
+            NetStep::Rules {
+                owner: r.owner.clone(),
+                what: what(&name::tag(&r.owner), r.subnet, r.masquerade),
+            },
         ]
     }
 
@@ -79,51 +87,104 @@ impl Plan {
         let r = &self.request;
         let mut store = Store::lock(&r.lease_dir).map_err(|e| e.in_stage(STAGE))?;
         let nft = Nft::here()?;
-        let already = ensure(&mut store, &nft, &r.owner, &name::tag(&r.owner), r.subnet, true, ctx)?;
-        Ok(Report { owner: r.owner.clone(), subnet: r.subnet, already, warnings: forward_warnings(&nft) })
+        let entry = SubnetUse { owner: r.owner.clone(), subnet: r.subnet, masquerade: r.masquerade };
+        let known = store.host.subnets.contains(&entry);
+        if !known {
+            store.host.subnets.push(entry);
+        }
+        let part = Part { subnet: r.subnet, masquerade: r.masquerade, forwarding: true, internal: false };
+        let already = ensure(&mut store, &nft, &r.owner, &name::tag(&r.owner), &[part], ctx)?;
+        if !known {
+            store.save_host()?;
+        }
+        let warnings = forward_warnings(&nft, None, &[r.subnet]);
+        Ok(Report { owner: r.owner.clone(), subnet: r.subnet, already, warnings })
     }
 }
 
-fn what(tag: &str, subnet: Subnet) -> String {
+fn what(tag: &str, subnet: Subnet, masquerade: bool) -> String {
+    if !masquerade {
+        return format!("forward to and from {subnet}");
+    }
     let rule = rules::masquerade(tag, subnet);
     text::rule(&rule.expressions).replace(" counter packets 0 bytes 0", "")
 }
 
-/// Forwarding for `user`, and the subnet's rules with the comment `tag` where they are missing. True if all was there.
+/// What one subnet needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) subnet: Subnet,
+    /// Rewrite the source of what leaves it.
+    pub(crate) masquerade: bool,
+    /// The sysctl, for the user.
+    pub(crate) forwarding: bool,
+    /// Nothing leaves it.
+    pub(crate) internal: bool,
+}
+
+impl Part {
+    /// What a network's subnets need, with NAT (of IPv6 too) if asked.
+    pub(crate) fn of(network: &Network, nat: bool, nat6: bool, forwarding: bool) -> Vec<Part> {
+        let part = |subnet: Subnet| {
+            let beside = network.subnet6 == Some(subnet);
+            let masquerade = if beside { nat6 } else { nat };
+            let forwarding = if beside { nat6 } else { forwarding };
+            Part { subnet, masquerade, forwarding, internal: network.internal }
+        };
+        network.subnets().map(part).collect()
+    }
+}
+
+/// Forwarding for `user`, and the subnets' rules with the comment `tag` where they are missing. True if all was there.
 pub(crate) fn ensure(
     store: &mut Store,
     nft: &Nft,
     user: &str,
     tag: &str,
-    subnet: Subnet,
-    masquerade: bool,
+    parts: &[Part],
     ctx: &Ctx<'_>,
 ) -> Result<bool> {
     let known = |store: &Store| store.host.sysctls.values().any(|s| s.users.iter().any(|u| u == user));
     let before = known(store);
-    sysctl::enable_forwarding(store, user, subnet.address(), ctx)?;
+    for part in parts.iter().filter(|p| p.forwarding) {
+        sysctl::enable_forwarding(store, user, part.subnet.address(), ctx)?;
+    }
     let forwarded = before == known(store);
     let there = nft.rules()?;
     let ours = |wanted: &NewRule| there.iter().any(|r| r.is(wanted));
     let mut add = Vec::new();
-    if masquerade {
-        add.extend(Some(rules::masquerade(tag, subnet)).filter(|r| !ours(r)));
-    }
-    // Their order matters: all or none.
-    let forward = rules::forward(tag, subnet);
-    if !forward.iter().all(ours) {
-        nft.delete_only(|r| forward.iter().any(|f| r.is(f)))?;
-        add.extend(forward);
+    let mut stale = Vec::new();
+    for part in parts {
+        if part.masquerade {
+            add.extend(Some(rules::masquerade(tag, part.subnet)).filter(|r| !ours(r)));
+        }
+        // Their order matters: all or none.
+        let forward = rules::forward(tag, part.subnet, part.internal);
+        if !forward.iter().all(ours) {
+            stale.extend(forward.iter().filter(|r| ours(r)).cloned());
+            add.extend(forward);
+        }
     }
     if add.is_empty() {
         // The rules are shared: this user must find them in its own journal too, it may be the last.
         ctx.record(&drydock_core::Object::Nft { owner: user.to_string() })?;
         return Ok(forwarded);
     }
+    // What lets networks reach each other stands before what keeps them apart.
+    if add.iter().any(|r| r.first) && !store.host.allowed.is_empty() {
+        let allowed: Vec<NewRule> =
+            store.host.allowed.iter().flat_map(|pair| rules::allow(pair.a, pair.b)).collect();
+        stale.extend(allowed.iter().filter(|r| ours(r)).cloned());
+        add.extend(allowed);
+    }
+    if !stale.is_empty() {
+        nft.delete_only(|r| stale.iter().any(|f| r.is(f)))?;
+    }
     if !there.iter().any(|r| r.comment.as_deref() == Some(rules::GUARD_TAG)) {
         add.insert(0, rules::guard());
     }
-    let step = NetStep::Rules { owner: user.to_string(), what: what(tag, subnet) };
+    let what: Vec<String> = parts.iter().map(|p| what(tag, p.subnet, p.masquerade)).collect();
+    let step = NetStep::Rules { owner: user.to_string(), what: what.join("; ") };
     ctx.perform(&step, |_| nft.add(&add)).map(|()| false)
 }
 
@@ -136,13 +197,16 @@ pub fn off(owner: &str, subnet: Subnet, lease_dir: &std::path::Path, ctx: &Ctx<'
     let mut store = Store::lock(lease_dir).map_err(|e| e.in_stage(STAGE))?;
     let nft = Nft::here()?;
     let tag = name::tag(owner);
-    let mut wanted = rules::forward(&tag, subnet);
+    let mut wanted = rules::forward(&tag, subnet, false);
     wanted.push(rules::masquerade(&tag, subnet));
+    let known = store.host.subnets.len();
+    store.host.subnets.retain(|s| s.owner != owner || s.subnet != subnet);
+    let known = known != store.host.subnets.len();
     let deleted = ctx.perform(&NetStep::DeleteRules { tag: tag.clone() }, |_| {
         nft.delete(|r| wanted.iter().any(|w| r.is(w)))
     })?;
     let left = nft.rules()?.iter().any(|r| r.comment.as_deref() == Some(tag.as_str()));
-    if !left && sysctl::release(&mut store, owner)? {
+    if (!left && sysctl::release(&mut store, owner)?) || known {
         store.save_host()?;
     }
     Ok(deleted > 0)

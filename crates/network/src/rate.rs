@@ -54,7 +54,8 @@ pub fn rate(object: &str, word: &str) -> Result<u64> {
 /// A rate for people: `10mbit`.
 pub fn show_rate(bytes: u64) -> String {
     let bits = bytes.saturating_mul(8);
-    for (unit, size) in [("tbit", 1_000_000_000_000), ("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1000)]
+    for (unit, size) in
+        [("tbit", 1_000_000_000_000), ("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1000)]
     {
         if bits >= size && bits.is_multiple_of(size) {
             return format!("{}{unit}", bits / size);

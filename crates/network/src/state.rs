@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::address::Subnet;
+use crate::address::{Mac, Subnet};
 use crate::publish::Publish;
 
 const LOCK: &str = "lock";
@@ -37,9 +37,44 @@ pub struct Lease {
     pub interface: String,
     /// The address.
     pub address: IpAddr,
-    /// It needs the network's NAT and forward rules.
+    /// It needs the network's NAT.
     #[serde(default)]
     pub nat: bool,
+    /// Its IPv6 address, where the network has IPv6 beside IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<IpAddr>,
+    /// Addresses that were added later (`netsetup addr`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<IpAddr>,
+    /// Its namespace, where that has a name: `/run/netns/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
+    /// What it sends is not checked (`--allow-spoofing`).
+    #[serde(default)]
+    pub unchecked: bool,
+    /// Its link-layer address: nobody else may send from it, and it from no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+/// NAT or forwarding for a subnet that somebody has turned on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetUse {
+    /// Whose it is.
+    pub owner: String,
+    /// The subnet.
+    pub subnet: Subnet,
+    /// With masquerade; else forwarding alone.
+    pub masquerade: bool,
+}
+
+/// Two subnets that may reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// One.
+    pub a: Subnet,
+    /// The other.
+    pub b: Subnet,
 }
 
 /// A network: one bridge, one subnet, its leases.
@@ -61,6 +96,18 @@ pub struct Network {
     /// Who has which address.
     #[serde(default)]
     pub leases: Vec<Lease>,
+    /// Its IPv6 subnet beside an IPv4 one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet6: Option<Subnet>,
+    /// NAT of IPv6 was asked for.
+    #[serde(default)]
+    pub nat6: bool,
+    /// No way out of it and none in but published ports.
+    #[serde(default)]
+    pub internal: bool,
+    /// First and last address that are given without being asked for; the whole subnet if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<(IpAddr, IpAddr)>,
     /// Host number after the last given address: addresses come back into use as late as possible.
     #[serde(default)]
     pub next: u64,
@@ -98,6 +145,12 @@ pub struct Host {
     /// Published ports.
     #[serde(default)]
     pub published: Vec<PublishedPort>,
+    /// NAT and forwarding that were turned on by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<SubnetUse>,
+    /// Which subnets may reach each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<Allowed>,
 }
 
 /// The lease directory, locked until dropped.
@@ -262,9 +315,24 @@ impl Store {
 }
 
 impl Network {
-    /// Somebody needs its NAT and forward rules.
-    pub fn needs_rules(&self) -> bool {
+    /// Somebody needs its NAT.
+    pub fn needs_nat(&self) -> bool {
         self.leases.iter().any(|l| l.nat)
+    }
+
+    /// Its subnets: one, or one of each family.
+    pub fn subnets(&self) -> impl Iterator<Item = Subnet> {
+        std::iter::once(self.subnet).chain(self.subnet6)
+    }
+
+    /// The IPv6 address that goes with an IPv4 one: the same host number.
+    pub fn beside(&self, address: IpAddr) -> Option<IpAddr> {
+        self.subnet6?.host(self.subnet.host_number(address)?)
+    }
+
+    /// The host's IPv6 address on the bridge.
+    pub fn gateway6(&self) -> Option<IpAddr> {
+        self.beside(self.gateway?)
     }
 
     /// Nobody needs it any more.

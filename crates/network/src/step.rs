@@ -75,6 +75,13 @@ pub enum NetStep {
         /// Default route.
         gateway: Option<String>,
     },
+    /// Let a port send only from its own addresses.
+    CheckSource {
+        /// The host's end.
+        link: String,
+        /// The addresses.
+        addresses: String,
+    },
     /// Shape what an end of a veth pair sends.
     Shape {
         /// Link.
@@ -170,6 +177,12 @@ impl Explain for NetStep {
                 "the container's own address and its way out",
                 "rtnetlink(7)",
                 None,
+            ),
+            NetStep::CheckSource { link, addresses } => step(
+                format!("nft table netdev drydock, chain {link} at its ingress: only from {addresses}"),
+                "a neighbour must not pose as the gateway or as another container, nor as a router",
+                "nft(8)",
+                Some(format!("NFT_MSG_DELCHAIN {link}; it also goes with the link")),
             ),
             NetStep::Shape { interface, inside, what } => step(
                 format!(

@@ -112,17 +112,41 @@ pub fn release(store: &mut Store, owner: &str) -> Result<bool> {
     }
 }
 
-/// No router advertisements, no redirects: a neighbour must not give a container another gateway. Called by a thread
-/// that stands in the container's namespace; what is missing (a kernel without IPv6) is left out.
+/// No router advertisements, no redirects, no answers for others: a neighbour must not give a container another gateway.
+/// Called by a thread that stands in the container's namespace; what is missing (a kernel without IPv6) is left out.
 pub fn harden(interface: &str) {
-    for (family, key, value) in [
-        ("ipv6", "accept_ra", "0"),
-        ("ipv6", "autoconf", "0"),
-        ("ipv6", "accept_redirects", "0"),
-        ("ipv4", "accept_redirects", "0"),
-        ("ipv4", "send_redirects", "0"),
-    ] {
+    set(
+        interface,
+        &[
+            ("ipv6", "accept_ra", "0"),
+            ("ipv6", "autoconf", "0"),
+            ("ipv6", "accept_redirects", "0"),
+            ("ipv6", "proxy_ndp", "0"),
+            // The link-local address follows from the link-layer one: what the port may send from is known.
+            ("ipv6", "addr_gen_mode", "0"),
+            ("ipv4", "accept_redirects", "0"),
+            ("ipv4", "send_redirects", "0"),
+            ("ipv4", "proxy_arp", "0"),
+            ("ipv4", "arp_announce", "2"),
+        ],
+    );
+}
+
+/// [`harden`] for the host's end, which also answers only for its own addresses, to senders that are reached through it.
+pub fn harden_host(interface: &str) {
+    harden(interface);
+    set(interface, &[("ipv4", "rp_filter", "1"), ("ipv4", "arp_ignore", "1")]);
+}
+
+fn set(interface: &str, values: &[(&str, &str, &str)]) {
+    for (family, key, value) in values {
         // Best effort by design: the default of a forwarding or IPv6-less kernel is as safe.
-        let _ = write(&format!("/proc/sys/net/{family}/conf/{interface}/{key}"), value);
+        let path = format!("/proc/sys/net/{family}/conf/{interface}/{key}");
+        let _ = write(&path, value);
     }
+}
+
+/// The kernel has IPv6, and it is not turned off for the calling thread's namespace.
+pub fn has_ipv6() -> bool {
+    read("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|off| off == "0")
 }

@@ -110,7 +110,7 @@ fn there(rtnl: &Rtnl, name: &str) -> Result<Finding> {
 fn nft() -> Result<Finding> {
     let subnet = Subnet::parse("10.88.0.0/16")?;
     let mut wanted = vec![rules::guard(), rules::masquerade(TAG, subnet)];
-    wanted.extend(rules::forward(TAG, subnet));
+    wanted.extend(rules::forward(TAG, subnet, false));
     let nft = Nft::here()?;
     nft.add(&wanted)?;
     let have = nft.rules()?.len();

@@ -2,13 +2,14 @@
 
 use super::attach::parse_address;
 use crate::args::{Addr, Common, Route};
+use crate::owner::Owner;
 use crate::place::Place;
 use crate::print;
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result};
 use drydock_network::netlink::Batch;
 use drydock_network::rtnl::{Link, Rtnl};
-use drydock_network::{InterfaceAddress, Subnet, name, netns, show};
+use drydock_network::{InterfaceAddress, Subnet, guard, name, netns, show};
 use serde_json::json;
 use std::os::fd::AsFd;
 
@@ -35,6 +36,9 @@ pub fn run(args: &Addr, common: &Common) -> Outcome {
         batch.add_address(link.index, address);
     }
     rtnl.execute(&batch)?;
+    let owner = Owner::new(common, || place.default_owner())?;
+    let fd = netns::open_other(&place.path)?;
+    guard::learn(fd.as_fd(), &args.interface, address.address(), !args.del, &owner.lease_dir, &owner.ctx())?;
     let state = done(args.del, there);
     let value = json!({ "namespace": place.shown(), "interface": link.name, "address": address,
                         "already": there != args.del });

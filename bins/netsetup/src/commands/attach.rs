@@ -2,6 +2,7 @@
 
 use crate::args::{Attach, Common, Detach};
 use crate::owner::Owner;
+use crate::pending::Undo;
 use crate::place::Place;
 use crate::print;
 use drydock_cli::Outcome;
@@ -20,6 +21,33 @@ pub fn parse_address(object: &str, address: &str) -> Result<IpAddr> {
     Ok(parsed)
 }
 
+/// At most one address of each family: `(first or only, IPv6 beside IPv4)`.
+pub fn two_addresses(
+    option: &str,
+    given: &[String],
+) -> Result<(Option<InterfaceAddress>, Option<InterfaceAddress>)> {
+    let all: Vec<_> = given.iter().map(|a| InterfaceAddress::parse_as(option, a)).collect::<Result<_>>()?;
+    match all.as_slice() {
+        [] => Ok((None, None)),
+        [one] => Ok((Some(*one), None)),
+        [a, b] if a.address().is_ipv4() != b.address().is_ipv4() => {
+            Ok(if a.address().is_ipv4() { (Some(*a), Some(*b)) } else { (Some(*b), Some(*a)) })
+        }
+        _ => Err(Error::bad_input(option, "is given too often (allowed: one address of each family)")),
+    }
+}
+
+/// `FIRST-LAST`.
+pub fn pool(option: &str, text: &str) -> Result<(IpAddr, IpAddr)> {
+    let bad = || Error::bad_input(option, "is no range (allowed: such as 10.0.0.10-10.0.0.99)");
+    let (first, last) = text.split_once('-').ok_or_else(bad)?;
+    let (first, last) = (parse_address(option, first)?, parse_address(option, last)?);
+    if first.is_ipv4() != last.is_ipv4() || first > last {
+        return Err(bad());
+    }
+    Ok((first, last))
+}
+
 fn request(args: &Attach, owner: &Owner, place: &Place) -> Result<attach::Request> {
     let mut publish = Vec::new();
     for spec in &args.publish {
@@ -29,11 +57,18 @@ fn request(args: &Attach, owner: &Owner, place: &Place) -> Result<attach::Reques
     request.bridge = args.bridge.clone();
     request.network = args.network.clone().unwrap_or_else(|| args.bridge.clone());
     request.subnet = args.subnet.as_deref().map(|s| Subnet::parse_as("--subnet", s)).transpose()?;
+    request.subnet6 = args.subnet6.as_deref().map(|s| Subnet::parse_as("--subnet6", s)).transpose()?;
     request.gateway = args.gateway.as_deref().map(|g| parse_address("--gateway", g)).transpose()?;
-    request.address = args.addr.as_deref().map(|a| InterfaceAddress::parse_as("--addr", a)).transpose()?;
+    (request.address, request.address6) = two_addresses("--addr", &args.addr)?;
+    request.pool = args.range.as_deref().map(|r| pool("--range", r)).transpose()?;
     request.interface = args.interface.clone();
     request.default_route = !args.no_default_route;
-    request.nat = args.nat;
+    request.nat = args.nat || args.nat6;
+    request.nat6 = args.nat6;
+    request.ipv6 = !args.no_ipv6;
+    request.internal = args.internal;
+    request.isolated = args.isolated;
+    request.check_source = !args.allow_spoofing;
     request.mtu = args.mtu;
     request.mac = args.mac.as_deref().map(Mac::parse).transpose()?;
     request.publish = publish;
@@ -48,16 +83,15 @@ pub fn run(args: &Attach, common: &Common) -> Outcome {
     let request = request(args, &owner, &place)?;
     let plan = request.validate()?;
     netns::open_other(&place.path)?;
-    let undo = |ctx: &drydock_core::Ctx<'_>| {
-        removal::detach(&owner.id, &request.host_link(), &[], &owner.lease_dir, ctx).map(drop)
-    };
-    let report = owner.journaled(undo, |ctx| plan.apply_reclaiming(ctx, &|other| owner.is_alive(other)))?;
+    let undo = Undo::Detach { link: request.host_link() };
+    let report = owner.journaled(&undo, |ctx| plan.apply(ctx))?;
     let mut line = format!(
-        "'{}' {}{} {} by {} on bridge '{}'",
+        "'{}' {}{} {}{} by {} on bridge '{}'",
         place.shown(),
         if report.already { "is attached already: " } else { "attached: " },
         report.interface,
         report.address,
+        report.address6.map_or(String::new(), |a| format!(" {a}")),
         report.host_link,
         report.bridge
     );
@@ -74,7 +108,10 @@ pub fn detach(args: &Detach, common: &Common) -> Outcome {
     let owner = Owner::new(common, || place.default_owner())?;
     let link = name::host_link(&owner.id, &place.path, &args.interface);
     let addresses = place.addresses();
-    let there = removal::detach(&owner.id, &link, &addresses, &owner.lease_dir, &owner.ctx())?;
+    let undo = Undo::Detach { link: link.clone() };
+    let remove =
+        |ctx: &drydock_core::Ctx<'_>| removal::detach(&owner.id, &link, &addresses, &owner.lease_dir, ctx);
+    let there = owner.removing(undo, remove)?;
     let line = format!("'{}' {}", place.shown(), if there { "detached" } else { "is not attached" });
     print::result(
         common,

@@ -1,38 +1,47 @@
 //! `netsetup bridge`.
 
-use crate::args::{Bridge, Common};
+use super::attach::two_addresses;
+use crate::args::{Bridge, Common, NewBridge};
 use crate::owner::{Owner, lease_dir};
+use crate::pending::Undo;
 use crate::print;
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result};
-use drydock_network::{InterfaceAddress, bridge, lease, show};
+use drydock_network::{bridge, lease, show};
 use serde_json::json;
 
 pub fn run(command: &Bridge, common: &Common) -> Outcome {
     match command {
-        Bridge::Add { name, addr, mtu } => add(name, addr, *mtu, common)?,
+        Bridge::Add { name, new } => add(name, new, common)?,
         Bridge::List => list(common)?,
         Bridge::Del { name, force } => delete(name, *force, common)?,
     }
     Ok(0)
 }
 
-fn add(name: &str, address: &str, mtu: Option<u32>, common: &Common) -> Result<()> {
+fn add(name: &str, new: &NewBridge, common: &Common) -> Result<()> {
     drydock_network::name::check_interface("bridge", name)?;
     let owner = Owner::new(common, || drydock_network::name::owner_for(name))?;
+    let (address, address6) = two_addresses("--addr", &new.addr)?;
+    let address =
+        address.ok_or_else(|| Error::bad_input("--addr", "is missing (allowed: such as 10.0.0.1/24)"))?;
     let request = bridge::Request {
         owner: owner.id.clone(),
         bridge: name.into(),
-        address: InterfaceAddress::parse_as("--addr", address)?,
-        mtu,
+        address,
+        address6,
+        ipv6: !new.no_ipv6,
+        internal: new.internal,
+        mtu: new.mtu,
         lease_dir: owner.lease_dir.clone(),
     };
     let plan = request.validate()?;
-    let undo =
-        |ctx: &drydock_core::Ctx<'_>| bridge::release(name, Some(&owner.id), &owner.lease_dir, ctx).map(drop);
-    let report = owner.journaled(undo, |ctx| plan.apply(ctx))?;
+    let undo = Undo::Bridge { name: name.into() };
+    let report = owner.journaled(&undo, |ctx| plan.apply(ctx))?;
     let state = if report.already { "is there already" } else { "added" };
-    print::result(common, &report, &format!("bridge '{name}' {} {state}", report.address), &[])
+    let second = report.address6.map_or(String::new(), |a| format!(" {a}"));
+    let line = format!("bridge '{name}' {}{second} {state}", report.address);
+    print::result(common, &report, &line, &report.warnings)
 }
 
 fn list(common: &Common) -> Result<()> {
@@ -80,7 +89,8 @@ fn delete(name: &str, force: bool, common: &Common) -> Result<()> {
         return Err(Error::failed(name, format!("is still used by {}", users.join(", ")))
             .hint("netsetup detach NS first, or give --force"));
     }
-    let there = bridge::release(name, None, &owner.lease_dir, &owner.ctx())?;
+    let undo = Undo::Bridge { name: name.into() };
+    let there = owner.removing(undo, |ctx| bridge::release(name, None, &owner.lease_dir, ctx))?;
     if common.owner.is_none() && !owner.is_container()? {
         owner.undo()?;
     }

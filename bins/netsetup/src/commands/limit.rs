@@ -27,7 +27,9 @@ pub fn run(args: &Limit, common: &Common) -> Outcome {
         interface: args.interface.clone(),
         // Burst and latency go with a rate; delay and loss are of what the namespace sends.
         ingress: match rate {
-            Some(_) => Direction { rate, burst: egress.burst, latency: egress.latency, ..Direction::default() },
+            Some(_) => {
+                Direction { rate, burst: egress.burst, latency: egress.latency, ..Direction::default() }
+            }
             None => Direction::default(),
         },
         egress,
@@ -58,7 +60,10 @@ fn target(args: &Limit) -> Result<(&str, bool)> {
         ("off", Some(namespace)) => Ok((namespace, true)),
         (_, Some(other)) => {
             let shown = drydock_core::text::escape(other);
-            Err(Error::bad_input(format!("'{shown}'"), "is not understood (allowed: limit NS [off] [--egress RATE] …)"))
+            Err(Error::bad_input(
+                format!("'{shown}'"),
+                "is not understood (allowed: limit NS [off] [--egress RATE] …)",
+            ))
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::args::{Common, Link};
 use crate::owner::Owner;
+use crate::pending::Undo;
 use crate::place::Place;
 use crate::print;
 use drydock_cli::Outcome;
-use drydock_network::{InterfaceAddress, detach, link, netns};
+use drydock_network::{InterfaceAddress, link, netns};
 
 pub fn run(args: &Link, common: &Common) -> Outcome {
     let place = Place::parse(&args.namespace, common)?;
@@ -22,10 +23,8 @@ pub fn run(args: &Link, common: &Common) -> Outcome {
     };
     let plan = request.validate()?;
     netns::open_other(&place.path)?;
-    let undo = |ctx: &drydock_core::Ctx<'_>| {
-        detach::detach(&owner.id, plan.host_link(), &[], &owner.lease_dir, ctx).map(drop)
-    };
-    let report = owner.journaled(undo, |ctx| plan.apply(ctx))?;
+    let undo = Undo::Detach { link: plan.host_link().to_string() };
+    let report = owner.journaled(&undo, |ctx| plan.apply(ctx))?;
     let line = format!(
         "{} {} <-> {} {} in '{}'{}",
         report.host_link,

@@ -4,6 +4,7 @@ pub mod address;
 pub mod attach;
 pub mod bridge;
 pub mod etc;
+pub mod gc;
 pub mod limit;
 pub mod link;
 pub mod nat;

@@ -2,6 +2,7 @@
 
 use crate::args::{Common, Ns};
 use crate::owner::Owner;
+use crate::pending::Undo;
 use crate::place::Place;
 use crate::print;
 use drydock_cli::Outcome;
@@ -27,8 +28,8 @@ pub fn run(command: Ns, common: &Common) -> Outcome {
 fn add(name: &str, common: &Common) -> Result<()> {
     let path = netns::path_of(name)?;
     let owner = Owner::new(common, || drydock_network::name::owner_for(name))?;
-    let undo = |ctx: &drydock_core::Ctx<'_>| netns::delete(&path, ctx).map(drop);
-    let made = owner.journaled(undo, |ctx| netns::add(name, ctx))?;
+    let undo = Undo::Namespace { path: path.clone() };
+    let made = owner.journaled(&undo, |ctx| netns::add(name, ctx))?;
     let line = format!("namespace '{name}' {}", if made { "added" } else { "is there already" });
     let value = json!({ "namespace": name, "path": path, "owner": owner.id, "already": !made });
     print::result(common, &value, &line, &[])
@@ -49,7 +50,8 @@ fn delete(name: &str, common: &Common) -> Result<()> {
     let owner = Owner::new(common, || place.default_owner())?;
     // A file that is no namespace's must be refused before anything is undone.
     let there = std::fs::symlink_metadata(&path).is_ok();
-    let removed = netns::delete(&path, &owner.ctx())?;
+    let undo = Undo::Namespace { path: path.clone() };
+    let removed = owner.removing(undo, |ctx| netns::delete(&path, ctx))?;
     // What was made for it by its own name goes too; an owner that was named may have more than this namespace.
     let undone = if common.owner.is_none() && !owner.is_container()? { owner.undo()? } else { false };
     let line = format!("namespace '{name}' {}", if removed || undone { "removed" } else { "is not there" });

@@ -2,6 +2,7 @@
 
 use crate::args::{Common, Publish, Unpublish};
 use crate::owner::Owner;
+use crate::pending::Undo;
 use crate::place;
 use crate::print;
 use drydock_cli::Outcome;
@@ -20,10 +21,8 @@ pub fn run(args: &Publish, common: &Common) -> Outcome {
     let request =
         Request { owner: owner.id.clone(), container, publish: ports, lease_dir: owner.lease_dir.clone() };
     let plan = request.validate()?;
-    let undo = |ctx: &drydock_core::Ctx<'_>| {
-        publish::withdraw(&owner.id, container, &request.publish, &owner.lease_dir, ctx)
-    };
-    let report = owner.journaled(undo, |ctx| plan.apply(ctx))?;
+    let undo = Undo::Publish { container, ports: request.publish.clone() };
+    let report = owner.journaled(&undo, |ctx| plan.apply(ctx))?;
     let list: Vec<String> = report.publish.iter().map(ToString::to_string).collect();
     let already = if report.already { "already published" } else { "published" };
     print::result(
@@ -38,7 +37,8 @@ pub fn run(args: &Publish, common: &Common) -> Outcome {
 pub fn off(args: &Unpublish, common: &Common) -> Outcome {
     let (container, default) = place::target(&args.target, common)?;
     let owner = Owner::new(common, || default)?;
-    let there = detach::unpublish(&owner.id, container, &owner.lease_dir, &owner.ctx())?;
+    let undo = Undo::Publish { container, ports: Vec::new() };
+    let there = owner.removing(undo, |ctx| detach::unpublish(&owner.id, container, &owner.lease_dir, ctx))?;
     let line =
         format!("{container} {}", if there { "is not published any more" } else { "is not published" });
     print::result(

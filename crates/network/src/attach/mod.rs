@@ -3,12 +3,12 @@
 mod apply;
 mod network;
 
-pub(crate) use apply::{configure, taken};
+pub(crate) use apply::{configure, is_alive, taken};
 
 use crate::address::{InterfaceAddress, Mac, Subnet};
 use crate::publish::{self, Publish, PublishedPorts};
 use crate::step::NetStep;
-use crate::{DEFAULT_NETWORK, STAGE, bridge, lease, name, sysctl};
+use crate::{DEFAULT_NETWORK, STAGE, bridge, name, sysctl};
 use drydock_core::{Ctx, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -48,9 +48,33 @@ pub struct Request {
     /// MTU; the bridge's if not given (which is the default route's when we make it).
     #[serde(default)]
     pub mtu: Option<u32>,
-    /// Link-layer address; the kernel's choice if not given.
+    /// Link-layer address; derived from the address if not given.
     #[serde(default)]
     pub mac: Option<Mac>,
+    /// IPv6 beside IPv4: a subnet of unique local addresses, unless `subnet6` says another.
+    #[serde(default = "yes")]
+    pub ipv6: bool,
+    /// IPv6 subnet of a new network, beside an IPv4 one.
+    #[serde(default)]
+    pub subnet6: Option<Subnet>,
+    /// IPv6 address beside an IPv4 one; the one with the same host number if not given.
+    #[serde(default)]
+    pub address6: Option<InterfaceAddress>,
+    /// NAT of IPv6 too, and an IPv6 default route. Forwarding of IPv6 makes the host ignore router advertisements.
+    #[serde(default)]
+    pub nat6: bool,
+    /// A network that nothing leaves, and that only published ports lead into.
+    #[serde(default)]
+    pub internal: bool,
+    /// Frames with another sender than the interface's own addresses are dropped, router advertisements too.
+    #[serde(default = "yes")]
+    pub check_source: bool,
+    /// Reach the host, but no neighbour on the bridge (IFLA_BRPORT_ISOLATED).
+    #[serde(default)]
+    pub isolated: bool,
+    /// First and last address that a new network gives without being asked.
+    #[serde(default)]
+    pub pool: Option<(IpAddr, IpAddr)>,
     /// Published ports.
     #[serde(default)]
     pub publish: Vec<Publish>,
@@ -89,6 +113,14 @@ impl Request {
             nat: false,
             mtu: None,
             mac: None,
+            ipv6: true,
+            subnet6: None,
+            address6: None,
+            nat6: false,
+            internal: false,
+            check_source: true,
+            isolated: false,
+            pool: None,
             publish: Vec::new(),
             create_bridge: true,
             lease_dir: lease_dir.into(),
@@ -131,6 +163,17 @@ impl Request {
                 return Err(Error::bad_input(format!("gateway {gateway}"), "is the container's own address"));
             }
         }
+        self.check_internal()?;
+        self.check_second(subnet)?;
+        if let (Some(subnet), Some((first, last))) = (subnet, self.pool) {
+            let (from, to) = (subnet.host_number(first), subnet.host_number(last));
+            if from.is_none() || to.is_none() || from > to {
+                return Err(Error::bad_input(
+                    format!("pool {first} to {last}"),
+                    format!("is not a range of host addresses in {subnet}"),
+                ));
+            }
+        }
         let first = subnet.and_then(|s| s.host(0));
         if self.gateway.is_none()
             && self.address.is_some_and(|a| Some(a.address()) == first)
@@ -143,6 +186,53 @@ impl Request {
             ));
         }
         Ok(Plan { request: self.clone() })
+    }
+}
+
+impl Request {
+    fn check_internal(&self) -> Result<()> {
+        if self.internal && (self.nat || self.nat6) {
+            return Err(Error::bad_input(
+                format!("network '{}'", self.network),
+                "is internal: there is no NAT (allowed: one of the two)",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What is IPv6 beside IPv4 must be IPv6, and beside IPv4.
+    fn check_second(&self, first: Option<Subnet>) -> Result<()> {
+        let asked = self.subnet6.map(|s| (s.to_string(), s.address())).into_iter();
+        let asked = asked.chain(self.address6.map(|a| (a.to_string(), a.address())));
+        for (text, address) in asked {
+            if address.is_ipv4() {
+                return Err(Error::bad_input(
+                    text,
+                    "is a second IPv4 address or subnet (allowed: one of each family)",
+                ));
+            }
+            if first.is_some_and(|s| !s.address().is_ipv4()) {
+                return Err(Error::bad_input(
+                    text,
+                    "is a second IPv6 address or subnet (allowed: one of each family)",
+                ));
+            }
+            if !self.ipv6 {
+                return Err(Error::bad_input(
+                    text,
+                    "is IPv6, which was turned off (allowed: one of the two)",
+                ));
+            }
+        }
+        if let (Some(subnet), Some(address)) = (self.subnet6, self.address6)
+            && (!subnet.contains(address.address()) || subnet.prefix() != address.prefix())
+        {
+            return Err(Error::bad_input(
+                format!("address {address}"),
+                format!("is not in the subnet {subnet}"),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -163,6 +253,11 @@ pub struct Report {
     pub interface: String,
     /// Its address.
     pub address: InterfaceAddress,
+    /// Its IPv6 address, if it has one beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<InterfaceAddress>,
+    /// Its link-layer address.
+    pub mac: Option<Mac>,
     /// The gateway.
     pub gateway: Option<IpAddr>,
     /// Network.
@@ -210,6 +305,9 @@ impl Plan {
             steps.push(NetStep::Rules { owner: r.owner.clone(), what: what.into() });
         }
         steps.push(self.veth_step(None));
+        if r.check_source {
+            steps.push(NetStep::CheckSource { link: r.host_link(), addresses: address.clone() });
+        }
         steps.push(NetStep::Configure {
             interface: r.interface.clone(),
             address,
@@ -242,14 +340,6 @@ impl Plan {
     /// [`drydock_core::Kind::BadInput`] before anything was touched; else the kernel's. After an error the caller removes
     /// what its journal has ([`crate::remove`]).
     pub fn apply(&self, ctx: &Ctx<'_>) -> Result<Report> {
-        self.apply_reclaiming(ctx, &|_| true)
-    }
-
-    /// [`Plan::apply`]; when the pool is exhausted, leases of owners that are not `alive` are taken over.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn apply_reclaiming(&self, ctx: &Ctx<'_>, alive: lease::Alive<'_>) -> Result<Report> {
-        self.run(ctx, alive).map_err(|e| e.in_stage(STAGE))
+        self.run(ctx).map_err(|e| e.in_stage(STAGE))
     }
 }

@@ -20,6 +20,10 @@ impl Plan {
             // The bridge went away beneath us (or its leases are of another boot): it will be ours again.
             known.made_bridge |= there.is_none();
             self.check_known(&known, asked)?;
+            // Nobody is on it, and its bridge is not there: it may become what is asked now.
+            if there.is_none() && known.leases.is_empty() && known.holders.is_empty() {
+                known.internal = r.internal;
+            }
             return Ok(known);
         }
         let on_bridge = match there {
@@ -47,7 +51,32 @@ impl Plan {
                 format!("is the address of {}", r.bridge),
             ));
         }
-        Ok(lease::new_network(&r.network, &r.bridge, subnet, gateway, there.is_none()))
+        let mut network = lease::new_network(&r.network, &r.bridge, subnet, gateway, there.is_none());
+        network.internal = r.internal;
+        if let Some((first, last)) = r.pool {
+            if subnet.host_number(first).is_none() || subnet.host_number(last).is_none() {
+                let at = format!("pool {first} to {last}");
+                return Err(Error::bad_input(at, format!("is outside the subnet {subnet}")));
+            }
+            network.pool = Some((first, last));
+        }
+        let asked6 = r.subnet6.or(r.address6.map(InterfaceAddress::subnet));
+        network.subnet6 = match asked6 {
+            Some(asked) if subnet.address().is_ipv4() => {
+                bridge::check_overlap(rtnl, store, asked, &r.bridge)?;
+                Some(asked)
+            }
+            Some(asked) => {
+                return Err(Error::bad_input(
+                    format!("subnet {asked}"),
+                    "is a second IPv6 subnet (allowed: one)",
+                ));
+            }
+            // A bridge of somebody else's keeps the addresses that it has.
+            None if r.ipv6 && there.is_none() => bridge::local_subnet(rtnl, store, &network)?,
+            None => None,
+        };
+        Ok(network)
     }
 
     fn check_known(&self, known: &Network, asked: Option<Subnet>) -> Result<()> {
@@ -59,6 +88,17 @@ impl Plan {
         if let Some(asked) = asked.filter(|a| *a != known.subnet) {
             let problem = format!("has the subnet {}, not {asked}", known.subnet);
             return Err(Error::bad_input(format!("network '{}'", r.network), problem));
+        }
+        if r.internal && !known.internal {
+            return Err(Error::bad_input(format!("network '{}'", r.network), "exists and is not internal"));
+        }
+        if known.internal && (r.nat || r.nat6) {
+            return Err(Error::bad_input(format!("network '{}'", r.network), "is internal: there is no NAT"));
+        }
+        let asked6 = r.subnet6.or(r.address6.map(InterfaceAddress::subnet));
+        if asked6.is_some() && asked6 != known.subnet6 {
+            let has = known.subnet6.map_or("no IPv6 subnet".into(), |s| format!("the IPv6 subnet {s}"));
+            return Err(Error::bad_input(format!("network '{}'", r.network), format!("has {has}")));
         }
         match r.gateway {
             Some(gateway) if known.gateway != Some(gateway) => {

@@ -24,7 +24,7 @@ fn exhaustion_names_pool_and_holders() {
         "{text}"
     );
     // The dead one's address comes back, and only that.
-    let again = take(&mut n, "f", None, &|o| o != "c").unwrap();
+    let again = take(&mut n, "f", None, &|l| l.owner != "c").unwrap();
     assert_eq!(again.to_string(), "10.0.0.4");
 }
 
@@ -67,7 +67,7 @@ fn no_duplicate_among_100_threads() {
     let addresses: HashSet<IpAddr> = threads.into_iter().map(|t| t.join().unwrap()).collect();
     assert_eq!(addresses.len(), 100);
     assert_eq!(list(&dir).unwrap()[0].leases.len(), 100);
-    assert_eq!(reclaim(&dir, &|o| o == "owner7").unwrap().len(), 99);
+    assert_eq!(reclaim(&dir, &|l| l.owner == "owner7").unwrap().len(), 99);
     std::fs::remove_dir_all(&dir).unwrap();
 }
 

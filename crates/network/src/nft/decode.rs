@@ -1,7 +1,7 @@
 //! Rules and chains as the kernel tells them.
 
 use super::expr::{self, Expr};
-use super::{Chain, FAMILY_INET, FAMILY_IPV4, FAMILY_IPV6, HOOK_FORWARD, Rule, TABLE, text};
+use super::{Chain, FAMILY_INET, Rule, TABLE, text};
 use crate::netlink::attributes;
 
 pub(super) fn read_comment(mut data: &[u8]) -> Option<String> {
@@ -34,19 +34,4 @@ pub(super) fn decode_rule(payload: &[u8]) -> Option<Rule> {
         bytes: counter.map(|c| c.1),
         expressions,
     })
-}
-
-pub(super) fn forward_drop(payload: &[u8]) -> Option<String> {
-    let family = *payload.first()?;
-    let attrs = attributes(payload.get(4..)?);
-    let (table, chain) = (attrs.text(1)?, attrs.text(3)?);
-    let forward = attrs.nested(4).and_then(|h| h.be32(1)) == Some(HOOK_FORWARD);
-    let family = match family {
-        FAMILY_INET => "inet",
-        FAMILY_IPV4 => "ip",
-        FAMILY_IPV6 => "ip6",
-        _ => return None,
-    };
-    let ours = table == TABLE && family == "inet";
-    (forward && !ours && attrs.be32(5) == Some(0)).then(|| format!("{family} {table} {chain}"))
 }

@@ -9,12 +9,17 @@ const EXPR_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
+const VERDICT_CHAIN: u16 = 2;
+const JUMP: u32 = 0xffff_fffd;
+const GOTO: u32 = 0xffff_fffc;
 const REGISTER_VERDICT: u32 = 0;
 
 /// What of a packet's metadata. The number is the kernel's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Meta {
+    /// Ethernet type, in network order.
+    Protocol = 1,
     /// Input interface name.
     InputName = 6,
     /// Output interface name.
@@ -29,6 +34,8 @@ pub enum Meta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Base {
+    /// Ethernet header.
+    Link = 0,
     /// IP header.
     Network = 1,
     /// TCP or UDP header.
@@ -78,6 +85,13 @@ pub enum Expr {
     },
     /// End with accept (1) or drop (0).
     Verdict(u32),
+    /// Go on in another chain of the table.
+    Jump {
+        /// Do not come back.
+        goto: bool,
+        /// Its name.
+        chain: String,
+    },
     /// Rewrite the destination to register 1 and port register 2.
     DestinationNat {
         /// 2 IPv4, 10 IPv6.
@@ -105,7 +119,7 @@ impl Expr {
             Expr::DestinationType => "fib",
             Expr::Mask(_) => "bitwise",
             Expr::Compare(..) => "cmp",
-            Expr::Immediate(..) | Expr::Verdict(_) => "immediate",
+            Expr::Immediate(..) | Expr::Verdict(_) | Expr::Jump { .. } => "immediate",
             Expr::Counter { .. } => "counter",
             Expr::DestinationNat { .. } => "nat",
             Expr::Masquerade => "masq",
@@ -162,6 +176,14 @@ impl Expr {
                     });
                 });
             }
+            Expr::Jump { goto, chain } => {
+                let code = if *goto { GOTO } else { JUMP };
+                m.be32(1, REGISTER_VERDICT).nest(2, |m| {
+                    m.nest(DATA_VERDICT, |m| {
+                        m.be32(VERDICT_CODE, code).text(VERDICT_CHAIN, chain);
+                    });
+                });
+            }
             Expr::Counter { packets, bytes } => {
                 m.attr(1, &bytes.to_be_bytes()).attr(2, &packets.to_be_bytes());
             }
@@ -182,6 +204,7 @@ impl Expr {
         let decoded = match name.as_str() {
             "payload" => payload(data),
             "meta" => match data.be32(2)? {
+                1 => Some(Expr::Meta(Meta::Protocol)),
                 6 => Some(Expr::Meta(Meta::InputName)),
                 7 => Some(Expr::Meta(Meta::OutputName)),
                 15 => Some(Expr::Meta(Meta::Family)),
@@ -202,7 +225,13 @@ impl Expr {
             "immediate" => match data.be32(1) {
                 Some(REGISTER_VERDICT) => {
                     let verdict = data.nested(2).and_then(|d| d.nested(DATA_VERDICT));
-                    verdict.and_then(|v| v.be32(VERDICT_CODE)).map(Expr::Verdict)
+                    let code = verdict.and_then(|v| v.be32(VERDICT_CODE));
+                    match (code, verdict.and_then(|v| v.text(VERDICT_CHAIN))) {
+                        (Some(code @ (JUMP | GOTO)), Some(chain)) => {
+                            Some(Expr::Jump { goto: code == GOTO, chain })
+                        }
+                        (code, _) => code.map(Expr::Verdict),
+                    }
                 }
                 Some(register) => value(2).map(|v| Expr::Immediate(register, v)),
                 None => None,
@@ -223,6 +252,7 @@ impl Expr {
 
 fn payload(data: Attributes<'_>) -> Option<Expr> {
     let base = match data.be32(2)? {
+        0 => Base::Link,
         1 => Base::Network,
         2 => Base::Transport,
         _ => return None,

@@ -3,13 +3,17 @@
 
 mod decode;
 pub mod expr;
+mod foreign;
+mod guard;
 pub mod rules;
 pub mod text;
 
 use crate::netlink::{APPEND, Batch, Builder, CREATE, NONREC, Protocol, Socket, attributes};
-use decode::{decode_rule, forward_drop, read_comment};
+use decode::{decode_rule, read_comment};
 use drydock_core::Result;
 use expr::Expr;
+pub use foreign::Packet;
+pub use guard::{Addresses, Source};
 use serde::Serialize;
 
 /// Our table's name.
@@ -28,6 +32,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const FAMILY_INET: u8 = 1;
 const FAMILY_IPV4: u8 = 2;
+const FAMILY_NETDEV: u8 = 5;
 const FAMILY_IPV6: u8 = 10;
 const HOOK_FORWARD: u32 = 2;
 const ENOENT: i32 = nix::libc::ENOENT;
@@ -120,6 +125,13 @@ impl Rule {
         self.expressions.iter().any(|e| match e {
             Expr::Compare(_, value) | Expr::Immediate(_, value) => *value == bytes,
             _ => false,
+        })
+    }
+
+    /// Whether it matches addresses of this subnet by itself (not a larger or a smaller one).
+    pub fn about(&self, subnet: crate::address::Subnet) -> bool {
+        [true, false].iter().any(|source| {
+            self.expressions.windows(rules::net_len(subnet)).any(|w| w == rules::net(subnet, *source))
         })
     }
 
@@ -241,7 +253,7 @@ impl Nft {
             let (guards, others): (Vec<&Rule>, Vec<&Rule>) =
                 kept.iter().partition(|r| r.comment.as_deref() == Some(rules::GUARD_TAG));
             let last = others.is_empty();
-            if out.is_empty() && !(last && (!guards.is_empty() || self.table_exists()?)) {
+            if out.is_empty() && !(last && (!guards.is_empty() || self.has_table(FAMILY_INET)?)) {
                 return Ok(deleted);
             }
             let chains = if last { self.chains()? } else { Vec::new() };
@@ -277,10 +289,10 @@ impl Nft {
         self.socket.execute(&Self::batch(|batch| out.iter().for_each(|rule| delete_rule(batch, rule))))
     }
 
-    fn table_exists(&self) -> Result<bool> {
+    fn has_table(&self, family: u8) -> Result<bool> {
         let mut batch = Batch::new();
-        batch.message("NFT_MSG_GETTABLE", "inet drydock", SUBSYSTEM | 1, 0, &[], |m| {
-            m.fixed(&generic(FAMILY_INET, 0)).text(1, TABLE);
+        batch.message("NFT_MSG_GETTABLE", "drydock", SUBSYSTEM | 1, 0, &[], |m| {
+            m.fixed(&generic(family, 0)).text(1, TABLE);
         });
         Ok(self.socket.get(&batch)?.is_some())
     }
@@ -295,15 +307,6 @@ impl Nft {
                 .flatten()
         };
         Ok(replies.iter().filter_map(|r| ours(&r.payload)).collect())
-    }
-
-    /// Chains of other tables that drop forwarded packets by policy: their drop wins over our accept.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn foreign_forward_drops(&self) -> Result<Vec<String>> {
-        let replies = self.socket.dump("NFT_MSG_GETCHAIN", GETCHAIN, &generic(0, 0))?;
-        Ok(replies.iter().filter_map(|r| forward_drop(&r.payload)).collect())
     }
 }
 
@@ -368,5 +371,5 @@ pub fn decode_anything(bytes: &[u8]) -> usize {
     let list = expr::decode_list(bytes);
     let _ = text::rule(&list);
     let _ = read_comment(bytes);
-    list.len() + usize::from(decode_rule(bytes).is_some()) + usize::from(forward_drop(bytes).is_some())
+    list.len() + usize::from(decode_rule(bytes).is_some())
 }

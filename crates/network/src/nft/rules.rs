@@ -50,6 +50,15 @@ fn subnet(side: Side, subnet: Subnet, differs: bool) -> Vec<Expr> {
     list
 }
 
+/// The expressions that match a subnet as source or destination.
+pub(super) fn net(of: Subnet, source: bool) -> Vec<Expr> {
+    subnet(if source { Side::Source } else { Side::Destination }, of, false)
+}
+
+pub(super) fn net_len(of: Subnet) -> usize {
+    net(of, true).len()
+}
+
 fn host(side: Side, address: IpAddr) -> Vec<Expr> {
     subnet(side, Subnet::of(address, crate::address::width(address)), false)
 }
@@ -111,8 +120,8 @@ pub fn masquerade(tag: &str, from: Subnet) -> NewRule {
 }
 
 /// What may be forwarded: within the subnet, answers, published ports; nothing else from outside gets in, and what the
-/// subnet sends gets out.
-pub fn forward(tag: &str, net: Subnet) -> Vec<NewRule> {
+/// subnet sends gets out, unless it is internal: then only answers do.
+pub fn forward(tag: &str, net: Subnet, internal: bool) -> Vec<NewRule> {
     let to = || subnet(Side::Destination, net, false);
     let from = || subnet(Side::Source, net, false);
     let mut rules = vec![
@@ -121,14 +130,32 @@ pub fn forward(tag: &str, net: Subnet) -> Vec<NewRule> {
         rule(Chain::Forward, tag, [to(), was_forwarded_port().to_vec()], ACCEPT),
         rule(Chain::Forward, tag, [to()], DROP),
     ];
+    if internal {
+        rules.push(rule(Chain::Forward, tag, [from(), is_answer().to_vec()], ACCEPT));
+        rules.push(rule(Chain::Forward, tag, [from()], DROP));
+    }
     // Inserted at the front one after the other, so the last comes first. They stand before every "from" rule, which
     // is what keeps one network's packets out of another.
     rules.reverse();
     for rule in &mut rules {
         rule.first = true;
     }
-    rules.push(rule(Chain::Forward, tag, [from()], ACCEPT));
+    if !internal {
+        rules.push(rule(Chain::Forward, tag, [from()], ACCEPT));
+    }
     rules
+}
+
+/// How the comments of [`allow`]'s rules begin.
+pub const ALLOW_TAG: &str = "drydock:allow";
+
+/// Two subnets may reach each other, whatever the rules of their networks say: these stand before them.
+pub fn allow(a: Subnet, b: Subnet) -> Vec<NewRule> {
+    let one = |from, to| {
+        let parts = [subnet(Side::Source, from, false), subnet(Side::Destination, to, false)];
+        NewRule { first: true, ..rule(Chain::Forward, ALLOW_TAG, parts, ACCEPT) }
+    };
+    vec![one(a, b), one(b, a)]
 }
 
 /// Where a published port leads, and the network around it.
@@ -209,7 +236,9 @@ mod tests {
         };
         let mut rules = vec![guard(), masquerade("t", net), masquerade("t", odd)];
         rules.push(masquerade("t", Subnet::parse("fd00::/64").unwrap()));
-        rules.extend(forward("t", net));
+        rules.extend(forward("t", net, false));
+        rules.extend(forward("t", odd, true));
+        rules.extend(allow(net, odd));
         for spec in ["8080:80", "0.0.0.0:53:53/udp", "192.0.2.1:8080:80"] {
             rules.extend(publish("t", target, &Publish::parse(spec).unwrap()[0]));
         }

@@ -25,7 +25,13 @@ pub fn rule(expressions: &[Expr]) -> String {
             Expr::Mask(m) => mask = Some(m),
             Expr::Compare(differs, value) => {
                 if let Loaded::Field(field) = loaded
-                    && let Some(text) = comparison(field, mask, *differs, value)
+                    && let Some(text) = comparison(
+                        field,
+                        mask,
+                        *differs,
+                        value,
+                        words.iter().any(|w| w == "meta protocol arp"),
+                    )
                 {
                     words.push(text);
                 }
@@ -42,6 +48,9 @@ pub fn rule(expressions: &[Expr]) -> String {
             Expr::Verdict(1) => words.push("accept".into()),
             Expr::Verdict(0) => words.push("drop".into()),
             Expr::Verdict(code) => words.push(format!("verdict {code}")),
+            Expr::Jump { goto, chain } => {
+                words.push(format!("{} {chain}", if *goto { "goto" } else { "jump" }))
+            }
             Expr::DestinationNat { .. } => {
                 let [address, port] = target;
                 let address = address.and_then(from_octets).map_or("?".to_string(), |a| a.to_string());
@@ -56,7 +65,7 @@ pub fn rule(expressions: &[Expr]) -> String {
     words.join(" ")
 }
 
-fn comparison(field: &Expr, mask: Option<&[u8]>, differs: bool, value: &[u8]) -> Option<String> {
+fn comparison(field: &Expr, mask: Option<&[u8]>, differs: bool, value: &[u8], arp: bool) -> Option<String> {
     let not = if differs { "!= " } else { "" };
     match field {
         // Implied by what follows.
@@ -66,6 +75,36 @@ fn comparison(field: &Expr, mask: Option<&[u8]>, differs: bool, value: &[u8]) ->
         Expr::Ct(Ct::State) => Some("ct state established,related".into()),
         Expr::Ct(Ct::Status) => Some("ct status dnat".into()),
         Expr::DestinationType => Some(format!("fib daddr type {not}local")),
+        Expr::Meta(Meta::Protocol) => {
+            let name = match value {
+                [0x08, 0x00] => "ip".to_string(),
+                [0x08, 0x06] => "arp".to_string(),
+                [0x86, 0xdd] => "ip6".to_string(),
+                other => format!("{other:02x?}"),
+            };
+            Some(format!("meta protocol {not}{name}"))
+        }
+        Expr::Payload { base: Base::Link, .. } => {
+            let mac = <[u8; 6]>::try_from(value).ok()?;
+            Some(format!("ether saddr {not}{}", crate::address::Mac(mac)))
+        }
+        Expr::Payload { base: Base::Network, offset: 8, length: 6 } if arp => {
+            let mac = <[u8; 6]>::try_from(value).ok()?;
+            Some(format!("arp saddr ether {not}{}", crate::address::Mac(mac)))
+        }
+        Expr::Payload { base: Base::Network, offset: 14, length: 4 } => {
+            Some(format!("arp saddr ip {not}{}", from_octets(value)?))
+        }
+        Expr::Payload { base: Base::Transport, offset: 0, length: 1 } => {
+            Some(format!("icmpv6 type {not}{}", value.first()?))
+        }
+        Expr::Payload { base: Base::Transport, offset: 8, length: 16 } => {
+            Some(format!("icmpv6 taddr {not}{}", from_octets(value)?))
+        }
+        Expr::Payload { base: Base::Transport, offset: 0, .. } => {
+            let port = value.first_chunk::<2>().map(|p| u16::from_be_bytes(*p))?;
+            Some(format!("th sport {not}{port}"))
+        }
         Expr::Payload { base: Base::Transport, .. } => {
             let port = value.first_chunk::<2>().map(|p| u16::from_be_bytes(*p))?;
             Some(format!("th dport {not}{port}"))

@@ -1,11 +1,11 @@
-//! Published ports: `[HOST:]PORT:CONTAINER_PORT[/tcp|udp]`, ranges too. Without a host address only 127.0.0.1 answers.
+//! Published ports: `[HOST:]PORT:CONTAINER_PORT[/tcp|udp|sctp]`, ranges too. Without a host address only 127.0.0.1 answers.
 
 mod spec;
 
 pub use spec::{Publish, Transport, check};
 
 use crate::address::Subnet;
-use crate::nft::{Nft, rules};
+use crate::nft::{Nft, Packet, rules};
 use crate::rtnl::Rtnl;
 use crate::state::{PublishedPort, Store};
 use crate::step::NetStep;
@@ -29,6 +29,8 @@ pub(crate) fn check_free(owner: &str, ports: &[Publish], taken: &[PublishedPort]
         let tried = match p.transport {
             Transport::Tcp => std::net::TcpListener::bind(address).map(drop),
             Transport::Udp => std::net::UdpSocket::bind(address).map(drop),
+            // Few kernels have SCTP sockets; the rules need none.
+            Transport::Sctp => std::net::UdpSocket::bind((p.host, 0)).map(drop),
         };
         match tried.as_ref().map_err(std::io::Error::raw_os_error) {
             Err(Some(nix::libc::EADDRINUSE)) => {
@@ -127,11 +129,13 @@ impl Plan {
         let tag = name::tag(&r.owner);
         let rules_there = nft.rules()?.iter().any(|rule| rule.comment.as_deref() == Some(tag.as_str()));
         let already = new.is_empty() && rules_there;
-        let warnings = forward_warnings(&nft);
+        let near = subnet.unwrap_or(Subnet::of(r.container, crate::address::width(r.container)));
+        let warnings = forward_warnings(&nft, Some(&interface), &[near]);
         if !already {
             check_free(&r.owner, &new, &store.host.published)?;
             sysctl::enable_forwarding(&mut store, &r.owner, r.container, ctx)?;
-            if r.publish.iter().any(|p| p.host.is_loopback()) {
+            if r.publish.iter().any(|p| p.host.is_ipv4() && (p.host.is_loopback() || p.host.is_unspecified()))
+            {
                 sysctl::enable_route_localnet(&mut store, &r.owner, &interface, ctx)?;
             }
             let todo = if rules_there { &new } else { &r.publish };
@@ -195,7 +199,7 @@ pub(crate) fn add_rules(
 }
 
 /// The interface of the host that leads to a container, the host's address there, and the subnet.
-fn way_to(rtnl: &Rtnl, container: IpAddr) -> Result<(String, Option<IpAddr>, Option<Subnet>)> {
+pub(crate) fn way_to(rtnl: &Rtnl, container: IpAddr) -> Result<(String, Option<IpAddr>, Option<Subnet>)> {
     let unreachable = || {
         Error::failed(container.to_string(), "no interface of this host leads there")
             .hint("attach the namespace first: netsetup attach NS --bridge BRIDGE --addr ADDRESS/PREFIX")
@@ -221,15 +225,14 @@ pub(crate) fn allow_hairpin(rtnl: &Rtnl, link: &str) -> Result<()> {
     rtnl.execute(&batch)
 }
 
-/// What other tables do to our forwarded packets.
-pub(crate) fn forward_warnings(nft: &Nft) -> Vec<String> {
-    let Ok(chains) = nft.foreign_forward_drops() else { return Vec::new() };
-    let warn = |chain: String| {
-        format!(
-            "nft chain '{chain}' drops forwarded packets by policy, which wins over our accept: allow the subnet there"
-        )
+/// What other tables do to forwarded packets of these subnets.
+pub(crate) fn forward_warnings(nft: &Nft, input: Option<&str>, subnets: &[Subnet]) -> Vec<String> {
+    let packets: Vec<Packet<'_>> = subnets.iter().map(|source| Packet { source: *source, input }).collect();
+    let Ok(found) = nft.foreign_drops(&packets) else { return Vec::new() };
+    let warn = |what: String| {
+        format!("drops forwarded packets: {what}; that wins over our accept: allow the subnet there")
     };
-    chains.into_iter().map(warn).collect()
+    found.into_iter().map(warn).collect()
 }
 
 /// Takes some ports of an owner back, and their rules; the rest stays.

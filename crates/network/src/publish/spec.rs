@@ -13,6 +13,8 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl Transport {
@@ -21,14 +23,16 @@ impl Transport {
         match self {
             Transport::Tcp => 6,
             Transport::Udp => 17,
+            Transport::Sctp => 132,
         }
     }
 
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub fn name(self) -> &'static str {
         match self {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
+            Transport::Sctp => "sctp",
         }
     }
 }
@@ -62,12 +66,16 @@ impl Publish {
         let bad = |why: String| {
             let shown = text::shorten(&text::escape(spec), 60);
             let object = format!("publish '{shown}'");
-            Error::bad_input(object, format!("{why} (allowed: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp])"))
+            Error::bad_input(
+                object,
+                format!("{why} (allowed: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp|sctp])"),
+            )
         };
         let (ports, protocol) = spec.rsplit_once('/').unwrap_or((spec, "tcp"));
         let transport = match protocol {
             "tcp" => Transport::Tcp,
             "udp" => Transport::Udp,
+            "sctp" => Transport::Sctp,
             other => return Err(bad(format!("'{other}' is not a protocol"))),
         };
         let (host, ports) = host_part(ports).map_err(|why| bad(why.into()))?;

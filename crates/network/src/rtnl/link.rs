@@ -25,6 +25,7 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const AF_INET6: u16 = 10;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -65,6 +66,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// State as a bridge port: `forwarding`, `disabled`, …
     pub port_state: Option<&'static str>,
+    /// As a bridge port: it reaches the host only, not its neighbours.
+    pub isolated: bool,
     /// Index of the other end of a veth pair, in the peer's namespace.
     pub peer: Option<u32>,
     /// Id of the peer's namespace as seen from here; none if it is this one.
@@ -83,6 +86,10 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
         .and_then(|i| i.nested(IFLA_INFO_SLAVE_DATA))
         .and_then(|d| d.find_kind(IFLA_BRPORT_STATE))
         .and_then(|b| b.first().copied());
+    let isolated = port
+        .and_then(|i| i.nested(IFLA_INFO_SLAVE_DATA))
+        .and_then(|d| d.find_kind(IFLA_BRPORT_ISOLATED))
+        .and_then(|b| b.first().copied());
     Some(Link {
         index,
         name: attrs.text(IFLA_IFNAME)?,
@@ -95,6 +102,7 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
         qdisc: attrs.text(IFLA_QDISC),
         master: attrs.u32(IFLA_MASTER),
         port_state: port_state.map(port_state_name),
+        isolated: isolated == Some(1),
         peer: attrs.u32(IFLA_LINK),
         peer_namespace: attrs.u32(IFLA_LINK_NETNSID).map(u32::cast_signed),
     })
@@ -230,6 +238,17 @@ impl Batch {
             m.fixed(&header(0, 0, 0)).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |m| {
                 m.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| {
                     m.attr(IFLA_BRPORT_MODE, &[1]);
+                });
+            });
+        });
+    }
+
+    /// Lets a bridge port send only to ports that are not so, the host's own among them (IFLA_BRPORT_ISOLATED).
+    pub fn set_isolated(&mut self, name: &str) {
+        self.message("RTM_NEWLINK isolated", name, RTM_NEWLINK, 0, &[], |m| {
+            m.fixed(&header(0, 0, 0)).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |m| {
+                m.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| {
+                    m.attr(IFLA_BRPORT_ISOLATED, &[1]);
                 });
             });
         });

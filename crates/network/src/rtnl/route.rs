@@ -145,14 +145,25 @@ impl Batch {
     /// Adds an address to a link; one that is there already is well. Duplicate address detection is skipped: the
     /// lease says whose the address is.
     pub fn add_address(&mut self, index: u32, address: InterfaceAddress) {
+        self.new_address(index, address, &[EEXIST]);
+    }
+
+    fn new_address(&mut self, index: u32, address: InterfaceAddress, allow: &'static [i32]) {
         let object = address.to_string();
         let bytes = octets(address.address());
-        self.message("RTM_NEWADDR", &object, RTM_NEWADDR, CREATE | EXCL, &[EEXIST], |m| {
+        self.message("RTM_NEWADDR", &object, RTM_NEWADDR, CREATE | EXCL, allow, |m| {
             m.fixed(&address_header(address, index)).attr(IFA_LOCAL, &bytes).attr(IFA_ADDRESS, &bytes);
             if let Some(broadcast) = address.subnet().broadcast() {
                 m.attr(IFA_BROADCAST, &octets(broadcast));
             }
         });
+    }
+
+    /// Adds an IPv6 address where there is IPv6: a kernel or namespace without it is well.
+    pub fn add_address_if_possible(&mut self, index: u32, address: InterfaceAddress) {
+        use nix::libc::{EACCES, EAFNOSUPPORT, EOPNOTSUPP};
+        const ALLOW: &[i32] = &[EEXIST, EACCES, EAFNOSUPPORT, EOPNOTSUPP];
+        self.new_address(index, address, ALLOW);
     }
 
     /// Removes an address; one that is gone is well.

@@ -1,0 +1,80 @@
+//! Which addresses a port of our bridges may send from: its lease's, as [`crate::nft`] checks them.
+
+use crate::netlink::Protocol;
+use crate::nft::{Addresses, Nft, Source};
+use crate::state::{Lease, Store};
+use crate::step::NetStep;
+use crate::{name, netns};
+use drydock_core::{Ctx, Result};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+fn addresses(lease: &Lease) -> Option<Addresses> {
+    let ip = std::iter::once(lease.address).chain(lease.address6).chain(lease.also.iter().copied());
+    Some(Addresses { mac: lease.mac?, ip: ip.collect() })
+}
+
+/// Checks what the lease's port sends from now on. A warning where the kernel cannot.
+pub(crate) fn check(nft: Option<&Nft>, owner: &str, lease: &Lease, ctx: &Ctx<'_>) -> Result<Option<String>> {
+    let lacks = || {
+        format!(
+            "what '{owner}' sends is not checked: the kernel has no nf_tables at the ingress (CONFIG_NF_TABLES_NETDEV)"
+        )
+    };
+    let Some(nft) = nft else { return Ok(Some(lacks())) };
+    let Some(addresses) = addresses(lease) else { return Ok(None) };
+    let shown: Vec<String> = addresses.ip.iter().map(ToString::to_string).collect();
+    let step = NetStep::CheckSource {
+        link: lease.link.clone(),
+        addresses: format!("{} {}", addresses.mac, shown.join(" ")),
+    };
+    let tag = name::tag(owner);
+    let source = Source { link: &lease.link, tag: &tag, addresses: &addresses };
+    match ctx.perform(&step, |_| nft.check_source(&source)) {
+        Ok(()) => Ok(None),
+        Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EAFNOSUPPORT)) => {
+            Ok(Some(lacks()))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// An address was added to (or taken from) an interface by `netsetup addr`: its port may send from it (or may not any
+/// longer). An interface that is on no network of ours is not checked.
+///
+/// # Errors
+/// The kernel's; when the leases cannot be written.
+pub fn learn(
+    netns: BorrowedFd<'_>,
+    interface: &str,
+    address: IpAddr,
+    there: bool,
+    lease_dir: &Path,
+    ctx: &Ctx<'_>,
+) -> Result<()> {
+    if !lease_dir.exists() {
+        return Ok(());
+    }
+    let inside = crate::rtnl::Rtnl::over(netns::socket(netns, Protocol::Route)?);
+    let Some(link) = inside.link(interface)? else { return Ok(()) };
+    let host = crate::rtnl::Rtnl::here()?;
+    let Some(end) = link.peer.map(|i| host.link_by_index(i)).transpose()?.flatten() else { return Ok(()) };
+    let mut store = Store::lock(lease_dir)?;
+    for mut network in store.networks()? {
+        let Some(lease) = network.leases.iter_mut().find(|l| l.link == end.name) else { continue };
+        let own = lease.address == address || lease.address6 == Some(address);
+        lease.also.retain(|a| *a != address);
+        if there && !own {
+            lease.also.push(address);
+        }
+        let lease = lease.clone();
+        store.save_network(&network)?;
+        let nft = Nft::here()?;
+        if nft.checked_ports()?.contains(&lease.link) {
+            check(Some(&nft), &lease.owner, &lease, ctx)?;
+        }
+        return Ok(());
+    }
+    Ok(())
+}
