@@ -51,7 +51,10 @@ pub struct Child {
 /// How a process that prepares outside of the command's pid namespace gets where it is to be.
 pub enum Outside {
     /// Into everything that the container has, its cgroup first.
-    Enter,
+    Enter {
+        /// The container's root, where that is not its mount namespace's.
+        root: Option<OwnedFd>,
+    },
     /// The pid namespace of its children, and the user namespace, are others'; the rest is new.
     Make {
         /// What is joined first.
@@ -152,12 +155,17 @@ impl Parent {
         streams: [Option<OwnedFd>; 3],
     ) -> Result<()> {
         let ctx = Ctx::new(self, None);
-        let enters = matches!(outside, Some(Outside::Enter));
-        if let Some(Outside::Make { first, new }) = outside {
-            first.apply(&ctx)?;
-            drydock_namespaces::create::unshare(new)?;
-            self.channel.borrow().send(&Message::Entered)?;
-        }
+        let enters = matches!(outside, Some(Outside::Enter { .. }));
+        let root = match outside {
+            Some(Outside::Make { first, new }) => {
+                first.apply(&ctx)?;
+                drydock_namespaces::create::unshare(new)?;
+                self.channel.borrow().send(&Message::Entered)?;
+                None
+            }
+            Some(Outside::Enter { root }) => root,
+            None => None,
+        };
         if enters {
             inside.security().apply_before_cgroup(&ctx)?;
         }
@@ -175,6 +183,10 @@ impl Parent {
         if let Some(plan) = join {
             drydock_init::inside::hide()?;
             plan.apply(&ctx)?;
+        }
+        if let Some(root) = root {
+            rustix::process::fchdir(&root).call(|| "fchdir(root)")?;
+            rustix::process::chroot(".").call(|| "chroot(\".\")")?;
         }
         for (number, stream) in (0u8..).zip(streams) {
             if let Some(stream) = stream {

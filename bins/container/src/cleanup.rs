@@ -1,12 +1,15 @@
 //! Taking a container's objects away again: after it ended, when its making failed, and when its owner was killed.
 
 use crate::ours;
+use crate::request::Request;
 use drydock_bundle::remove::remove_below;
 use drydock_bundle::state::start_time;
 use drydock_bundle::{Held, Life, Store};
 use drydock_cgroups::Cgroup;
 use drydock_core::error::CallExt;
-use drydock_core::{ContainerId, Ctx, Error, Object, Result, paths};
+use drydock_core::{ContainerId, Ctx, Error, Journal, Object, Result, paths};
+use drydock_mounts::table;
+use drydock_namespaces::Kind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,7 +52,9 @@ pub fn undo(id: &ContainerId, dir: &Path, state_root: &Path, ctx: &Ctx<'_>) -> R
     keep(crate::network::detach(id.as_str(), &objects, state_root, ctx));
     for object in objects.iter().rev() {
         match object {
-            Object::Mount { target } => keep(ours::check_mount(target, dir).and_then(|()| unmount(target))),
+            Object::Mount { target, below } => {
+                keep(ours::check_mount(target, dir).and_then(|()| unmount(target, *below)));
+            }
             Object::Directory { path } | Object::File { path } => keep(remove_path(path, dir)),
             _ => {}
         }
@@ -78,15 +83,35 @@ fn kill_process(pid: i32, start: u64) {
     }
 }
 
-fn unmount(target: &Path) -> Result<()> {
+/// Writes down what a container without a mount namespace of its own will leave mounted in ours: its root, with all below.
+/// In a namespace that it joins, that is its owner's business.
+///
+/// # Errors
+/// When the mounts cannot be listed, or the journal not be written.
+pub fn note_shared_mounts(request: &Request, dir: &Path, journal: &Journal) -> Result<()> {
+    let joins = request.namespaces.join.iter().any(|(kind, _)| *kind == Kind::Mount);
+    let Some(mounts) = request.inside.mounts.as_ref().filter(|m| m.shared_namespace && !joins) else {
+        return Ok(());
+    };
+    let target = mounts.root.path.clone();
+    if ours::check_mount(&target, dir).is_err() {
+        return Ok(());
+    }
+    let below = table::stacked(&target)?;
+    journal.record(&Object::Mount { target, below })
+}
+
+/// Takes away what is mounted there, down to what was there before.
+fn unmount(target: &Path, below: usize) -> Result<()> {
     use nix::mount::{MntFlags, umount2};
-    loop {
+    while below == 0 || table::stacked(target)? > below {
         match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => {}
             Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => return Ok(()),
             Err(e) => return Err(Error::call(format!("umount2({target:?}, MNT_DETACH)"), e)),
         }
     }
+    Ok(())
 }
 
 /// The place where only we make things, below which it is.

@@ -70,6 +70,11 @@ pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Res
     made
 }
 
+/// An error at its place in config.json, if there is one.
+fn placed(plan: &Outside, error: Error) -> Error {
+    if plan.request.bundled.is_some() { crate::oci::told(error) } else { error }
+}
+
 struct Maker<'a> {
     store: &'a Store,
     watch: &'a Watch,
@@ -90,6 +95,7 @@ impl Maker<'_> {
         })?;
         let ctx = Ctx::new(self.watch, Some(&journal));
         self.root(&plan, &ctx)?;
+        cleanup::note_shared_mounts(&plan.request, &self.dir, &journal)?;
         // A bundle brings its own.
         if plan.request.bundled.is_none() {
             plan.request.files.write(&[])?;
@@ -194,7 +200,7 @@ impl Maker<'_> {
             before.apply(&Ctx::new(self.watch, None))?;
         }
         let show = self.watch.show();
-        let own_clock = crate::oci::clock::set(namespaces)?;
+        let own_clock = crate::oci::clock::set(namespaces).map_err(|e| placed(plan, e))?;
         let kinds: Set = match own_clock {
             Some(_) => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
             None => namespaces.new.without(Kind::Cgroup),
@@ -346,7 +352,7 @@ impl Maker<'_> {
                 Some((Message::Mounted, _)) => self.hooks_before_pivot(running, plan)?,
                 Some((Message::SeccompNotify, _)) => running.notify(security, handover)?,
                 Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
-                    return Err(failed(sentence, hint, kind));
+                    return Err(placed(plan, failed(sentence, hint, kind)));
                 }
                 Some(_) => {}
                 None => return Err(running.died()),

@@ -60,6 +60,9 @@ pub enum Object {
     Mount {
         /// Mount point.
         target: PathBuf,
+        /// How many mounts were there before, which stay.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        below: usize,
     },
     /// A persistent network namespace: a bind mount of nsfs on a file (ip-netns(8)).
     NetworkNamespace {
@@ -97,6 +100,10 @@ pub enum Object {
         /// Value before.
         previous: String,
     },
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// An open journal: append only.

@@ -147,7 +147,7 @@ impl Explain for Plan {
     }
 
     fn leaves(&self) -> Option<Object> {
-        Some(Object::Mount { target: self.request.target.clone() })
+        Some(Object::Mount { target: self.request.target.clone(), below: 0 })
     }
 }
 

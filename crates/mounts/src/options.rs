@@ -1,5 +1,6 @@
 //! Option words of fstab(5), mount(8) and the OCI runtime specification: pure parsing into flags and data.
 
+mod ask;
 mod own;
 
 use crate::propagation::Propagation;
@@ -239,6 +240,10 @@ pub fn parse(object: &str, fstype: Option<&str>, words: &[String], unknown: Unkn
         }
         if bind || unknown == Unknown::Refuse {
             own::check(object, fstype.filter(|_| !bind), &word)?;
+        } else if let (Some(fstype), Err(problem)) = (fstype, own::check(object, fstype, &word))
+            && ask::refused(fstype, &word)
+        {
+            return Err(problem);
         }
         options.data.push(word);
     }

@@ -156,6 +156,14 @@ pub fn read(pid: Option<i32>) -> Result<Vec<Entry>> {
     Ok(parse(&bytes))
 }
 
+/// How many mounts lie on each other at this mount point, in the caller's mount namespace.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn stacked(path: &Path) -> Result<usize> {
+    Ok(read(None)?.iter().filter(|mount| mount.mount_point == path).count())
+}
+
 /// The mount that an absolute path without symbolic links is on: the last one listed whose mount point is the longest
 /// prefix of it.
 pub fn containing<'a>(mounts: &'a [Entry], path: &Path) -> Option<&'a Entry> {

@@ -36,7 +36,7 @@ fn words(action: &Action) -> (String, &'static str, &'static str) {
             "sched_setaffinity(2)",
         ),
         Action::Scheduler(attributes) => (
-            format!("sched_setattr(0, {attributes:?}, 0)"),
+            format!("sched_setattr(0, {}, 0)", sched_attr(attributes)),
             "how the kernel shares out the CPUs",
             "sched_setattr(2)",
         ),
@@ -127,6 +127,23 @@ fn privileges(action: &Action) -> (String, &'static str, &'static str) {
             "PR_SET_NO_NEW_PRIVS(2const)",
         ),
     }
+}
+
+/// `struct sched_attr` as strace shows it: what the policy does not use is left out.
+fn sched_attr(attributes: &drydock_core::sys::sched::Attributes) -> String {
+    let name = crate::scheduling::POLICIES.iter().find(|(_, number)| *number == attributes.policy);
+    let policy = name.map_or_else(|| attributes.policy.to_string(), |(name, _)| (*name).to_string());
+    let used = [
+        ("flags", i128::from(attributes.flags)),
+        ("nice", i128::from(attributes.nice)),
+        ("priority", i128::from(attributes.priority)),
+        ("runtime", i128::from(attributes.runtime)),
+        ("deadline", i128::from(attributes.deadline)),
+        ("period", i128::from(attributes.period)),
+    ];
+    let used =
+        used.iter().filter(|(_, value)| *value != 0).map(|(name, value)| format!(", sched_{name}={value}"));
+    format!("{{sched_policy={policy}{}}}", used.collect::<String>())
 }
 
 fn rlimit(limit: &Rlimit) -> (String, &'static str, &'static str) {

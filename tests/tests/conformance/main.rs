@@ -5,6 +5,8 @@ mod bundle;
 mod config;
 mod hooks;
 mod linux;
+mod malformed;
 mod runtime;
+mod shared;
 mod usage;
 mod verbs;

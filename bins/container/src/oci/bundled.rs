@@ -95,7 +95,7 @@ pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId
         version: spec.version().clone(),
         bundle: bundle.dir.clone(),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
-        hooks: part(bundle, "/hooks")?.unwrap_or_default(),
+        hooks: hooks(bundle)?,
         console_size: console_size(bundle),
         net_devices: net_devices(bundle, namespaces)?,
         intel_rdt,
@@ -104,6 +104,32 @@ pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId
         joined: joined(namespaces),
         ..Bundled::default()
     })
+}
+
+/// Those of `create` are told now if they are not there: nothing has been made yet.
+fn hooks(bundle: &Bundle) -> Result<Hooks> {
+    let hooks: Hooks = part(bundle, "/hooks")?.unwrap_or_default();
+    let early = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+    ];
+    for (kind, list) in early {
+        for (n, hook) in list.iter().enumerate() {
+            let missing = |e: &std::io::Error| {
+                matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+            };
+            if std::fs::metadata(&hook.path).is_err_and(|e| missing(&e)) {
+                let path = drydock_core::text::shorten(
+                    &drydock_core::text::escape(&hook.path.to_string_lossy()),
+                    200,
+                );
+                let problem = format!("'{path}': no such file or directory (allowed: a program of the host)");
+                return Err(bad(&format!("/hooks/{kind}/{n}/path"), problem));
+            }
+        }
+    }
+    Ok(hooks)
 }
 
 fn joined(namespaces: &Namespaces) -> Vec<(String, PathBuf)> {

@@ -18,7 +18,7 @@ mod security;
 
 pub use bundled::Bundled;
 pub use entering::request as entering;
-pub use place::place;
+pub use place::{place, told};
 
 use crate::request::Request;
 use crate::rootfs::Source;
@@ -121,6 +121,10 @@ fn root(bundle: &Bundle) -> Result<Root> {
     }
     if real == Path::new("/") {
         return Err(bad("/root/path", "is the host's own root (allowed: a directory of its own)"));
+    }
+    if bundle.dir.starts_with(&real) {
+        let problem = format!("'{shown}' has the bundle itself in it (allowed: a directory that has not)");
+        return Err(bad("/root/path", problem));
     }
     Ok(Root { readonly: root.readonly().unwrap_or(false), ..Root::directory(real) })
 }

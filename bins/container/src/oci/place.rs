@@ -8,7 +8,9 @@ use crate::request::Request;
 use drydock_core::{Error, Kind};
 
 /// The fields of stages that have the names of the specification, and what they are part of.
-const FIELDS: [(&str, &str); 15] = [
+const FIELDS: [(&str, &str); 17] = [
+    ("apparmor", "/process/apparmorProfile"),
+    ("selinux", "/process/selinuxLabel"),
     ("seccomp", "/linux/seccomp"),
     ("scheduler", "/process/scheduler"),
     ("ioPriority", "/process/ioPriority"),
@@ -79,15 +81,76 @@ pub(super) fn stage(error: &Error) -> Option<Error> {
 /// What a stage refuses of a bundle's request, at its place in config.json. Other errors, and those of requests that do
 /// not come from a bundle, stay as they are.
 pub fn place(request: &Request, error: Error) -> Error {
-    if request.bundled.is_none() || error.kind() != Kind::BadInput || error.sentence().contains("config.json")
-    {
+    if request.bundled.is_none() || error.sentence().contains("config.json") {
         return error;
+    }
+    // What is right, but nothing that this machine can do.
+    if error.kind() != Kind::BadInput {
+        let found =
+            error.stage().and_then(|name| stage(&without(name, &error)).or_else(|| lacking(request, &error)));
+        return found.unwrap_or(error);
     }
     let found = stage(&error).or_else(|| of_mounts(request)).or_else(|| of_security(request, &error));
     found.or_else(|| of_cgroup(request, &error)).unwrap_or_else(|| {
         let (object, problem) = parts(&error);
         Error::bad_input(format!("config.json: {object}"), problem)
     })
+}
+
+/// The error without its stage's name, which stands before the object.
+fn without(name: &str, error: &Error) -> Error {
+    let sentence = error.sentence();
+    let (object, problem) =
+        sentence.trim_start_matches(name).trim_start_matches(": ").split_once(": ").unwrap_or_default();
+    let bare = Error::failed(object, problem);
+    match error.remedy() {
+        Some(hint) => bare.hint(hint),
+        None => bare,
+    }
+}
+
+/// `cgroup: NAME: FILE: why`: a limit that this machine's cgroups do not have.
+fn lacking(request: &Request, error: &Error) -> Option<Error> {
+    let cgroup = request.cgroup.as_ref().filter(|_| error.stage() == Some("cgroup"))?;
+    let rest = without("cgroup", error);
+    let (_, problem) = parts(&rest);
+    let (file, why) = problem.split_once(": ")?;
+    let known = LIMITS.iter().find(|(name, _)| *name == file).map(|(_, field)| (*field).to_string());
+    let field = match cgroup.limits.unified.contains_key(file) {
+        true => Some(format!("unified/{file}")),
+        false => known.or_else(|| file.starts_with("hugetlb.").then(|| "hugepageLimits".to_string())),
+    };
+    let mut placed = bad(&format!("/linux/resources/{}", field?), why).with_kind(error.kind());
+    if let Some(hint) = error.remedy() {
+        placed = placed.hint(hint);
+    }
+    Some(placed)
+}
+
+/// What the container's first process could not do of what a bundle asks: its words are those of `init` and of the calls.
+pub fn told(error: Error) -> Error {
+    /// How sentences begin, and what else they say; the place.
+    const PLACES: [(&str, &str, &str); 9] = [
+        ("sysctl: --sysctl: ", "", "/linux/sysctl"),
+        ("process: --workdir: ", "", "/process/cwd"),
+        ("security: ", "sched_setattr(", "/process/scheduler"),
+        ("security: ", "ioprio_set(", "/process/ioPriority"),
+        ("security: ", "oom_score_adj", "/process/oomScoreAdj"),
+        ("security: ", "set_mempolicy(", "/linux/memoryPolicy"),
+        ("security: ", "personality(", "/linux/personality"),
+        ("security: ", "prlimit", "/process/rlimits"),
+        ("", "/timens_offsets", "/linux/timeOffsets"),
+    ];
+    let sentence = error.sentence();
+    let here = |start: &str, word: &str| sentence.starts_with(start) && sentence.contains(word);
+    let Some((start, _, place)) = PLACES.iter().find(|(start, word, _)| here(start, word)) else {
+        return error;
+    };
+    let placed = bad(place, sentence.trim_start_matches(start)).with_kind(error.kind());
+    match error.remedy() {
+        Some(hint) => placed.hint(hint),
+        None => placed,
+    }
 }
 
 fn of_mounts(request: &Request) -> Option<Error> {
@@ -162,7 +225,16 @@ fn of_cgroup(request: &Request, error: &Error) -> Option<Error> {
         return Some(under(&format!("/linux/resources/{field}"), error));
     }
     let refused = limits.check().is_err() || object.contains('.') && !object.contains(' ');
-    refused.then(|| bad("/linux/resources", error.sentence()))
+    let wrong = |(file, value): (&String, &String)| {
+        let one =
+            drydock_cgroups::Limits { unified: [(file.clone(), value.clone())].into(), ..Default::default() };
+        let error = one.check().err()?;
+        let file = file.replace('~', "~0").replace('/', "~1");
+        let file = drydock_core::text::shorten(&drydock_core::text::escape(&file), 60);
+        Some(bad(&format!("/linux/resources/unified/{file}"), parts(&error).1))
+    };
+    let unified = limits.unified.iter().find_map(wrong);
+    refused.then(|| unified.unwrap_or_else(|| bad("/linux/resources", error.sentence())))
 }
 
 #[cfg(test)]

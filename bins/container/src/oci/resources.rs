@@ -27,7 +27,8 @@ pub fn limits(resources: &LinuxResources, at: &str) -> Result<Limits> {
     if let Some(found) = resources.block_io() {
         block_io(found, &format!("{at}/blockIO"), &mut limits)?;
     }
-    for huge in resources.hugepage_limits().iter().flatten() {
+    for (n, huge) in resources.hugepage_limits().iter().flatten().enumerate() {
+        page_size(&format!("{at}/hugepageLimits/{n}/pageSize"), huge.page_size())?;
         let bytes = count(&format!("{at}/hugepageLimits"), huge.limit())?;
         limits.hugetlb.insert(huge.page_size().clone(), bytes);
     }
@@ -132,6 +133,28 @@ fn count(at: &str, value: i64) -> Result<u64> {
             Error::bad_input(at, format!("{v} is negative (allowed: a number, or -1 for no limit)"))
         }),
     }
+}
+
+/// One of those that the kernel has; where it does not say, it judges later.
+fn page_size(at: &str, size: &str) -> Result<()> {
+    let kilobytes = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
+    let named = |kb: u64| match kb {
+        kb if kb % (1 << 20) == 0 => format!("{}GB", kb >> 20),
+        kb if kb % (1 << 10) == 0 => format!("{}MB", kb >> 10),
+        kb => format!("{kb}KB"),
+    };
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let mut known: Vec<u64> = entries.filter_map(|e| kilobytes(&e.file_name().to_string_lossy())).collect();
+    known.sort_unstable();
+    let known: Vec<String> = known.into_iter().map(named).collect();
+    if known.is_empty() || known.iter().any(|one| one == size) {
+        return Ok(());
+    }
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(size), 60);
+    Err(Error::bad_input(
+        at,
+        format!("'{shown}' is no size of this machine's huge pages (allowed: {})", known.join(", ")),
+    ))
 }
 
 fn numbers(at: &str, major: i64, minor: i64) -> Result<String> {

@@ -132,8 +132,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         .open(path)
         .call(|| format!("open({path:?})"))?;
     let meta = file.metadata().call(|| format!("fstat({path:?})"))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(Error::failed(FILE, "not a regular file of at most 4 MiB"));
+    if !meta.is_file() {
+        return Err(Error::failed(FILE, "not a regular file (allowed: a regular file of at most 4 MiB)"));
+    }
+    if meta.len() > MAX_BYTES {
+        let problem =
+            format!("larger than 4 MiB: {} bytes (allowed: a regular file of at most 4 MiB)", meta.len());
+        return Err(Error::failed(FILE, problem));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).call(|| format!("read({path:?})"))?;

@@ -71,15 +71,16 @@ pub fn known_flags() -> impl Iterator<Item = &'static str> {
 }
 
 fn flags(profile: &Profile) -> Result<u32> {
-    profile.flags.iter().flatten().try_fold(0, |flags, name| {
-        let found = FLAGS.iter().find(|(known, _)| {
-            known == name || known.strip_prefix("SECCOMP_FILTER_FLAG_") == Some(name.as_str())
-        });
-        found.map(|(_, flag)| flags | flag).ok_or_else(|| {
-            let shown = text::shorten(&text::escape(name), 60);
-            let known: Vec<&str> = known_flags().collect();
-            Error::bad_input("seccomp flag", format!("'{shown}' is not one (allowed: {})", known.join(", ")))
-        })
+    profile.flags.iter().flatten().try_fold(0, |flags, name| Ok(flags | flag(name)?))
+}
+
+/// A flag by its name, with or without the kernel's prefix.
+pub(super) fn flag(name: &str) -> Result<u32> {
+    let same = |known: &str| known == name || known.strip_prefix("SECCOMP_FILTER_FLAG_") == Some(name);
+    FLAGS.iter().find(|(known, _)| same(known)).map(|(_, flag)| *flag).ok_or_else(|| {
+        let shown = text::shorten(&text::escape(name), 60);
+        let known: Vec<&str> = known_flags().collect();
+        Error::bad_input("seccomp flag", format!("'{shown}' is not one (allowed: {})", known.join(", ")))
     })
 }
 

@@ -82,7 +82,10 @@ impl Arch {
                 let shown = text::shorten(&text::escape(name), 60);
                 return Err(Error::bad_input(
                     "seccomp architecture",
-                    format!("'{shown}' is not one (allowed: SCMP_ARCH_X86_64, SCMP_ARCH_AARCH64, …)"),
+                    format!(
+                        "'{shown}' is not one (allowed: {})",
+                        Self::known().collect::<Vec<_>>().join(", ")
+                    ),
                 ));
             }
         })

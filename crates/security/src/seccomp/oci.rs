@@ -8,6 +8,8 @@
 //! take each as a rule of its own, which opens what a range is to keep closed (CVE-2017-18367's class).
 
 use super::action::Action;
+use super::compile::flag;
+use super::names::Arch;
 use super::profile::{Arg, Operator, Profile, Rule};
 use super::select::errno_of;
 use drydock_core::{Error, Result, text};
@@ -36,6 +38,12 @@ impl Profile {
         let rules = top.as_object_mut().and_then(|top| top.remove("syscalls")).unwrap_or_default();
         variant::<Action>("seccomp", &top, "defaultAction")?;
         let mut profile: Profile = read("seccomp", top)?;
+        for (n, name) in profile.architectures.iter().flatten().enumerate() {
+            Arch::parse(name).map_err(|e| on(format!("seccomp.architectures[{n}]"), &e))?;
+        }
+        for (n, name) in profile.flags.iter().flatten().enumerate() {
+            flag(name).map_err(|e| on(format!("seccomp.flags[{n}]"), &e))?;
+        }
         errno_of(profile.default_errno_ret, None, profile.default_action)
             .map_err(|e| at("seccomp.default", &e))?;
         let rules = list("seccomp.syscalls", &rules)?;
@@ -148,6 +156,13 @@ fn variant<T: DeserializeOwned>(place: &str, object: &Value, key: &str) -> Resul
     object.get(key).map_or(Ok(()), |value| read::<T>(&format!("{place}.{key}"), value.clone()).map(drop))
 }
 
+/// The same problem at another place.
+fn on(place: String, error: &Error) -> Error {
+    let sentence = error.sentence();
+    let (_, problem) = sentence.split_once(": ").unwrap_or(("", &sentence));
+    Error::bad_input(place, problem)
+}
+
 /// `errnoRet: …` behind a place that ends before it.
 fn at(place: &str, error: &Error) -> Error {
     let sentence = error.sentence();
@@ -157,7 +172,19 @@ fn at(place: &str, error: &Error) -> Error {
     )
 }
 
+/// serde's words about an unknown name, as all others have them.
+fn told(words: &str) -> String {
+    let parts =
+        words.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected one of "));
+    match parts {
+        Some((found, allowed)) => {
+            format!("'{}' (allowed: {})", text::shorten(found, 60), allowed.replace('`', ""))
+        }
+        None => words.to_string(),
+    }
+}
+
 fn read<T: DeserializeOwned>(place: &str, value: Value) -> Result<T> {
     serde_json::from_value(value)
-        .map_err(|e| Error::bad_input(place, text::shorten(&text::escape(&e.to_string()), 400)))
+        .map_err(|e| Error::bad_input(place, text::shorten(&told(&text::escape(&e.to_string())), 400)))
 }

@@ -20,8 +20,9 @@ use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
 use drydock_init::inside;
 use drydock_namespaces::join;
+use rustix::fs::{Mode, OFlags};
 use start::Start;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// The file in the state directory that keeps what later commands need to know.
@@ -82,7 +83,8 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     }
     let pid = state.pid.unwrap_or(0);
     let group = cgroup::choose(&state.cgroup, &args.cgroup, pid)?;
-    let (join, shown) = namespaces(pid, &state, &entry)?;
+    let (join, shown) = namespaces(pid, &state, &entry).map_err(|e| ended(pid, &entry).unwrap_or(e))?;
+    let root = own_root(pid, &state)?;
     // The pid was looked up again: it must still have been the container's.
     drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
         .call(|| "pidfd_send_signal(0)")
@@ -91,7 +93,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
     let engine = args.detach || args.process.is_some() || state.oci.is_some();
     let reads = (engine && !idle_terminal(args)) || args.interactive || plan.request().terminal;
-    Start { args, plan, join, group, reads, size: asked.size, state, shown }.run(&watch)
+    Start { args, plan, join, root, group, reads, size: asked.size, state, shown }.run(&watch)
 }
 
 /// The container's namespaces. A process that waits for its start is hidden: asked by an unprivileged user it can be seen,
@@ -106,6 +108,33 @@ fn namespaces(pid: i32, state: &State, entry: &Entry) -> Result<(join::Plan, Opt
         }
         other => other.map(|plan| (plan, None)),
     }
+}
+
+/// The root of a container without a mount namespace of its own: that of the namespace is the host's, or another's.
+fn own_root(pid: i32, state: &State) -> Result<Option<OwnedFd>> {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
+    let shared = namespace(&pid.to_string()).is_some_and(|its| namespace("self") == Some(its));
+    let joins = state.oci.as_ref().is_some_and(|oci| oci.joined.iter().any(|(kind, _)| kind == "mnt"));
+    if !shared && !joins {
+        return Ok(None);
+    }
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty())
+        .map(Some)
+        .call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
+}
+
+/// That the container's first process has ended, or is about to: it has no namespaces any more.
+fn ended(pid: i32, entry: &Entry) -> Option<Error> {
+    if let Err(stopped) = signals::running(entry) {
+        return Some(stopped);
+    }
+    // PF_EXITING, in the ninth field of proc_pid_stat(5); the second is in parentheses.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let flags = |stat: &str| stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse::<u64>().ok();
+    let exiting = stat.map_or(Some(4), |stat| flags(&stat)).is_some_and(|flags| flags & 4 != 0);
+    exiting.then(|| Error::failed(format!("'{}'", entry.id), "error: container not running: it is ending"))
 }
 
 /// A background command that nobody talks to would take what is typed from the shell.

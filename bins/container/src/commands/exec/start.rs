@@ -45,6 +45,8 @@ pub struct Start<'a> {
     pub plan: inside::Plan,
     /// The container's namespaces.
     pub join: join::Plan,
+    /// Its root, where that is not its mount namespace's.
+    pub root: Option<OwnedFd>,
     /// Its cgroup.
     pub group: Cgroup,
     /// The caller's standard input is the command's.
@@ -129,14 +131,14 @@ impl Start<'_> {
         handover: Option<Rc<Handover>>,
         watch: &Watch,
     ) -> Result<(Host, process::Child)> {
-        let Start { args, plan, join, group, reads, .. } = self;
+        let Start { args, plan, join, root, group, reads, .. } = self;
         let inside = Child {
             inside: plan,
             join: Some(join),
             // Files, not the directory that clone3 would take: from a directory one could walk up to the host's root.
             cgroup: group.all_join_files()?,
             mapped: None,
-            outside: Some(child::Outside::Enter),
+            outside: Some(child::Outside::Enter { root }),
             wait_to_begin: false,
             channel: there,
             streams: [session::standard_input(reads)?, None, None],
