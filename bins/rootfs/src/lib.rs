@@ -7,10 +7,13 @@ mod copy;
 mod deb;
 mod default;
 mod enter;
+mod image;
+mod interrupt;
 mod mount;
 mod new;
 mod progress;
 mod propagation;
+mod registry;
 mod shift;
 
 use clap::{Parser, Subcommand};
@@ -37,12 +40,16 @@ const GUIDE: &str = "By hand, and with rootfs:
   (try it and read the loader's errors)                 rootfs check R
   curl -o R/bin/busybox …; busybox --list | ln -s …     rootfs busybox R
   debootstrap --variant=minbase stable R                rootfs deb R --suite stable
+  umoci unpack --image LAYOUT:TAG BUNDLE                rootfs unpack oci:LAYOUT:TAG R
+  docker export C | tar -x -C R                         rootfs import TAR R
+  tar -c -C R .                                         rootfs export R TAR
+  skopeo copy docker://IMAGE oci:LAYOUT:TAG             rootfs pull IMAGE; rootfs push IMAGE oci:LAYOUT:TAG
   chroot R bash                                         rootfs enter --chroot R -- bash
   mount --bind R R; pivot_root . old; umount -l old     rootfs enter R -- bash
   mount -t overlay overlay -o lowerdir=…,upperdir=… M   rootfs mount --lower L --upper U --work W M
   mount --make-rslave /                                 rootfs propagation / rslave
 
-Exit codes: 0; 1 check found something; 2 bad input; 125 rootfs failed; 126, 127 and the command's own for enter.";
+Exit codes: 0; 1 check, diff or gc --check found something; 2 bad input; 125 rootfs failed; 126, 127 and the command's own for enter.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -55,6 +62,22 @@ enum Command {
     Recipes(build::RecipesArgs),
     Deb(deb::Args),
     Default(default::Args),
+    Unpack(image::fill::Args),
+    Import(image::fill::ImportArgs),
+    Export(image::fill::ExportArgs),
+    Pack(image::keep::Args),
+    Pull(image::carry::PullArgs),
+    Push(image::carry::PushArgs),
+    #[command(visible_alias = "images")]
+    List(image::look::ListArgs),
+    Inspect(image::look::InspectArgs),
+    Tag(image::change::TagArgs),
+    #[command(visible_alias = "rmi")]
+    Untag(image::change::UntagArgs),
+    Config(image::change::ConfigArgs),
+    Gc(image::change::GcArgs),
+    Diff(image::trees::DiffArgs),
+    Du(image::trees::DuArgs),
     /// Mount an overlay of layers: mount(2) with overlay, see overlayfs.rst.
     Mount(mount::Args),
     /// Unmount what `rootfs mount` mounted: umount2(2).
@@ -89,6 +112,20 @@ fn run(command: Command) -> Outcome {
         Command::Recipes(args) => build::recipes(&args),
         Command::Deb(args) => deb::run(&args),
         Command::Default(args) => default::run(&args),
+        Command::Unpack(args) => image::fill::run(&args),
+        Command::Import(args) => image::fill::import(&args),
+        Command::Export(args) => image::fill::export(&args),
+        Command::Pack(args) => image::keep::run(&args),
+        Command::Pull(args) => image::carry::pull(&args),
+        Command::Push(args) => image::carry::push(&args),
+        Command::List(args) => image::look::list(&args),
+        Command::Inspect(args) => image::look::inspect(&args),
+        Command::Tag(args) => image::change::tag(&args),
+        Command::Untag(args) => image::change::untag(&args),
+        Command::Config(args) => image::change::config(&args),
+        Command::Gc(args) => image::change::gc(&args),
+        Command::Diff(args) => image::trees::diff(&args),
+        Command::Du(args) => image::trees::du(&args),
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => mount::run_umount(args),
         Command::Enter(args) => enter::run(args),

@@ -7,6 +7,8 @@
 //! - [`skeleton`]: the directories and few files that every root has;
 //! - [`busybox`]: a root out of one static file;
 //! - [`check`]: what the programs of a root lack;
+//! - [`unpack`]: archives and layers into a directory, however hostile they are;
+//! - [`oci`]: images: layouts, archives, the store, layers packed;
 //! - [`recipe`]: root file systems as data; [`default`]: the one that containers share.
 
 pub mod busybox;
@@ -14,9 +16,11 @@ pub mod check;
 pub mod copy;
 pub mod default;
 pub mod elf;
+pub mod oci;
 pub mod recipe;
 pub mod root;
 pub mod skeleton;
+pub mod unpack;
 pub mod view;
 
 pub use default::{DefaultRootfs, default_path, default_rootfs};

@@ -1,0 +1,244 @@
+//! `rootfs tag`, `untag`, `config`, `gc`: what is known of images, changed.
+
+use super::keep::{Destination, created, pack_options};
+use super::{Which, data};
+use drydock_cli::Outcome;
+use drydock_core::{Error, Result, size};
+use drydock_images::oci::reference::check_name;
+use drydock_images::oci::spec::History;
+use drydock_images::oci::{Reference, Store, Transport};
+use serde_json::{Value, json};
+
+/// Give an image of the store a further name. Who had the name before loses it.
+#[derive(clap::Args)]
+pub struct TagArgs {
+    /// The image
+    image: String,
+    /// Its further name
+    name: String,
+}
+
+pub fn tag(args: &TagArgs) -> Outcome {
+    check_name(&args.name)?;
+    let store = Store::at(&data()?);
+    let Some(descriptor) = store.entry(&args.image)? else {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(&args.image), 200);
+        return Err(Error::bad_input(format!("image '{shown}'"), "is not in the store")
+            .hint("rootfs list")
+            .into());
+    };
+    let _held = store.adding()?;
+    store.layout()?.name(&args.name, &descriptor, descriptor.platform.clone())?;
+    Ok(0)
+}
+
+/// Take names of images away. The files go with the next `rootfs gc`, unless another image needs them.
+#[derive(clap::Args)]
+pub struct UntagArgs {
+    /// Names
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+pub fn untag(args: &UntagArgs) -> Outcome {
+    let store = Store::at(&data()?);
+    for name in &args.names {
+        if !store.untag(name)? {
+            let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 200);
+            return Err(Error::bad_input(format!("image '{shown}'"), "is not in the store")
+                .hint("rootfs list")
+                .into());
+        }
+    }
+    Ok(0)
+}
+
+/// Change how an image's command runs. Without --to the image of that name in the store is replaced.
+#[derive(clap::Args)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    which: Which,
+    /// What to call the changed image: a name in the store, or oci:DIR:TAG
+    #[arg(long, value_name = "IMAGE")]
+    to: Option<String>,
+    /// Entrypoint: a JSON array, or one word; empty for none
+    #[arg(long, value_name = "WORDS")]
+    entrypoint: Option<String>,
+    /// Command: a JSON array, or one word; empty for none
+    #[arg(long, value_name = "WORDS")]
+    cmd: Option<String>,
+    /// Environment: KEY=VALUE (repeatable); KEY= is empty, KEY alone is removed
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User: UID[:GID] or names
+    #[arg(short, long)]
+    user: Option<String>,
+    /// A directory whose content is not the image's (repeatable)
+    #[arg(long, value_name = "DIR")]
+    volume: Vec<String>,
+    /// A port that is listened on (repeatable): PORT[/tcp|udp]
+    #[arg(long, value_name = "PORT")]
+    port: Vec<String>,
+    /// Label: KEY=VALUE (repeatable); KEY alone is removed
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    /// Signal that asks the command to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Author
+    #[arg(long)]
+    author: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn words(option: &str, text: &str) -> Result<Vec<String>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !text.starts_with('[') {
+        return Ok(vec![text.to_string()]);
+    }
+    serde_json::from_str(text).map_err(|_| {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(text), 100);
+        Error::bad_input(option, format!("'{shown}' (allowed: a word, or a JSON array of words)"))
+    })
+}
+
+/// `KEY=VALUE`, or `KEY` to remove.
+fn pair<'w>(option: &str, word: &'w str) -> Result<(&'w str, Option<&'w str>)> {
+    let (key, value) = word.split_once('=').map_or((word, None), |(k, v)| (k, Some(v)));
+    if key.is_empty() || word.contains('\0') {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
+        return Err(Error::bad_input(option, format!("'{shown}' (allowed: KEY=VALUE, or KEY)")));
+    }
+    Ok((key, value))
+}
+
+fn edit(args: &ConfigArgs, process: &mut drydock_images::oci::spec::Process) -> Result<()> {
+    if let Some(text) = &args.entrypoint {
+        process.entrypoint = words("--entrypoint", text)?;
+    }
+    if let Some(text) = &args.cmd {
+        process.cmd = words("--cmd", text)?;
+    }
+    for word in &args.env {
+        let (key, value) = pair("--env", word)?;
+        process.env.retain(|known| known.split('=').next() != Some(key));
+        process.env.extend(value.map(|value| format!("{key}={value}")));
+    }
+    if let Some(dir) = &args.workdir {
+        if !dir.is_empty() && !dir.starts_with('/') {
+            return Err(Error::bad_input("--workdir", "is relative (allowed: an absolute path)"));
+        }
+        process.working_dir.clone_from(dir);
+    }
+    if let Some(user) = &args.user {
+        process.user.clone_from(user);
+    }
+    for dir in &args.volume {
+        if !dir.starts_with('/') {
+            return Err(Error::bad_input("--volume", "is relative (allowed: an absolute path)"));
+        }
+        process.volumes.insert(dir.clone(), json!({}));
+    }
+    for port in &args.port {
+        let (number, kind) = port.split_once('/').unwrap_or((port, "tcp"));
+        if number.parse::<u16>().ok().filter(|n| *n > 0).is_none() || !matches!(kind, "tcp" | "udp" | "sctp")
+        {
+            let shown = drydock_core::text::shorten(&drydock_core::text::escape(port), 40);
+            return Err(Error::bad_input(
+                "--port",
+                format!("'{shown}' (allowed: 1 to 65535, with /tcp or /udp)"),
+            ));
+        }
+        process.exposed_ports.insert(format!("{number}/{kind}"), json!({}));
+    }
+    for word in &args.label {
+        let (key, value) = pair("--label", word)?;
+        match value {
+            Some(value) => drop(process.labels.insert(key.into(), value.into())),
+            None => drop(process.labels.remove(key)),
+        }
+    }
+    if let Some(signal) = &args.stop_signal {
+        if !signal.is_empty() {
+            drydock_supervise::signals::parse_signal(signal)?;
+        }
+        process.stop_signal.clone_from(signal);
+    }
+    Ok(())
+}
+
+pub fn config(args: &ConfigArgs) -> Outcome {
+    let image = args.which.find()?;
+    let mut config = image.config.clone();
+    edit(args, &mut config.config)?;
+    if let Some(author) = &args.author {
+        config.author = Some(author.clone());
+    }
+    let options = pack_options()?;
+    config.created = created(&options);
+    config.history.push(History {
+        created: config.created.clone(),
+        created_by: Some("rootfs config".into()),
+        empty_layer: true,
+        ..History::default()
+    });
+    let name = match (&args.to, Reference::parse(&args.which.image)?) {
+        (Some(to), _) => to.clone(),
+        (None, Reference { transport: Transport::Store, .. }) => {
+            image.names.last().cloned().unwrap_or_else(|| args.which.image.clone())
+        }
+        (None, Reference { transport: Transport::Oci(_), .. }) => args.which.image.clone(),
+        _ => return Err(Error::bad_input("--to", "is missing (archives are not changed)").into()),
+    };
+    let layers: Vec<_> = image.layers.iter().filter_map(|l| l.descriptor.clone()).collect();
+    if layers.len() != image.layers.len() {
+        return Err(Error::bad_input("image", "is none of a layout")
+            .hint("rootfs pull it into the store first")
+            .into());
+    }
+    let to = Destination::parse(&name)?;
+    to.layout.add(&image, &mut |_| true)?;
+    let manifest = to.finish(&config, layers)?;
+    if args.json {
+        drydock_cli::print_json(&json!({ "image": name, "digest": manifest.digest }))?;
+    } else {
+        drydock_cli::print_line(&format!("{name}: {}", manifest.digest))?;
+    }
+    Ok(0)
+}
+
+/// Remove what no image of the store needs: blobs, and unpacked trees that no container uses.
+#[derive(clap::Args)]
+pub struct GcArgs {
+    /// Only list it; exits 1 if there is something
+    #[arg(long)]
+    check: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn gc(args: &GcArgs) -> Outcome {
+    crate::interrupt::raise_file_limit();
+    let removed = Store::at(&data()?).gc(args.check)?;
+    let count = removed.blobs.len() + removed.trees.len();
+    if args.json {
+        let value: Value = json!({ "blobs": removed.blobs, "trees": removed.trees, "bytes": removed.bytes });
+        drydock_cli::print_json(&value)?;
+    } else {
+        let what = if args.check { "not needed" } else { "removed" };
+        let (blobs, trees) = (removed.blobs.len(), removed.trees.len());
+        drydock_cli::print_line(&format!(
+            "{what}: {blobs} blobs, {trees} trees, {}",
+            size::show(removed.bytes)
+        ))?;
+    }
+    Ok(u8::from(args.check && count > 0))
+}
