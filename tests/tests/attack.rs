@@ -97,6 +97,27 @@ fn a_process_of_exec_is_worth_nothing() {
     }
 }
 
+/// The same for `joinns`. With the process that joins and the one that becomes the command being one, which has its privileges
+/// until its exec, 37 to 48 of about 50 processes were caught in each of 3 runs.
+#[test]
+fn a_process_of_joinns_is_worth_nothing() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    for options in [&[][..], &["--security-opt", "no-new-privileges=false"]] {
+        let attacked = Attacked::new(&sandbox, options);
+        let joins = |words: &[&str]| {
+            let mut command = sandbox.command("joinns");
+            command.args(words).env(attacker::SECRET, "x").stdin(std::process::Stdio::null());
+            drydock_testkit::run(&mut command).success();
+        };
+        for _ in 0..trials(25) {
+            joins(&["-t", &attacked.id, "--", "true"]);
+            joins(&[&attacked.id, "-p", "-n", "-S", "1000", "-W", "/tmp", "--", "true"]);
+        }
+        attacked.judge(&sandbox);
+    }
+}
+
 /// The same for containers that join the attacker's pid namespace: while they are made, while they wait for their start, and
 /// until their command runs.
 #[test]

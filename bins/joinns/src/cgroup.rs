@@ -6,7 +6,7 @@ use drydock_namespaces::process::Process;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Opens `cgroup.procs` of each of the target's cgroups for writing, while they can still be seen.
+/// Opens `cgroup.procs` (v1: `tasks`, which costs less) of each of the target's cgroups for writing, while they can still be seen.
 ///
 /// # Errors
 /// No hierarchy is mounted; a cgroup is gone, frozen, or may not be joined.
@@ -25,7 +25,8 @@ pub fn open(process: &Process) -> Result<Vec<(PathBuf, File)>> {
         }
         let directory = mount.join(path.trim_start_matches('/'));
         check_thawed(&directory)?;
-        let procs = directory.join("cgroup.procs");
+        // v1 makes a process wait for all others when it moves with all its threads; ours has one.
+        let procs = directory.join(if controllers.is_empty() { "cgroup.procs" } else { "tasks" });
         let file = File::options().write(true).open(&procs).call(|| format!("open({procs:?}, O_WRONLY)"))?;
         files.push((procs, file));
     }

@@ -1,24 +1,28 @@
-//! Going in: join, fork if somebody is to be inside, take on ids, become the command.
+//! Going in: join, fork if somebody is to be inside, take on ids and privileges, become the command.
 
 use crate::args::Args;
 use crate::request::{Ready, prepare};
-use crate::tty;
+use crate::steps::EnterStep;
+use crate::terminal::Terminal;
+use crate::{taken, tty};
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::error::CallExt;
-use drydock_core::sys::process::{Child, clone_child};
-use drydock_core::{Ctx, Error, Explain, Result, Step};
+use drydock_core::sys::process::{Child, clone_child, clone_sibling};
+use drydock_core::{Ctx, Error, Result};
 use drydock_namespaces::credentials::{self, Ids};
 use drydock_namespaces::relay::{self, End, Said};
 use drydock_namespaces::{Kind, exec};
+use drydock_security::CapSet;
+use drydock_supervise::Blocked;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::PathBuf;
 
-/// Closes what the caller left open above 2. Called first of all, so that nothing of ours is among it.
-pub fn close_inherited() {
+/// Closes what the caller left open above 2, but for `keep` descriptors. Called before anything of ours is open.
+pub fn close_inherited(keep: u32) {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let names: Vec<RawFd> = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
-    for fd in names.into_iter().filter(|fd| *fd > 2) {
+    let first = i64::from(keep) + 3;
+    for fd in names.into_iter().filter(|fd| i64::from(*fd) >= first) {
         // EBADF: the descriptor of the directory itself.
         let _ = nix::unistd::close(fd);
     }
@@ -37,18 +41,30 @@ pub fn run(args: Args) -> Outcome {
     }
     let explainer = Explainer { on: args.explain };
     let ctx = Ctx::new(&explainer, None);
+    if let Some(label) = &ready.label {
+        // By the own /proc, which is nobody else's yet.
+        label.apply_settings(&ctx).map_err(|e| e.hint("--privileged leaves the target's label out"))?;
+    }
     let joins = ready.join.joins();
-    // Somebody must stay to report.
-    let fork = args.json || (ready.join.needs_fork() && !args.no_fork);
-    let inside = Inside { ids: ids(&args, joins.contains(Kind::User)), keep_caps: args.keep_caps, ready };
+    // Somebody must stay to report, or to show the terminal.
+    let fork = args.json || ready.terminal.is_some() || (ready.join.needs_fork() && !args.no_fork);
+    let user_joined = joins.contains(Kind::User);
+    let mut inside = Inside { ready, user_joined, keep_caps: args.keep_caps, keep_fds: args.preserve_fds };
     if !fork {
         inside.ready.join.apply(&ctx)?;
         return Err(inside.become_command(&ctx).into());
     }
-    let signals = drydock_supervise::Blocked::all()?;
+    let signals = Blocked::all()?;
     let (end, child_end) = relay::pair()?;
-    inside.ready.join.apply(&ctx)?;
-    let child = inside.fork(&end, child_end, &ctx)?;
+    let child = if inside.ready.taken.is_some() && joins.contains(Kind::Pid) {
+        inside.by_courier(&end, child_end, &ctx)?
+    } else {
+        inside.ready.join.apply(&ctx)?;
+        // The child may be visible in the target's pid namespace at once: it must hold no directory of ours, such as the
+        // /proc of the outside.
+        inside.ready.join = inside.ready.join.close();
+        inside.fork(&end, child_end, &ctx)?
+    };
     match end.hear() {
         Ok(Said::Closed) => {}
         Ok(_) => return Err(Error::failed("child", "said something out of turn").into()),
@@ -57,36 +73,32 @@ pub fn run(args: Args) -> Outcome {
             return Err(e.into());
         }
     }
-    let code = drydock_supervise::wait_in_foreground(&child, false, &signals)?.code();
+    let ended = match inside.ready.terminal.take() {
+        Some(terminal) => {
+            drydock_supervise::relay::relay(&child, false, &signals, &terminal.keep_master(), true)?
+        }
+        None => drydock_supervise::wait_in_foreground(&child, false, &signals)?,
+    };
     if args.json {
         let joined: Vec<&str> = joins.iter().map(Kind::proc_name).collect();
-        let report = serde_json::json!({ "pid": child.pid, "joined": joined, "exit_code": code });
+        let report = serde_json::json!({ "pid": child.pid, "joined": joined, "exit_code": ended.code() });
         drydock_cli::output::print_error_line(&report.to_string());
     }
-    Ok(code)
-}
-
-/// The ids to take on: root's in a joined user namespace, where the caller's need not exist.
-fn ids(args: &Args, user_joined: bool) -> Ids {
-    let default = (user_joined && !args.preserve_credentials).then_some(0);
-    Ids { uid: args.setuid.or(default), gid: args.setgid.or(default), keep_capabilities: args.keep_caps }
+    Ok(ended.code())
 }
 
 /// The process that becomes the command.
 struct Inside {
     ready: Ready,
-    ids: Ids,
+    user_joined: bool,
     keep_caps: bool,
+    keep_fds: u32,
 }
 
 impl Inside {
-    fn fork(mut self, end: &End, child_end: End, ctx: &Ctx<'_>) -> Result<Child> {
-        // The child is visible in the target's pid namespace at once: it must hold no directory of ours, such as the
-        // /proc of the outside.
-        self.ready.join = self.ready.join.close();
+    fn fork(&self, end: &End, child_end: End, ctx: &Ctx<'_>) -> Result<Child> {
         let raw = end.as_raw_fd();
-        let step = EnterStep::Fork;
-        ctx.perform(&step, |_| {
+        ctx.perform(&EnterStep::Fork, |_| {
             let child = || {
                 let _ = nix::unistd::close(raw);
                 let error = self.become_command(ctx);
@@ -97,11 +109,74 @@ impl Inside {
         })
     }
 
+    /// Whoever is in the target's pid namespace can be taken hold of there by a root with CAP_SYS_PTRACE. So a courier, who is
+    /// not, joins and gives up the privileges, and then makes the process that becomes the command: it is born with no more
+    /// than the command will have. It is our own child, as the courier was.
+    fn by_courier(&self, end: &End, heir_end: End, ctx: &Ctx<'_>) -> Result<Child> {
+        let (told, teller) = relay::pair()?;
+        let raws = [end.as_raw_fd(), told.as_raw_fd()];
+        let keep = [heir_end.as_raw_fd(), teller.as_raw_fd()];
+        let run = || -> Result<i32> {
+            for raw in raws {
+                let _ = nix::unistd::close(raw);
+            }
+            self.ready.join.apply(ctx)?;
+            self.settle(ctx)?;
+            // The last that is shown: what is left may be refused by the target's filters.
+            ctx.perform(&EnterStep::Heir, |_| Ok(()))?;
+            drydock_core::sys::inheritance::forget("joinns");
+            self.give_up(ctx, &keep)?;
+            let heir = || {
+                let error = match self.lead_session() {
+                    Ok(()) => self.execute(),
+                    Err(error) => error,
+                };
+                heir_end.fail(&error);
+                error.exit_code()
+            };
+            clone_sibling(heir).call(|| "clone(CLONE_PARENT|SIGCHLD)").map_err(|e| {
+                e.hint("the target's system call filter may refuse it: --privileged leaves the filter out")
+            })
+        };
+        let courier = || match run().and_then(|pid| teller.born(pid)) {
+            Ok(()) => 0,
+            Err(error) => {
+                teller.fail(&error);
+                error.exit_code()
+            }
+        };
+        let courier =
+            clone_child(0, None, courier).call(|| "clone3({flags=CLONE_PIDFD, exit_signal=SIGCHLD})")?;
+        drop(teller);
+        drop(heir_end);
+        let said = told.hear();
+        drydock_supervise::wait_exit(&courier)?;
+        let pid = match said? {
+            Said::Born(pid) => pid,
+            _ => return Err(Error::failed("child", "ended without saying why")),
+        };
+        // Ours to wait for, so the number cannot be another's.
+        let target =
+            rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::failed("child", "has no pid"))?;
+        let pidfd = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::empty())
+            .call(|| format!("pidfd_open({pid}, 0)"))?;
+        Ok(Child { pid, pidfd })
+    }
+
     /// Returns only if it could not become the command.
     fn become_command(&self, ctx: &Ctx<'_>) -> Error {
-        if let Err(e) = self.settle(ctx) {
-            return e;
+        let ready = self.settle(ctx).and_then(|()| self.lead_session()).and_then(|()| self.give_up(ctx, &[]));
+        match ready {
+            Ok(()) => self.execute(),
+            Err(e) => e,
         }
+    }
+
+    fn lead_session(&self) -> Result<()> {
+        self.ready.terminal.as_ref().map_or(Ok(()), Terminal::lead)
+    }
+
+    fn execute(&self) -> Error {
         let error = self.ready.command.exec();
         match &self.ready.fallback {
             Some(fallback) if error.kind() == drydock_core::Kind::NotFound => fallback.exec(),
@@ -109,7 +184,11 @@ impl Inside {
         }
     }
 
+    /// What takes privileges.
     fn settle(&self, ctx: &Ctx<'_>) -> Result<()> {
+        if let Some(terminal) = &self.ready.terminal {
+            ctx.perform(&EnterStep::Terminal, |_| terminal.take_streams())?;
+        }
         for (path, file) in &self.ready.cgroups {
             ctx.perform(&EnterStep::Cgroup(path.clone()), |_| {
                 let mut file = file;
@@ -119,63 +198,104 @@ impl Inside {
         if let Some(root) = &self.ready.root {
             ctx.perform(&EnterStep::Root, |_| exec::enter_root(root.as_fd()))?;
         }
+        if let Some(tools) = &self.ready.tools {
+            if self.user_joined {
+                // What is made in the user namespace has its ids.
+                credentials::become_root_inside()?;
+                credentials::hide()?;
+            }
+            ctx.perform(&EnterStep::Tools, |_| tools.attach())?;
+        }
         if let Some(directory) = &self.ready.directory {
             ctx.perform(&EnterStep::Directory("target's".into()), |_| exec::enter_directory(directory))?;
         }
         if let Some(path) = &self.ready.inside_directory {
-            ctx.perform(&EnterStep::Directory(path.clone()), |_| {
-                nix::unistd::chdir(path.as_path()).call(|| format!("chdir({path:?})"))
-            })?;
+            ctx.perform(&EnterStep::Directory(path.clone()), |_| enter_inside(path))?;
         }
-        tty::forbid_typing();
-        if self.ids.uid.is_some() || self.ids.gid.is_some() {
-            ctx.perform(&EnterStep::Ids(self.ids), |_| credentials::become_ids(self.ids))?;
+        if self.ready.taken.is_some() {
+            stay_inside();
         }
-        if self.keep_caps {
-            credentials::keep_over_exec()?
-        } else {
-            credentials::clear_inheritable()?
+        if self.ready.terminal.is_none() {
+            tty::forbid_typing();
         }
-        exec::clean_process()
+        Ok(())
+    }
+
+    /// What takes them away. `keep`: descriptors of ours that stay open for a while; all others close at once, if there are
+    /// any such.
+    fn give_up(&self, ctx: &Ctx<'_>, keep: &[RawFd]) -> Result<()> {
+        let Ready { taken, account, capabilities, .. } = &self.ready;
+        if let Some(taken) = taken {
+            taken.apply_bounding(ctx)?;
+        }
+        let (uid, gid) = (account.uid, account.gid);
+        let leaves_root = uid.is_some_and(|uid| uid != 0);
+        let is_root = uid.unwrap_or_else(|| nix::unistd::getuid().as_raw()) == 0;
+        let ambient = !is_root && (self.keep_caps || capabilities.is_some());
+        let needs = taken.as_ref().is_some_and(taken::Taken::needs_admin);
+        if uid.is_some() || gid.is_some() {
+            let ids = Ids { uid, gid, keep_capabilities: ambient || (needs && leaves_root) };
+            ctx.perform(&EnterStep::Ids(ids), |_| credentials::become_ids(ids))?;
+        }
+        if taken.is_some() && uid.is_none() && gid.is_none() {
+            // The caller's own groups are none of the target's.
+            credentials::drop_groups()?;
+        }
+        credentials::clear_inheritable()?;
+        if needs && leaves_root {
+            taken::raise_effective()?;
+        }
+        drydock_core::sys::signal::reset_dispositions();
+        drydock_core::sys::signal::unblock_all().call(|| "sigprocmask(SIG_SETMASK, [])")?;
+        let first = self.keep_fds.saturating_add(3);
+        drydock_core::sys::fd::close_on_exec_from(first)
+            .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
+        if !keep.is_empty() {
+            leave_open(first, keep)?;
+        }
+        let none_left = leaves_root && !ambient;
+        let most = if none_left { CapSet::EMPTY } else { capabilities.unwrap_or(CapSet(u64::MAX)) };
+        match taken {
+            Some(taken) => taken.apply_last(ctx, most, ambient),
+            None if ambient || capabilities.is_some() => taken::restrict(most, ambient),
+            None => Ok(()),
+        }
     }
 }
 
-/// The steps besides joining.
-enum EnterStep {
-    Fork,
-    Cgroup(PathBuf),
-    Root,
-    Directory(PathBuf),
-    Ids(Ids),
+/// Closes everything from `first` up but `keep`. Nothing of what else is open is used or dropped afterwards: an exec or
+/// `_exit` follows.
+fn leave_open(first: u32, keep: &[RawFd]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut from = first;
+    for number in keep {
+        if number > from {
+            drydock_core::sys::fd::abandon(from, number - 1).call(|| "close_range()")?;
+        }
+        from = from.max(number + 1);
+    }
+    drydock_core::sys::fd::abandon(from, u32::MAX).call(|| "close_range()")
 }
 
-impl Explain for EnterStep {
-    fn explain(&self) -> Step {
-        let (call, why, man) = match self {
-            EnterStep::Fork => (
-                "clone3({flags=CLONE_PIDFD, exit_signal=SIGCHLD})".to_string(),
-                "setns(2) does not move the caller into a pid namespace, only what it forks",
-                "pid_namespaces(7)",
-            ),
-            EnterStep::Cgroup(path) => {
-                (format!("write({path:?}, \"0\")"), "join the target's cgroup", "cgroups(7)")
-            }
-            EnterStep::Root => {
-                ("fchdir(root), chroot(\".\")".to_string(), "the command's root directory", "chroot(2)")
-            }
-            EnterStep::Directory(path) => {
-                (format!("chdir({path:?})"), "the command's working directory", "chdir(2)")
-            }
-            EnterStep::Ids(ids) => {
-                let text = |id: Option<u32>| id.map_or("-1".to_string(), |id| id.to_string());
-                let call = format!(
-                    "setgroups(0, []), setresgid({0}, …), setresuid({1}, …)",
-                    text(ids.gid),
-                    text(ids.uid)
-                );
-                (call, "ids that exist in the user namespace", "credentials(7)")
-            }
-        };
-        Step { stage: "join".into(), call, why: why.into(), man: man.into(), undo: None }
+/// A directory inside, or the root if it is not there.
+fn enter_inside(path: &std::path::Path) -> Result<()> {
+    let gone = [nix::errno::Errno::ENOENT, nix::errno::Errno::ENOTDIR];
+    match nix::unistd::chdir(path) {
+        Err(e) if gone.contains(&e) => {
+            drydock_cli::output::warn("joinns", &format!("{} is not there inside: using /", path.display()));
+            nix::unistd::chdir("/").call(|| "chdir(\"/\")")
+        }
+        other => other.call(|| format!("chdir({path:?})")),
+    }
+}
+
+/// A working directory that has no path below the root would be a way out of it (CVE-2024-21626).
+fn stay_inside() {
+    let inside =
+        std::env::current_dir().is_ok_and(|dir| dir.is_absolute() && !dir.starts_with("(unreachable)"));
+    if !inside {
+        drydock_cli::output::warn("joinns", "the working directory is not below the root: using /");
+        let _ = nix::unistd::chdir("/");
     }
 }

@@ -1,15 +1,27 @@
 //! `joinns`: join the namespaces of a process, a file or a container, and run a command there (setns(2), nsenter(1)).
 //!
-//! - [`args`]: the command line; [`target`]: who is meant;
-//! - [`request`]: both together, opened and checked, before anything changes;
+//! - [`args`]: the command line; [`target`]: who is meant; [`numbers`]: namespaces without a path;
+//! - [`request`]: all together, opened and checked, before anything changes;
 //! - [`enter`]: join, fork if somebody is to be inside a pid namespace, and become the command;
-//! - [`cgroup`]: the target's cgroups; [`tty`]: no typing into the caller's terminal.
+//! - [`taken`], [`filters`]: what the target may do, and so the command; [`ids`]: whom it runs as;
+//!   [`environment`]: what of the caller's goes along;
+//! - [`cgroup`]: the target's cgroups; [`terminal`]: one of the command's own; [`tty`]: no typing into the caller's;
+//! - [`tools`], [`launcher`]: this machine's programs for a target that has none.
 
 pub mod args;
 pub mod cgroup;
 pub mod enter;
+pub mod environment;
+pub mod filters;
+pub mod ids;
+pub mod launcher;
+pub mod numbers;
 pub mod request;
+mod steps;
+pub mod taken;
 pub mod target;
+pub mod terminal;
+pub mod tools;
 pub mod tty;
 
 use drydock_cli::Outcome;
@@ -25,11 +37,14 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run() -> Outcome {
-    // Before anything is opened here: what the caller left open must not go into a container, not even until the exec.
-    enter::close_inherited();
+    if launcher::is_meant() {
+        return Err(launcher::run().into());
+    }
     match args::parse()? {
         drydock_cli::args::Parsed::Done(code) => Ok(code),
         drydock_cli::args::Parsed::Args(args) => {
+            // Before anything is opened here: what the caller left open must not go into a container, not even until the exec.
+            enter::close_inherited(args.preserve_fds);
             // What is joined may be hostile: it must not get hold of this program's file.
             drydock_security::run_sealed()?;
             enter::run(args)

@@ -112,8 +112,14 @@ fn the_cgroup_of_the_target() {
     let output = joinns(&["-t", &pid, "-a", "-c", "cat", "/proc/self/cgroup"]);
     let name = cgroup.0.file_name().unwrap().to_str().unwrap();
     assert_eq!(line(&stdout(&output)).unwrap().rsplit('/').next(), Some(name), "{}", stderr(&output));
-    let output = joinns(&["-t", &pid, "-a", "cat", "/proc/self/cgroup"]);
-    assert_eq!(line(&stdout(&output)), line(&std::fs::read_to_string("/proc/self/cgroup").unwrap()));
+    let own = line(&std::fs::read_to_string("/proc/self/cgroup").unwrap());
+    // Who enters its pid namespace is held by what holds it; with the uts namespace alone nothing is entered.
+    let output = joinns(&["-t", &pid, "-p", "cat", "/proc/self/cgroup"]);
+    assert_eq!(line(&stdout(&output)).unwrap().rsplit('/').next(), Some(name), "{}", stderr(&output));
+    for args in [&["-a", "--privileged"][..], &["-u"]] {
+        let output = joinns(&[&["-t", &pid], args, &["cat", "/proc/self/cgroup"]].concat());
+        assert_eq!(line(&stdout(&output)), own, "{args:?}");
+    }
     std::fs::write(cgroup.0.join("cgroup.freeze"), "1").unwrap();
     let frozen =
         || std::fs::read_to_string(cgroup.0.join("cgroup.events")).is_ok_and(|t| t.contains("frozen 1"));
@@ -124,5 +130,6 @@ fn the_cgroup_of_the_target() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     refused(&joinns(&["-t", &pid, "-a", "-c", "echo", "ran"]), "frozen");
+    refused(&joinns(&["-t", &pid, "-a", "echo", "ran"]), "frozen");
     drop(target);
 }

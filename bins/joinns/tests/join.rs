@@ -127,7 +127,8 @@ fn loader_variables_stay_outside_another_root() {
             .unwrap();
         stdout(&output)
     };
-    assert_eq!(value(&["-m"]), "-y");
+    assert_eq!(value(&["-m"]), "-");
+    assert_eq!(value(&["-m", "--privileged"]), "-y");
     assert_eq!(value(&["-n"]), "x-y");
 }
 

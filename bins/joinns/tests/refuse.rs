@@ -20,7 +20,7 @@ fn bad(args: &[&str], words: &str) {
 
 #[test]
 fn processes_that_cannot_be_joined() {
-    for pid in ["0", "-1", "abc", "2147483648", "", "1:x", "99999999999"] {
+    for pid in ["0", "-1", "2147483648", "", "1:x", "99999999999"] {
         bad(&["-t", pid, "-a"], "not a process id");
     }
     bad(&["-t", "2147483647", "-a"], "no such process");

@@ -108,7 +108,14 @@ pub fn become_root_inside() -> Result<()> {
     }
 }
 
-fn drop_groups() -> Result<()> {
+/// Drops the supplementary groups, if there are any, unless that is denied in this user namespace.
+///
+/// # Errors
+/// EPERM without CAP_SETGID.
+pub fn drop_groups() -> Result<()> {
+    if nix::unistd::getgroups().is_ok_and(|groups| groups.is_empty()) {
+        return Ok(());
+    }
     match nix::unistd::setgroups(&[]) {
         Ok(()) => Ok(()),
         // Denied for good in this user namespace, or without a gid map: there is no way to drop them.

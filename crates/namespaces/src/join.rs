@@ -25,6 +25,28 @@ pub enum Source {
     Pid(i32),
 }
 
+/// A namespace that is open already, and what to call it instead of a path.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its file.
+    pub fd: OwnedFd,
+    /// Its name in errors.
+    pub label: String,
+}
+
+impl Source {
+    /// Opens the namespace, with its kind checked.
+    ///
+    /// # Errors
+    /// As [`Request::plan`].
+    pub fn open(&self, kind: Kind, held: &mut Vec<Rc<Process>>) -> Result<OwnedFd> {
+        let found = open(kind, self, false, held)?;
+        found.map(|(fd, _, _)| fd).ok_or_else(|| Error::failed(format!("{kind} namespace"), "not there"))
+    }
+}
+
 /// Which namespaces to join.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -62,17 +84,23 @@ impl Request {
     /// # Errors
     /// No such process or file, the wrong type, no access, a namespace that can never be joined.
     pub fn plan(&self) -> Result<Plan> {
-        self.plan_with(&mut Vec::new())
+        self.plan_with(&mut Vec::new(), Vec::new())
     }
 
-    /// As [`Request::plan`], with processes that the caller holds already: they are used instead of looking up the
-    /// pid again.
+    /// As [`Request::plan`], with processes that the caller holds already, which are used instead of looking up the pid
+    /// again, and with more namespaces, which it has opened.
     ///
     /// # Errors
     /// As [`Request::plan`].
-    pub fn plan_with(&self, held: &mut Vec<Rc<Process>>) -> Result<Plan> {
+    pub fn plan_with(&self, held: &mut Vec<Rc<Process>>, opened: Vec<Opened>) -> Result<Plan> {
         self.validate()?;
         let mut members = Vec::new();
+        for Opened { kind, fd, label } in opened {
+            if self.targets.iter().any(|(other, _)| *other == kind) {
+                return Err(Error::bad_input(format!("{kind} namespace"), "named twice (allowed: once)"));
+            }
+            members.extend(self.check(kind, fd, label, None)?);
+        }
         for (kind, source) in &self.targets {
             let Some((fd, label, process)) = open(*kind, source, self.skip_shared, held)? else { continue };
             if let Some(member) = self.check(*kind, fd, label, process)? {
@@ -107,14 +135,14 @@ impl Request {
     }
 }
 
-type Opened = (OwnedFd, String, Option<Rc<Process>>);
+type Found = (OwnedFd, String, Option<Rc<Process>>);
 
 fn open(
     kind: Kind,
     source: &Source,
     skip_missing: bool,
     held: &mut Vec<Rc<Process>>,
-) -> Result<Option<Opened>> {
+) -> Result<Option<Found>> {
     match source {
         Source::Path(path) => {
             let (fd, _) = nsfile::open(path, Some(kind))?;

@@ -166,6 +166,26 @@ impl Process {
         }
     }
 
+    /// A copy of one of its descriptors (pidfd_getfd(2), Linux 5.6).
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] if it has no such descriptor; EPERM without ptrace access.
+    pub fn descriptor(&self, number: i32) -> Result<OwnedFd> {
+        let flags = rustix::process::PidfdGetfdFlags::empty();
+        rustix::process::pidfd_getfd(&self.pidfd, number, flags).map_err(|e| {
+            let error = Error::call(format!("pidfd_getfd({}, {number}, 0)", self.pid), e);
+            match e {
+                rustix::io::Errno::BADF => {
+                    Error::bad_input(format!("process {}", self.pid), format!("has no descriptor {number}"))
+                }
+                rustix::io::Errno::PERM => {
+                    error.hint("this needs ptrace access to the process, and Linux 5.6")
+                }
+                _ => error,
+            }
+        })
+    }
+
     /// Its root directory, as a descriptor that stays valid after joining its namespaces.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ const READY: u8 = b'R';
 const GO: u8 = b'G';
 const ERROR: u8 = b'E';
 const TERMINAL: u8 = b'T';
+const BORN: u8 = b'B';
 
 /// One end.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub enum Said {
     Go,
     /// Child: the master of its pseudoterminal.
     Terminal(OwnedFd),
+    /// Child: it has made a process for the parent, a sibling of its own, with this pid.
+    Born(i32),
     /// Nothing more: it has executed its command, or ended.
     Closed,
 }
@@ -88,6 +91,15 @@ impl End {
         sendmsg(&self.0, &tag, &mut control, SendFlags::NOSIGNAL).map(drop).call(|| "sendmsg(terminal)")
     }
 
+    /// Child: the parent has another child now.
+    ///
+    /// # Errors
+    /// When the parent is gone.
+    pub fn born(&self, pid: i32) -> Result<()> {
+        let [a, b, c, d] = pid.to_ne_bytes();
+        self.send(&[BORN, a, b, c, d])
+    }
+
     /// Child: this failed. A parent that is gone hears nothing.
     pub fn fail(&self, error: &Error) {
         let failure = Failure {
@@ -127,6 +139,11 @@ impl End {
             (Some(READY), _) => Ok(Said::Ready),
             (Some(GO), _) => Ok(Said::Go),
             (Some(TERMINAL), Some(master)) => Ok(Said::Terminal(master)),
+            (Some(BORN), _) => {
+                let mut pid = [0u8; 4];
+                (&self.0).read_exact(&mut pid).call(|| "read(socket of parent and child)")?;
+                Ok(Said::Born(i32::from_ne_bytes(pid)))
+            }
             _ => Err(self.failure()),
         }
     }

@@ -12,6 +12,8 @@ pub mod numa;
 pub mod personality;
 pub mod probe;
 pub mod process;
+pub mod ptrace;
+pub mod pty;
 pub mod sched;
 pub mod seccomp;
 pub mod shared;

@@ -44,6 +44,57 @@ pub fn kind(ns: BorrowedFd<'_>) -> io::Result<u32> {
     if flag < 0 { Err(io::Error::last_os_error()) } else { Ok(flag.cast_unsigned()) }
 }
 
+/// The network namespace of a socket (SIOCGSKNS, Linux 4.9).
+///
+/// # Errors
+/// ENOTTY if it is no socket; EPERM without CAP_NET_ADMIN in that namespace's user namespace.
+pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    related(socket, SIOCGSKNS)
+}
+
+/// The identifier of a namespace, which no other has had since boot (NS_GET_ID, Linux 6.18).
+///
+/// # Errors
+/// ENOTTY or EINVAL before that.
+pub fn id(ns: BorrowedFd<'_>) -> io::Result<u64> {
+    // _IOR(0xb7, 13, __u64)
+    const NS_GET_ID: libc::c_ulong = 0x8008_b70d;
+    let mut id: u64 = 0;
+    // SAFETY: the kernel writes one u64 to the pointer, which is valid for the call.
+    let rc = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_ID as _, &raw mut id) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
+}
+
+/// A namespace by its identifier, see [`id`] (nsfs file handles; Linux 6.19, before that they want more than it).
+///
+/// # Errors
+/// ESTALE if there is none (any more); EBADF, EOPNOTSUPP or EINVAL before Linux 6.18.
+pub fn open_by_id(id: u64) -> io::Result<OwnedFd> {
+    const FILEID_NSFS: libc::c_int = 0xf1;
+    const FD_NSFS_ROOT: libc::c_int = -10003;
+    #[repr(C)]
+    struct Handle {
+        bytes: libc::c_uint,
+        kind: libc::c_int,
+        id: u64,
+        namespace: u32,
+        inode: u32,
+    }
+    let mut handle = Handle { bytes: 16, kind: FILEID_NSFS, id, namespace: 0, inode: 0 };
+    // SAFETY: a whole handle of the size that it says, valid for the call; the kernel checks it.
+    let fd = unsafe {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        libc::syscall(libc::SYS_open_by_handle_at, FD_NSFS_ROOT, &raw mut handle, flags)
+    };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// The uid (in the caller's user namespace) that created a user namespace.
 ///
 /// # Errors
