@@ -54,10 +54,26 @@ pub const PAIRS: &[Pair] = &[
     pair("io.weight", "blkio.weight, blkio.bfq.weight", "1 to 10000, default 100; v1: 10 to 1000"),
     pair("io.stat", "blkio.throttle.io_service_bytes, .io_serviced", "bytes and transfers of each disk"),
     pair("hugetlb.SIZE.max", "hugetlb.SIZE.limit_in_bytes", "huge pages"),
+    pair("hugetlb.SIZE.rsvd.max", "hugetlb.SIZE.rsvd.limit_in_bytes", "huge pages that may be reserved"),
+    pair("rdma.max", "rdma.max", "handles and objects of RDMA devices"),
+    pair("misc.max", "misc.max", "other countable resources, see misc.capacity of the root"),
+    pair("memory.swap.high", "-", "slowed down above so much swap"),
+    pair("memory.swap.current", "memory.memsw.usage_in_bytes", "swap in use; v1: memory and swap together"),
+    pair("io.latency", "-", "target for the wait of its transfers; others are slowed down for it"),
+    pair("pids.events", "pids.events", "how often a fork was refused"),
+    pair("cgroup.threads", "tasks", "single threads"),
+    pair("cgroup.type", "-", "domain or threaded"),
+    pair("cgroup.max.depth", "-", "levels that may be below; cgroup.max.descendants: how many cgroups"),
     pair("cpu.pressure", "-", "pressure stall information; memory.pressure, io.pressure too"),
     pair("(eBPF program)", "devices.allow, devices.deny", "which device nodes may be opened"),
     pair("(nftables cgroupv2)", "net_cls.classid, net_prio.ifpriomap", "traffic of a cgroup"),
 ];
+
+/// Whether a file is one of the table's.
+pub fn is_known(file: &str) -> bool {
+    let has = |names: &str| names.split(", ").any(|name| name.trim() == file);
+    PAIRS.iter().any(|pair| has(pair.v2) || has(pair.v1)) || file.starts_with("hugetlb.")
+}
 
 /// `cgroupctl compare`.
 pub fn print(args: &Output) -> Outcome {

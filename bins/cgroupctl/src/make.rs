@@ -1,9 +1,10 @@
 //! create and set.
 
-use crate::args::{Create, Making, Set};
-use crate::{TOOL, owner};
-use drydock_cgroups::{IfExists, Layout, Limits, Plan, Report, Request};
-use drydock_cli::output::{print_json, print_text, table, warn};
+use crate::args::{Create, Making, Set, settings_into};
+use crate::names::layout_for;
+use crate::{delegate, owner, say};
+use drydock_cgroups::{Cgroup, IfExists, Limits, Plan, Report, Request};
+use drydock_cli::output::{print_json, print_text, table};
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::text::{escape, shorten};
 use drydock_core::{Ctx, Error, Result};
@@ -15,7 +16,7 @@ pub fn create(args: &Create) -> Outcome {
         (_, true) => IfExists::Replace,
         _ => IfExists::Fail,
     };
-    let layout = Layout::detect()?;
+    let owner = args.delegate.as_deref().map(delegate::Owner::parse).transpose()?;
     let asked = match &args.request {
         Some(json) => from_json(json, args)?,
         None => request(&args.name, &args.making, if_exists)?,
@@ -24,15 +25,40 @@ pub fn create(args: &Create) -> Outcome {
     if replace {
         crate::names::guard_name(&args.name, "replace")?;
     }
+    let layout = layout_for(&args.name)?;
+    check_disks(&asked.limits)?;
     let plan = asked.validate(&layout)?;
     if replace {
         // Only an existing one can hold somebody.
-        if let Ok(old) = drydock_cgroups::Cgroup::open(&args.name, &layout) {
+        if let Ok(old) = Cgroup::open(&args.name, &layout) {
             crate::names::guard_processes(&old, &args.name, "replace")?;
         }
     }
     let report = apply(&plan, &args.making)?;
+    if let Some(owner) = owner {
+        let explainer = Explainer { on: args.making.explain };
+        delegate::give(&Cgroup::at(report.dirs.clone())?, owner, &Ctx::new(&explainer, None))?;
+    }
     print(&report, args.json, true)
+}
+
+/// Disks that are not there, before anything is touched; and what limiting a partition means.
+pub fn check_disks(limits: &Limits) -> Result<()> {
+    let unknown = limits.io_max.iter().find(|io| !drydock_cgroups::device::is_there(&io.device));
+    unknown.map_or(Ok(()), |io| {
+        let problem =
+            format!("no block device {} (allowed: those of /proc/partitions, or a path)", io.device);
+        Err(Error::bad_input("io.max", problem))
+    })
+}
+
+/// Says what a limit for a partition is.
+fn tell_of_partitions<'a>(specs: impl Iterator<Item = &'a str>) {
+    for word in specs.filter_map(|spec| spec.split_whitespace().next()) {
+        if let Some(note) = drydock_cgroups::device::disk(word).ok().and_then(|disk| disk.note()) {
+            say::note(&note);
+        }
+    }
 }
 
 /// A request as it is printed.
@@ -70,29 +96,67 @@ pub fn request(name: &str, making: &Making, if_exists: IfExists) -> Result<Reque
 /// Carries a plan out, explained and recorded as the flags say.
 pub fn apply(plan: &Plan, making: &Making) -> Result<Report> {
     let owner = owner::open(owner::directory(making)?)?;
+    tell_of_partitions(making.limits.io_max.iter().map(String::as_str));
     let report = plan.apply(&Ctx::new(&Explainer { on: making.explain }, owner.as_ref().map(|o| &o.journal)));
     if let Some(owner) = owner {
         owner.forget_if_nothing(plan, report.is_ok());
     }
-    report
+    let report = report?;
+    note_devices(plan, &report)?;
+    Ok(report)
+}
+
+/// The rules cannot be read back from what enforces them.
+pub fn note_devices(plan: &Plan, report: &Report) -> Result<()> {
+    if let Some(rules) = &plan.request().limits.devices {
+        Cgroup::at(report.dirs.iter().cloned())?.note_devices(rules);
+    }
+    Ok(())
 }
 
 /// `cgroupctl set`.
 pub fn set(args: &Set) -> Outcome {
     let mut limits = Limits::default();
-    for setting in &args.settings {
-        let Some((key, value)) = setting.split_once('=') else {
-            let shown = shorten(&escape(setting), 60);
-            return Err(Error::bad_input(
-                "set",
-                format!("'{shown}' is not a setting (allowed: FILE=VALUE such as memory.max=100M)"),
-            )
-            .into());
-        };
-        limits.set(key, value)?;
+    settings_into(&mut limits, &args.settings)?;
+    check_disks(&limits)?;
+    let layout = layout_for(&args.name)?;
+    let mut names = vec![args.name.clone()];
+    if args.recursive {
+        Cgroup::open(&args.name, &layout)?;
+        let below = format!("{}/", args.name);
+        names.extend(layout.survey(Some(&args.name)).into_keys().filter(|n| n.starts_with(&below)));
     }
-    let request = Request {
-        name: args.name.clone(),
+    // All are checked before the first is touched.
+    let plan = |name: &String| change(args, name, limits.clone()).validate(&layout);
+    let plans = names.iter().map(plan).collect::<Result<Vec<_>>>()?;
+    let disks = args.settings.iter().filter_map(|s| s.split_once('=')).filter(|(k, _)| k.starts_with("io."));
+    tell_of_partitions(disks.map(|(_, value)| value));
+    let mut reports = Vec::new();
+    for plan in &plans {
+        let report = plan.apply(&Ctx::new(&Explainer { on: args.say.explain }, None))?;
+        note_devices(plan, &report)?;
+        reports.push(report);
+    }
+    match (reports.as_slice(), args.recursive) {
+        ([one], false) => print(one, args.say.json, false),
+        (all, _) if args.say.json => {
+            all.iter().for_each(warn_lacking);
+            print_json(all)?;
+            Ok(0)
+        }
+        (all, _) => {
+            for (name, report) in names.iter().zip(all) {
+                print_text(&format!("{}\n", escape(name)))?;
+                print(report, false, false)?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+fn change(args: &Set, name: &str, limits: Limits) -> Request {
+    Request {
+        name: name.to_string(),
         limits,
         if_exists: IfExists::Require,
         lenient: args.lenient,
@@ -101,13 +165,11 @@ pub fn set(args: &Set) -> Outcome {
         dirs: vec![],
         complete: false,
         place: drydock_cgroups::Place::Base,
-    };
-    let plan = request.validate(&Layout::detect()?)?;
-    let report = plan.apply(&Ctx::new(&Explainer { on: args.explain }, None))?;
-    print(&report, args.json, false)
+    }
 }
 
-fn print(report: &Report, json: bool, with_dirs: bool) -> Outcome {
+/// A report, as JSON or as tables.
+pub fn print(report: &Report, json: bool, with_dirs: bool) -> Outcome {
     warn_lacking(report);
     if json {
         print_json(report)?;
@@ -120,9 +182,15 @@ fn print(report: &Report, json: bool, with_dirs: bool) -> Outcome {
         }
     }
     if !report.settings.is_empty() {
-        let row = |s: &drydock_cgroups::Setting| vec![s.file.clone(), s.asked.clone(), s.kernel.clone()];
+        let rounded = report.settings.iter().any(|s| s.rounded);
+        let row = |s: &drydock_cgroups::Setting| {
+            let mut cells = vec![s.file.clone(), s.asked.clone(), s.kernel.clone()];
+            cells.extend(s.rounded.then(|| "rounded by the kernel".to_string()));
+            cells
+        };
         let rows: Vec<Vec<String>> = report.settings.iter().map(row).collect();
-        text.push_str(&table(&["FILE", "ASKED", "KERNEL"], &rows));
+        let head = ["FILE", "ASKED", "KERNEL", "NOTE"];
+        text.push_str(&table(if rounded { &head } else { &head[..3] }, &rows));
     }
     print_text(&text)?;
     Ok(0)
@@ -130,5 +198,5 @@ fn print(report: &Report, json: bool, with_dirs: bool) -> Outcome {
 
 /// What the kernel lacks is said, whatever the output format is.
 pub fn warn_lacking(report: &Report) {
-    report.lacking.iter().for_each(|lack| warn(TOOL, lack));
+    report.lacking.iter().for_each(|lack| say::warn(lack));
 }

@@ -1,11 +1,13 @@
-//! monitor and psi.
+//! monitor.
 
-use crate::args::{Monitor, Show1};
-use crate::names::seconds;
-use drydock_cgroups::{Cgroup, Layout, PressureLine, Stats, check_name};
+use crate::args::Monitor;
+use crate::names::{layout_for, seconds};
+use crate::say::json_line;
+use crate::top::Screen;
+use drydock_cgroups::{Cgroup, Stats, check_name};
 use drydock_cli::Outcome;
-use drydock_cli::output::{print_error_line, print_json, print_line, print_text, table};
-use drydock_core::{Error, Result, size};
+use drydock_cli::output::{print_error_line, print_json, print_text, table};
+use drydock_core::{Result, size};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -37,7 +39,9 @@ pub fn monitor(args: &Monitor) -> Outcome {
     if args.once {
         interval = interval.min(Duration::from_millis(200));
     }
-    let layout = Layout::detect()?;
+    let layout = layout_for(&args.name)?;
+    let screen = Screen::new(args.once || args.json);
+    let mut left = args.count.unwrap_or(if args.once { 1 } else { u64::MAX });
     let mut cgroup = Cgroup::open(&args.name, &layout)?;
     let mut before = (Instant::now(), cgroup.stats());
     loop {
@@ -53,15 +57,22 @@ pub fn monitor(args: &Monitor) -> Outcome {
         }
         let now = (Instant::now(), cgroup.stats());
         let elapsed = now.0.duration_since(before.0);
-        print_sample(args, elapsed, &before.1, &now.1)?;
-        if args.once {
+        print_sample(args, &screen, elapsed, &before.1, &now.1)?;
+        left = left.saturating_sub(1);
+        if left == 0 {
             return Ok(0);
         }
         before = now;
     }
 }
 
-fn print_sample(args: &Monitor, elapsed: Duration, before: &Stats, now: &Stats) -> Result<()> {
+fn print_sample(
+    args: &Monitor,
+    screen: &Screen,
+    elapsed: Duration,
+    before: &Stats,
+    now: &Stats,
+) -> Result<()> {
     let rates = rates(elapsed, before, now);
     let interval_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let sample = Sample { name: &args.name, interval_ms, rates, stats: now };
@@ -69,10 +80,30 @@ fn print_sample(args: &Monitor, elapsed: Duration, before: &Stats, now: &Stats) 
         return print_json(&sample);
     }
     if args.json {
-        let line = serde_json::to_string(&sample).map_err(|e| Error::failed("output", e.to_string()))?;
-        return print_text(&format!("{line}\n"));
+        return json_line(&sample);
     }
-    print_text(&format!("{}\n", table(&["WHAT", "VALUE"], &stat_rows(now, Some(&sample.rates)))))
+    let rows = stat_rows(now, Some(&sample.rates));
+    let text = table(&["WHAT", "VALUE"], &rows);
+    if !screen.live() {
+        return print_text(&format!("{text}\n"));
+    }
+    let alarm = |row: &Vec<String>| match row.as_slice() {
+        [what, value] => colour_of(what, value),
+        _ => None,
+    };
+    let colours: Vec<Option<u8>> = std::iter::once(None).chain(rows.iter().map(alarm)).collect();
+    screen.draw(&format!("{}, every {:.1} s", args.name, elapsed.as_secs_f64()), &text, &colours)
+}
+
+/// Red for what was killed or refused, yellow for what is held back or waits.
+fn colour_of(what: &str, value: &str) -> Option<u8> {
+    let number: f64 = value.split(' ').next()?.parse().ok()?;
+    match what {
+        "oom" | "oom kills" | "pids refused" if number > 0.0 => Some(31),
+        "cpu held back now" | "memory limit hits" | "memory high" if number > 0.0 => Some(33),
+        _ if what.ends_with("pressure") && number >= 10.0 => Some(33),
+        _ => None,
+    }
 }
 
 fn rates(elapsed: Duration, before: &Stats, now: &Stats) -> Rates {
@@ -123,6 +154,7 @@ pub fn stat_rows(stats: &Stats, rates: Option<&Rates>) -> Vec<Vec<String>> {
     add("memory kernel", bytes(memory.kernel));
     add("memory shmem", bytes(memory.shmem));
     add("swap now", bytes(memory.swap));
+    add("memory high", count(memory.high_events));
     add("memory limit hits", count(memory.max_events));
     add("oom", count(memory.oom));
     add("oom kills", count(memory.oom_kill));
@@ -143,41 +175,6 @@ pub fn stat_rows(stats: &Stats, rates: Option<&Rates>) -> Vec<Vec<String>> {
         );
     }
     rows
-}
-
-/// `cgroupctl psi`.
-pub fn psi(args: &Show1) -> Outcome {
-    check_name(&args.name)?;
-    let pressure = Cgroup::open(&args.name, &Layout::detect()?)?.pressure();
-    if args.json {
-        print_json(&pressure)?;
-        return Ok(0);
-    }
-    if pressure.is_empty() {
-        print_line("not enabled: pressure needs cgroup v2 and a kernel with CONFIG_PSI (psi=1 at boot)")?;
-        return Ok(0);
-    }
-    let mut rows = Vec::new();
-    for (resource, both) in &pressure {
-        let lines = [("some", &both.some), ("full", &both.full)];
-        rows.extend(
-            lines.into_iter().filter_map(|(kind, line)| line.as_ref().map(|l| psi_row(resource, kind, l))),
-        );
-    }
-    print_text(&table(&["RESOURCE", "KIND", "AVG10", "AVG60", "AVG300", "TOTAL US"], &rows))?;
-    Ok(0)
-}
-
-fn psi_row(resource: &str, kind: &str, line: &PressureLine) -> Vec<String> {
-    let percent = |v: f64| format!("{v:.2}");
-    vec![
-        resource.to_string(),
-        kind.to_string(),
-        percent(line.avg10),
-        percent(line.avg60),
-        percent(line.avg300),
-        line.total.to_string(),
-    ]
 }
 
 #[cfg(test)]

@@ -24,6 +24,12 @@ pub fn seconds(object: &str, text: &str, low: f64, high: f64) -> Result<Duration
     })
 }
 
+/// The layout in which this name is looked up, with the name checked.
+pub fn layout_for(name: &str) -> Result<Layout> {
+    check_name(name)?;
+    Ok(Layout::detect()?.for_name(name))
+}
+
 /// Opens a cgroup that is to be killed, frozen or removed. Refuses what belongs to the system's manager, or holds the
 /// system's first process: killing that would take the machine down.
 pub fn open_ours(name: &str, layout: &Layout, verb: &str) -> Result<Cgroup> {

@@ -106,6 +106,23 @@ fn run_is_born_inside_and_passes_everything_on() {
 }
 
 #[test]
+fn a_killed_cgroup_can_be_used_again() {
+    if !can_run("a_killed_cgroup_can_be_used_again") {
+        return;
+    }
+    let n = Name::new();
+    tool(&["create", &n.0]).ok();
+    for code in [3, 4] {
+        let script = format!("cat /proc/self/cgroup; exit {code}");
+        let ran = tool(&["run", "-q", &n.0, "--", "sh", "-c", &script]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        let outside = ran.out.lines().filter(|l| !l.contains("name=") && !l.ends_with(&format!("/{}", n.0)));
+        assert_eq!(outside.count(), 0, "{ran:?}");
+        tool(&["kill", &n.0]).ok();
+    }
+}
+
+#[test]
 fn signals_are_passed_on() {
     if !can_run("signals_are_passed_on") {
         return;

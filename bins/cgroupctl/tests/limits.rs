@@ -1,4 +1,5 @@
 //! Limits as the kernel has them, and as processes feel them.
+#![allow(clippy::unwrap_used)] // helpers fail as tests do
 
 mod common;
 use common::*;
@@ -108,6 +109,139 @@ fn a_busy_loop_gets_half_a_processor() {
     assert!(percent < 65.0, "{percent} %");
     assert!(counter(&n.0, "cpu.stat", "nr_periods ").unwrap() > 0, "the limit is not enforced");
     assert!(monitor.contains("\"cpu_percent\":") && !monitor.contains("\"cpu_percent\": null"), "{monitor}");
+}
+
+/// Microseconds of processor time.
+fn used(name: &str) -> u64 {
+    if is_v2() {
+        counter(name, "cpu.stat", "usage_usec ").unwrap()
+    } else {
+        file(name, "cpuacct.usage").unwrap().parse::<u64>().unwrap() / 1000
+    }
+}
+
+#[test]
+fn weights_share_a_processor_one_to_two() {
+    if !can_run("weights_share_a_processor_one_to_two") {
+        return;
+    }
+    let top = Name::new();
+    let (one, two) = (format!("{}/one", top.0), format!("{}/two", top.0));
+    // All on one processor, so that they are in each other's way.
+    tool(&["create", &top.0, "--cpuset-cpus", "0", "--lenient"]).ok();
+    tool(&["create", &one, "--cpu-weight", "100", "--cpuset-cpus", "0", "--lenient"]).ok();
+    tool(&["create", &two, "--cpu-weight", "200", "--cpuset-cpus", "0", "--lenient"]).ok();
+    let busy = |name: &str| {
+        let mut command = std::process::Command::new(TOOL);
+        command.args(["run", "-q", name, "--", "sh", "-c", "while :; do :; done"]).spawn().unwrap()
+    };
+    let mut running = [busy(&one), busy(&two)];
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = (used(&one), used(&two));
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let grown = ((used(&one) - before.0) as f64, (used(&two) - before.1) as f64);
+    tool(&["kill", &top.0]).ok();
+    for run in &mut running {
+        run.wait().unwrap();
+    }
+    let ratio = grown.1 / grown.0;
+    // What else runs there takes from both alike.
+    assert!((1.5..2.6).contains(&ratio), "{grown:?}: {ratio}");
+}
+
+#[test]
+fn memory_high_slows_down_and_does_not_kill() {
+    if !can_run("memory_high_slows_down_and_does_not_kill") {
+        return;
+    }
+    if !is_v2() {
+        return skip("memory_high_slows_down_and_does_not_kill", "needs cgroup v2");
+    }
+    let n = Name::new();
+    tool(&["create", &n.0, "--memory-high", "8M", "--memory", "200M", "--swap", "0", "--lenient"]).ok();
+    let ran =
+        tool(&["run", "-q", &n.0, "--", "sh", "-c", "head -c 12000000 /dev/zero | tail -n 1 | wc -c"]).ok();
+    assert_eq!(ran.out.trim(), "12000000");
+    assert!(counter(&n.0, "memory.events", "high ").unwrap() > 0);
+    assert_eq!(counter(&n.0, "memory.events", "oom_kill "), Some(0));
+    let shown = tool(&["show", &n.0]).ok().out;
+    assert!(shown.lines().any(|l| l.starts_with("memory ") && !l.contains("high 0")), "{shown}");
+}
+
+#[test]
+fn an_oom_kill_takes_the_group_if_asked() {
+    if !can_run("an_oom_kill_takes_the_group_if_asked") {
+        return;
+    }
+    let n = Name::new();
+    if !is_v2() {
+        tool(&["create", &n.0, "--oom-group"]).fails(125, &["memory.oom.group", "cgroup v1"]);
+        return;
+    }
+    tool(&["create", &n.0, "--oom-group", "--memory", "32M", "--swap", "0", "--lenient"]).ok();
+    // The shell would go on after its child's death.
+    let ran = tool(&["run", &n.0, "--", "sh", "-c", "tail -n 1 /dev/zero; exit 0"]);
+    assert_eq!(ran.code, 137, "{ran:?}");
+    assert_eq!(counter(&n.0, "memory.events", "oom_group_kill "), Some(1));
+}
+
+#[test]
+fn a_disk_is_written_to_no_faster_than_allowed() {
+    if !can_run("a_disk_is_written_to_no_faster_than_allowed") {
+        return;
+    }
+    let test = "a_disk_is_written_to_no_faster_than_allowed";
+    let Some(disk) = Loop::new(64 << 20) else { return skip(test, "needs a free loop device") };
+    let n = Name::new();
+    tool(&["create", &n.0]).ok();
+    let set = tool(&["set", &n.0, &format!("io.max={} wbps=2M", disk.device)]);
+    if set.code != 0 {
+        return skip(test, "needs an io or blkio controller");
+    }
+    let dd = |megabytes: u32| {
+        let of = format!("of={}", disk.device);
+        let count = format!("count={}", megabytes * 16);
+        let dd = ["dd", "if=/dev/zero", &of, "bs=64k", &count, "oflag=direct", "status=none"];
+        let start = std::time::Instant::now();
+        tool(&[&["run", "-q", &n.0, "--"][..], &dd].concat()).ok();
+        f64::from(megabytes) / start.elapsed().as_secs_f64()
+    };
+    // The kernel lets the first slice of time pass, so a short write would say little.
+    let rate = dd(8);
+    assert!(rate < 2.0 * 1.15, "{rate} MB/s");
+    let shown = tool(&["get", &n.0, "io.max"]).ok().out;
+    assert!(shown.contains("wbps=2097152"), "{shown}");
+    tool(&["set", &n.0, &format!("io.max={} wbps=max", disk.device)]).ok();
+    assert!(dd(8) > rate, "the limit is gone");
+    // A partition is its disk, and that is said; a path on no disk is refused.
+    tool(&["set", &n.0, "io.max=/proc wbps=1M"]).fails(2, &["without a block device"]);
+}
+
+/// A loop device over a file of ours; it goes with the value.
+struct Loop {
+    device: String,
+    file: std::path::PathBuf,
+}
+
+impl Loop {
+    fn new(bytes: u64) -> Option<Self> {
+        let file = std::env::temp_dir().join(format!("cgroupctl-loop-{}", std::process::id()));
+        std::fs::File::create(&file).and_then(|f| f.set_len(bytes)).ok()?;
+        let path = file.to_str()?.to_string();
+        let out = std::process::Command::new("losetup").args(["-f", "--show", &path]).output().ok()?;
+        let device = String::from_utf8_lossy(&out.stdout).trim().to_string();
+        let made = Self { device, file };
+        (out.status.success() && made.device.starts_with("/dev/")).then_some(made)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if self.device.starts_with("/dev/") {
+            let _ = std::process::Command::new("losetup").args(["-d", &self.device]).output();
+        }
+        let _ = std::fs::remove_file(&self.file);
+    }
 }
 
 #[test]

@@ -33,6 +33,15 @@ fn devices_are_refused_unless_a_rule_allows_them() {
     assert!(read(&n.0, "/dev/zero").contains("Operation not permitted"));
     tool(&["set", &n.0, "devices.allow=a"]).ok();
     assert_eq!((read(&n.0, "/dev/urandom"), read(&n.0, "/dev/zero")), (String::new(), String::new()));
+    // By words; denying one leaves the others.
+    tool(&["set", &n.0, "devices=allow /dev/null rw; allow /dev/zero r"]).ok();
+    assert_eq!(read(&n.0, "/dev/zero"), "");
+    assert!(read(&n.0, "/dev/urandom").contains("Operation not permitted"));
+    tool(&["set", &n.0, "devices=deny /dev/zero r"]).ok();
+    assert_eq!(read(&n.0, "/dev/urandom"), "");
+    assert!(read(&n.0, "/dev/zero").contains("Operation not permitted"));
+    let shown = tool(&["show", &n.0]).ok().out;
+    assert!(shown.contains("deny c 1:5 r"), "{shown}");
     tool(&["set", &n.0, "devices.allow=c 1:3 z"]).fails(2, &["device access", "r, w and m"]);
 }
 

@@ -174,8 +174,35 @@ fn check_file(file: &str) -> Result<()> {
     Ok(())
 }
 
+/// All that there ever were.
+const CONTROLLERS: [&str; 18] = [
+    "cgroup",
+    "cpu",
+    "cpuset",
+    "memory",
+    "io",
+    "pids",
+    "hugetlb",
+    "rdma",
+    "misc",
+    "dmem",
+    "devices",
+    "cpuacct",
+    "blkio",
+    "freezer",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "debug",
+];
+
 fn check_raw(file: &str, value: &str) -> Result<()> {
     check_file(file)?;
+    let controller = file.split('.').next().unwrap_or_default();
+    if !CONTROLLERS.contains(&controller) {
+        let problem = format!("of no controller (allowed: {})", CONTROLLERS.join(", "));
+        return Err(bad("setting", file, &problem));
+    }
     if file.starts_with("cgroup.") && !matches!(file, "cgroup.max.depth" | "cgroup.max.descendants") {
         return Err(bad(
             "setting",

@@ -195,12 +195,32 @@ impl Cgroup {
         for dir in &self.dirs {
             let file = dir.path.join("cgroup.procs");
             files::write(&file, &pid.to_string()).map_err(|e| explain_add(e, pid, dir))?;
-            let there = pids_in(&dir.path)?.contains(&pid);
+            // A threaded cgroup lists threads only.
+            let threaded = dir.v2 && is_threaded(&dir.path);
+            let there = threaded || pids_in(&dir.path)?.contains(&pid);
             // A process that has ended meanwhile is not listed either.
             if !there && Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid) {
                 let problem = format!("the kernel took the write, but {} does not list it", file.display());
                 return Err(Error::failed(format!("process {pid}"), problem).in_stage("cgroup"));
             }
+        }
+        Ok(())
+    }
+    /// Moves a single thread: on v1 by `tasks`; on v2 into a threaded cgroup of its own domain, by `cgroup.threads`.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add); EOPNOTSUPP for a v2 cgroup that is not threaded.
+    pub fn add_thread(&self, tid: i32) -> Result<()> {
+        let v1 = self.dirs.iter().any(|d| !d.v2);
+        for dir in self.dirs.iter().filter(|d| !(d.v2 && v1)) {
+            let file = dir.path.join(if dir.v2 { "cgroup.threads" } else { "tasks" });
+            files::write(&file, &tid.to_string()).map_err(|e| match e.errno().map(Errno::from_raw) {
+                Some(Errno::EOPNOTSUPP) => e
+                    .in_stage("cgroup")
+                    .on(format!("thread {tid}"))
+                    .because("a v2 cgroup holds single threads only if its cgroup.type is threaded, inside their process's domain"),
+                _ => explain_add(e, tid, dir),
+            })?;
         }
         Ok(())
     }
@@ -239,6 +259,10 @@ pub(crate) fn subtree(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
+fn is_threaded(dir: &Path) -> bool {
+    files::read_if_there(&dir.join("cgroup.type")).is_some_and(|kind| kind.trim() == "threaded")
+}
+
 fn is_zombie(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
@@ -254,6 +278,10 @@ fn explain_add(error: Error, pid: i32, dir: &Dir) -> Error {
         Some(Errno::EOPNOTSUPP) => {
             error.because("the cgroup is threaded or an invalid domain (see its cgroup.type)")
         }
+        Some(Errno::ENOENT | Errno::ENODEV) => error.because("the cgroup has been removed"),
+        Some(Errno::EROFS) => error
+            .because("the cgroup file system is mounted read-only here")
+            .hint("mount -o remount,rw it, or do this outside of the container"),
         Some(Errno::ENOSPC) => error.because("the cpuset has no processors or no memory nodes"),
         Some(Errno::EACCES | Errno::EPERM) => error
             .because("delegation: the common ancestor of its cgroup and this one must be writable to you")

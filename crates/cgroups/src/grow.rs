@@ -73,9 +73,15 @@ impl Plan {
             Act::Leaf { dir } => ctx.perform(act, |_| make_leaf(dir)),
             Act::Adopt { dir, from } => ctx.perform(act, |_| adopt(dir, from)),
             // Done elsewhere: these are no steps of making the directories.
-            Act::Kill { .. } | Act::Remove { .. } | Act::Delegate { .. } | Act::Write(_) | Act::Gate(_) => {
-                Ok(())
-            }
+            Act::Kill { .. }
+            | Act::Freeze { .. }
+            | Act::Join { .. }
+            | Act::Disable { .. }
+            | Act::Delete { .. }
+            | Act::Remove { .. }
+            | Act::Delegate { .. }
+            | Act::Write(_)
+            | Act::Gate(_) => Ok(()),
         }
     }
 
@@ -166,7 +172,7 @@ fn inherit(ctx: &Ctx, act: &Act, dir: &Path, pass_on: bool) -> Result<()> {
 }
 
 /// Moves the processes of a v2 cgroup into its child `leaf`.
-fn make_leaf(dir: &Path) -> Result<()> {
+pub(crate) fn make_leaf(dir: &Path) -> Result<()> {
     let leaf = dir.join("leaf");
     make_dir(&leaf, true)?;
     for _ in 0..RACE_TRIES {
@@ -203,7 +209,7 @@ fn adopt(dir: &Path, from: &Path) -> Result<()> {
     Err(Error::failed(dir.display().to_string(), "its processes fork faster than they can be moved in"))
 }
 
-fn explain_enable(error: Error, dir: &Path) -> Error {
+pub(crate) fn explain_enable(error: Error, dir: &Path) -> Error {
     match error.errno().map(Errno::from_raw) {
         Some(Errno::EBUSY) => {
             let pids = pids_in(dir).unwrap_or_default();

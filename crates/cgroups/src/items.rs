@@ -12,6 +12,8 @@ pub struct File {
     pub instead: Option<(String, String)>,
     /// That the kernel has no such file is no loss.
     pub optional: bool,
+    /// Not known here: named by whoever asked.
+    pub raw: bool,
 }
 
 impl File {
@@ -101,7 +103,9 @@ pub fn items(limits: &Limits, memory: Option<u64>) -> Vec<Item> {
         items.add(controller_of(file), file, v1, Way::Files(lines.collect()));
     }
     for (file, value) in &limits.raw {
-        items.same(controller_of(file), file, value.clone());
+        let known = matches!(file.as_str(), "io.latency" | "memory.swap.high" | "misc.max");
+        let way = Way::Files(vec![File { raw: !known, ..File::new(file.as_str(), value.clone()) }]);
+        items.add(controller_of(file), file, way.clone(), way);
     }
     items.0
 }
@@ -149,7 +153,9 @@ fn memory(limits: &Limits, known: Option<u64>, items: &mut Items) {
         }
     }
     if let Some(low) = limits.memory_low {
-        items.pair("memory", ("memory.soft_limit_in_bytes", minus_one(low)), ("memory.low", word(low)));
+        // v1 reclaims what is above it, so no protection is no soft limit.
+        let soft = if low == 0 { "-1".to_string() } else { minus_one(low) };
+        items.pair("memory", ("memory.soft_limit_in_bytes", soft), ("memory.low", word(low)));
     }
     if let Some(high) = limits.memory_high {
         items.only_v2("memory", "memory.high", word(high));
@@ -292,7 +298,11 @@ fn others(limits: &Limits, items: &mut Items) {
 }
 
 fn rdma_line(device: &str, rdma: Rdma) -> String {
-    let part = |key: &str, v: Option<u32>| v.map_or_else(String::new, |v| format!(" {key}={v}"));
+    let part = |key: &str, v: Option<u32>| match v {
+        None => String::new(),
+        Some(v) if v >= i32::MAX.cast_unsigned() => format!(" {key}=max"),
+        Some(v) => format!(" {key}={v}"),
+    };
     format!("{device}{}{}", part("hca_handle", rdma.hca_handles), part("hca_object", rdma.hca_objects))
 }
 

@@ -254,6 +254,9 @@ pub(crate) fn permission(error: Error) -> Error {
         Some(Errno::EACCES | Errno::EPERM) => {
             error.hint("run as root, or as the user to whom the cgroup is delegated")
         }
+        Some(Errno::EROFS) => error
+            .because("the cgroup file system is mounted read-only here")
+            .hint("mount -o remount,rw it, or do this outside of the container"),
         _ => error,
     }
 }

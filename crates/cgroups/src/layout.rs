@@ -55,6 +55,16 @@ impl Hierarchy {
         self.base.as_deref().unwrap_or(&self.mount)
     }
 
+    /// A process that `--make-leaf` has moved is still where it was, as far as names go.
+    fn leave_leaf(&mut self) {
+        let leaf = |dir: &&PathBuf| **dir == self.own && dir.file_name().is_some_and(|n| n == "leaf");
+        let above = self.base.as_ref().filter(leaf).and_then(|dir| dir.parent());
+        let ours = |dir: &&Path| dir.starts_with(&self.mount) && may_make_cgroups(dir);
+        if let Some(above) = above.filter(ours).map(Path::to_path_buf) {
+            self.base = Some(above);
+        }
+    }
+
     fn read_controllers(&mut self) {
         if self.version == Version::V2 {
             let at = self.base.as_ref().unwrap_or(&self.own);
@@ -83,9 +93,29 @@ impl Layout {
         for hierarchy in &mut layout.hierarchies {
             hierarchy.base =
                 [&hierarchy.mount, &hierarchy.own].into_iter().find(|d| may_make_cgroups(d)).cloned();
+            hierarchy.leave_leaf();
             hierarchy.read_controllers();
         }
         Ok(layout)
+    }
+
+    /// The same for one name: who may make cgroups only in a part of the tree may also name that part from its root, as
+    /// whoever delegated it does.
+    #[must_use]
+    pub fn for_name(mut self, name: &str) -> Self {
+        for hierarchy in &mut self.hierarchies {
+            if hierarchy.base.as_ref() == Some(&hierarchy.mount) {
+                continue;
+            }
+            let below = |dir: &&Path| **dir != hierarchy.mount && dir.starts_with(&hierarchy.mount);
+            let full = hierarchy.mount.join(name);
+            let there = full.ancestors().filter(below).find(|dir| dir.is_dir());
+            if there.is_some_and(may_make_cgroups) {
+                hierarchy.base = Some(hierarchy.mount.clone());
+                hierarchy.read_controllers();
+            }
+        }
+        self
     }
 
     /// The same with names that begin elsewhere.
@@ -227,7 +257,7 @@ fn hierarchy(line: &str, mounts: &[Mount]) -> Option<Hierarchy> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\040` and so on.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

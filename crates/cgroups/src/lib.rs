@@ -11,9 +11,13 @@
 //! Source: cgroups(7), the kernel's admin-guide/cgroup-v2 and admin-guide/cgroup-v1.
 
 mod check;
+mod controllers;
 pub mod convert;
+mod deeds;
 pub mod device;
 mod devices;
+mod effect;
+mod events;
 mod files;
 mod filter;
 mod freeze;
@@ -28,7 +32,9 @@ mod name;
 mod oom;
 mod owned;
 mod plan;
+mod portable;
 mod procs;
+pub mod psi;
 mod readback;
 mod request;
 mod resources;
@@ -37,11 +43,15 @@ mod run;
 mod setting;
 mod stats;
 mod step;
+mod survey;
 pub mod systemd;
 mod translate;
 #[cfg(feature = "v1-statistics")]
 mod v1stats;
+mod victims;
 
+pub use controllers::Controller;
+pub use events::{Event, Watch};
 pub use group::{Cgroup, join};
 pub use layout::{Hierarchy, Layout, Mode, Version};
 pub use limits::{Limits, UNLIMITED};
@@ -49,7 +59,10 @@ pub use name::{SHARED_PARENT, check_name};
 pub use oom::OomWatch;
 pub use plan::{Plan, Report, Setting};
 pub use procs::describe_pids;
+pub use psi::Trigger;
 pub use request::{IfExists, Place, Request};
 pub use resources::{CpuMax, DeviceWeight, IoMax, Rdma};
 pub use rules::{DeviceRule, DeviceType};
 pub use stats::{Cpu, Io, Memory, Pids, Pressure, PressureLine, Stats};
+pub use survey::Brief;
+pub use victims::{Victim, Victims};

@@ -77,6 +77,49 @@ impl Cgroup {
     }
 }
 
+/// Files of v1 that a user needs to move processes; the limits stay the owner's of the cgroup above.
+const V1_FILES: [&str; 3] = ["cgroup.procs", "tasks", "cgroup.clone_children"];
+
+impl Cgroup {
+    /// Lets a user manage what is below this cgroup in each hierarchy, as `cgcreate -t -a` and systemd's Delegate= do, but
+    /// not its own limits. On v1 the kernel does not confine the user to the subtree: see [`Self::delegation_is_safe`].
+    ///
+    /// # Errors
+    /// chown(2)'s; the root of a hierarchy.
+    pub fn delegate_to(&self, uid: u32, gid: Option<u32>, ctx: &Ctx<'_>) -> Result<()> {
+        self.refuse_roots("delegate")?;
+        let listed = crate::files::read_if_there(Path::new("/sys/kernel/cgroup/delegate"))
+            .unwrap_or_else(|| "cgroup.procs cgroup.subtree_control cgroup.threads".to_string());
+        let v2: Vec<&str> = listed.split_whitespace().collect();
+        for dir in self.entries() {
+            let files = if dir.v2 { &v2[..] } else { &V1_FILES[..] };
+            let path = &dir.path;
+            ctx.perform(&Act::Delegate { dir: path.clone(), uid }, |_| {
+                let give = |path: &Path| {
+                    chown_to(path, uid, gid)
+                        .call(|| format!("chown({path:?}, {uid})"))
+                        .map_err(crate::kill::permission)
+                };
+                give(path)?;
+                // Not each cgroup has each of them.
+                files.iter().map(|f| path.join(f)).filter(|f| f.exists()).try_for_each(|f| give(&f))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel confines a delegated user to the subtree: v2 does (the common ancestor must be theirs), v1 lets
+    /// them move any process of theirs in, and the limits of each hierarchy are all that holds.
+    pub fn delegation_is_safe(&self) -> bool {
+        self.entries().iter().all(|d| d.v2)
+    }
+}
+
 fn chown(path: &Path, uid: u32) -> nix::Result<()> {
-    fchownat(nix::fcntl::AT_FDCWD, path, Some(Uid::from_raw(uid)), None, AtFlags::AT_SYMLINK_NOFOLLOW)
+    chown_to(path, uid, None)
+}
+
+fn chown_to(path: &Path, uid: u32, gid: Option<u32>) -> nix::Result<()> {
+    let gid = gid.map(nix::unistd::Gid::from_raw);
+    fchownat(nix::fcntl::AT_FDCWD, path, Some(Uid::from_raw(uid)), gid, AtFlags::AT_SYMLINK_NOFOLLOW)
 }

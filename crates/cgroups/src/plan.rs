@@ -45,6 +45,8 @@ pub(crate) struct Write {
     pub instead: Option<(String, String)>,
     /// A kernel that has no such file lacks nothing.
     pub optional: bool,
+    /// A file that is not known here, named by whoever asked.
+    pub raw: bool,
 }
 
 impl Write {
@@ -74,6 +76,9 @@ pub struct Setting {
     pub asked: String,
     /// What reading it back gave.
     pub kernel: String,
+    /// Whether the kernel rounded it, to pages for example.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rounded: bool,
 }
 
 /// What exists now.

@@ -6,6 +6,8 @@ use crate::name::check_name;
 use crate::plan::{Branch, Plan};
 use crate::{Cgroup, files, translate};
 use drydock_core::{Error, Result};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -242,6 +244,11 @@ fn nowhere(layout: &Layout) -> Error {
     if layout.mode() == Mode::None {
         return Error::failed("cgroups", "no cgroup file system is mounted")
             .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+    }
+    let read_only = |h: &Hierarchy| access(&h.own, AccessFlags::W_OK) == Err(Errno::EROFS);
+    if layout.hierarchies().iter().any(read_only) {
+        return Error::failed("cgroups", "the cgroup file system is mounted read-only here")
+            .hint("mount -o remount,rw it, or do this outside of the container");
     }
     Error::failed("cgroups", "this user may not make any: no limits, no statistics")
         .hint("run as root, or inside a delegated cgroup: systemd-run --user --scope -p Delegate=yes …")

@@ -92,6 +92,54 @@ impl DeviceRule {
         rule.check().map(|()| rule)
     }
 
+    /// The rule for every device.
+    pub fn all(allow: bool) -> Self {
+        Self { allow, access: "rwm".to_string(), ..Self::default() }
+    }
+
+    /// As people write them, separated by `,` or `;`: `allow /dev/null rw`, `deny b 8:* rwm`, `allow all`. Without an
+    /// access it is all three.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] with what is allowed; a path that is no device.
+    pub fn parse_words(text: &str) -> Result<Vec<Self>> {
+        let parts = text.split([',', ';', '\n']).map(str::trim);
+        let rules = parts.filter(|p| !p.is_empty()).map(Self::parse_one).collect::<Result<Vec<_>>>()?;
+        if rules.is_empty() {
+            return Err(bad(
+                "devices",
+                text,
+                "without a rule (allowed: allow or deny, a device, and of rwm)",
+            ));
+        }
+        Ok(rules)
+    }
+
+    fn parse_one(text: &str) -> Result<Self> {
+        let wrong = || {
+            let allowed = "not a rule (allowed: 'allow /dev/null rw', 'deny c 1:3 rwm', 'allow all')";
+            bad("devices", text, allowed)
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (allow, rest) = match words.split_first() {
+            Some((&"allow", rest)) => (true, rest),
+            Some((&"deny", rest)) => (false, rest),
+            _ => return Err(wrong()),
+        };
+        match rest {
+            ["all" | "a" | "*"] => Ok(Self::all(allow)),
+            [path] | [path, _] if path.starts_with('/') => {
+                let (kind, major, minor) = crate::device::node(path)?;
+                let access = rest.get(1).copied().unwrap_or("rwm").to_string();
+                let rule = Self { allow, kind, major: Some(major), minor: Some(minor), access };
+                rule.check().map(|()| rule)
+            }
+            [kind, numbers] => Self::parse(allow, &format!("{kind} {numbers} rwm")),
+            [kind, numbers, access] => Self::parse(allow, &format!("{kind} {numbers} {access}")),
+            _ => Err(wrong()),
+        }
+    }
+
     pub(crate) fn bits(&self) -> u8 {
         LETTERS.iter().filter(|(_, letter)| self.access.contains(*letter)).map(|(bit, _)| bit).sum()
     }

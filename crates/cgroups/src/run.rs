@@ -1,5 +1,6 @@
 //! Carrying out a plan.
 
+use crate::effect::{self, Effect};
 use crate::files;
 use crate::group::Cgroup;
 use crate::plan::{MemoryCheck, Plan, Report, Setting, Write};
@@ -7,7 +8,7 @@ use crate::procs::describe_pids;
 use crate::request::IfExists;
 use crate::step::Act;
 use drydock_core::text::escape;
-use drydock_core::{Ctx, Error, Result};
+use drydock_core::{Ctx, Error, Kind, Result};
 use nix::errno::Errno;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,7 +141,11 @@ fn set(ctx: &Ctx, write: &Write) -> Result<Setting> {
     let once = |write: &Write| {
         ctx.perform(&Act::Write(write.clone()), |_| {
             let kernel = files::write_and_read_back(&write.path(), &write.value)?;
-            Ok(Setting { file: write.file.clone(), asked: write.value.clone(), kernel })
+            let rounded = match effect::of(&write.file, &write.value, &kernel, page_size()) {
+                Effect::None => return Err(no_effect(write, &kernel)),
+                effect => effect == Effect::Rounded,
+            };
+            Ok(Setting { file: write.file.clone(), asked: write.value.clone(), kernel, rounded })
         })
     };
     match (once(write), &write.instead) {
@@ -149,6 +154,19 @@ fn set(ctx: &Ctx, write: &Write) -> Result<Setting> {
         }
         (result, _) => result,
     }
+}
+
+fn no_effect(write: &Write, kernel: &str) -> Error {
+    let shown = drydock_core::text::shorten(&escape(kernel), 80).to_string();
+    Error::failed(
+        write.file.clone(),
+        format!("the kernel took '{}' but has '{shown}': no effect", escape(&write.value)),
+    )
+    .hint("another process may be changing the same cgroup")
+}
+
+fn page_size() -> u64 {
+    rustix::param::page_size() as u64
 }
 
 impl MemoryCheck {
@@ -185,11 +203,43 @@ fn no_such_file(write: &Write) -> &'static str {
 
 fn explain_write(error: Error, write: &Write) -> Error {
     match error.errno().map(Errno::from_raw) {
+        Some(Errno::ENOENT) if write.raw && write.dir.exists() => error
+            .on(write.file.clone())
+            .because("no such file in this cgroup (allowed: those that `cgroupctl show NAME --all` lists)")
+            .with_kind(Kind::BadInput),
         Some(Errno::ENOENT) => error.on(write.file.clone()).because(no_such_file(write)),
         Some(Errno::EBUSY) if write.file.starts_with("memory.") => {
             error.on(write.file.clone()).because("more than that is in use and cannot be reclaimed")
         }
-        Some(Errno::ENODEV) => error.on(write.file.clone()).because("no such block device"),
+        Some(Errno::ENODEV) if !write.dir.exists() => {
+            error.on(write.file.clone()).because("the cgroup has been removed")
+        }
+        Some(Errno::ENODEV) if write.file == "rdma.max" => {
+            let hint = "rdma.current names the devices that there are";
+            error.on(write.file.clone()).because("no such device").hint(hint).with_kind(Kind::BadInput)
+        }
+        Some(Errno::ENODEV) => {
+            error.on(write.file.clone()).because("no such block device").with_kind(Kind::BadInput)
+        }
+        Some(Errno::EROFS) => error
+            .on(write.file.clone())
+            .because("the cgroup file system is mounted read-only here")
+            .hint("mount -o remount,rw, or do it outside of the container"),
+        Some(Errno::EACCES | Errno::EPERM) => {
+            error.hint("run as root: limits of a delegated cgroup are its parent's to set")
+        }
+        Some(Errno::EINVAL) if matches!(write.file.as_str(), "cpu.weight" | "cpu.shares") => error
+            .on(write.file.clone())
+            .because("the kernel refuses the value")
+            .hint("while cpu.idle is 1 there is no weight"),
+        Some(Errno::EINVAL) if write.file == "rdma.max" => error
+            .on(write.file.clone())
+            .because("the kernel refuses the value")
+            .hint("rdma.current names the devices that there are"),
+        Some(Errno::EINVAL) if write.file == "misc.max" => error
+            .on(write.file.clone())
+            .because("the kernel refuses the value")
+            .hint("misc.capacity in the root cgroup names the resources that there are"),
         Some(Errno::EINVAL) if write.file == "cpu.cfs_quota_us" => error
             .on(write.file.clone())
             .because("the kernel refuses the value")

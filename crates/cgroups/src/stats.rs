@@ -57,6 +57,8 @@ pub struct Memory {
     pub kernel: Option<u64>,
     /// tmpfs and shared anonymous memory.
     pub shmem: Option<u64>,
+    /// Times memory.high was exceeded and the cgroup was slowed down for it. v2 only.
+    pub high_events: Option<u64>,
     /// Times the limit was hit.
     pub max_events: Option<u64>,
     /// Times allocation failed for the limit.
@@ -162,6 +164,7 @@ impl Cgroup {
             }
             if let Some(events) = v2("memory.events") {
                 let get = |key: &str| events.get(key).copied();
+                memory.high_events = get("high");
                 (memory.max_events, memory.oom, memory.oom_kill) = (get("max"), get("oom"), get("oom_kill"));
             }
         }
@@ -196,10 +199,15 @@ pub(crate) fn v1_files(cgroup: &Cgroup, stats: &mut Stats) {
         stats.cpu.throttled_us = cpu.get("throttled_time").map(|n| n / 1000);
     }
     v1_memory(cgroup, stats);
-    if let Some(bytes) = cgroup.read("blkio.throttle.io_service_bytes") {
+    // With those below, as v2 counts.
+    let throttle = |file: &str| {
+        let all = cgroup.read(&format!("blkio.throttle.{file}_recursive"));
+        all.or_else(|| cgroup.read(&format!("blkio.throttle.{file}")))
+    };
+    if let Some(bytes) = throttle("io_service_bytes") {
         let mut io = BTreeMap::new();
         parse_blkio(&bytes, &mut io, |io| (&mut io.rbytes, &mut io.wbytes));
-        let operations = cgroup.read("blkio.throttle.io_serviced").unwrap_or_default();
+        let operations = throttle("io_serviced").unwrap_or_default();
         parse_blkio(&operations, &mut io, |io| (&mut io.rios, &mut io.wios));
         stats.io = Some(io);
     }
@@ -217,7 +225,9 @@ pub(crate) fn v1_memory(cgroup: &Cgroup, stats: &mut Stats) {
     memory.swap = memsw.map(|n| n.saturating_sub(current));
     memory.swap_max = memsw_max.filter(|n| *n < 1 << 62).zip(memory.max).and_then(|(s, m)| s.checked_sub(m));
     memory.kernel = one("memory.kmem.usage_in_bytes");
-    memory.max_events = one("memory.failcnt");
+    // With the limits of both alike, it is the sum's that is hit.
+    let sum = one("memory.memsw.failcnt").unwrap_or(0);
+    memory.max_events = one("memory.failcnt").map(|n| n.saturating_add(sum));
     let stat = cgroup.read("memory.stat").map(|t| parse_flat(&t)).unwrap_or_default();
     let get = |key: &str| stat.get(key).or_else(|| stat.get(key.strip_prefix("total_")?)).copied();
     (memory.anon, memory.file, memory.shmem) = (get("total_rss"), get("total_cache"), get("total_shmem"));

@@ -11,10 +11,18 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Act {
     /// Kill all processes.
     Kill { dirs: Vec<PathBuf> },
+    /// Stop all processes, or let them go on.
+    Freeze { dirs: Vec<PathBuf>, freeze: bool },
+    /// Move a process in.
+    Join { dirs: Vec<PathBuf>, pid: i32 },
+    /// Remove it if nobody is in it.
+    Delete { dirs: Vec<PathBuf>, recursive: bool },
     /// Kill and remove what stands under the name.
     Remove { dirs: Vec<PathBuf> },
     /// v2: let the cgroups below use controllers.
     Enable { dir: PathBuf, controllers: Vec<String>, required: Vec<String> },
+    /// v2: the cgroups below lose controllers.
+    Disable { dir: PathBuf, controllers: Vec<String> },
     /// A directory on the way; kept if it is there.
     Parent { dir: PathBuf },
     /// The cgroup itself.
@@ -47,6 +55,23 @@ impl Explain for Act {
                 "cgroups(7)",
                 None,
             ),
+            Act::Freeze { dirs, freeze } => freeze_words(dirs, *freeze),
+            Act::Join { dirs, pid } => (
+                dirs.iter()
+                    .map(|d| format!("write({}, \"{pid}\")", shown(&d.join("cgroup.procs"))))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                "the process and all its threads count here from now on; memory that it has stays where it was".to_string(),
+                "cgroups(7)",
+                None,
+            ),
+            Act::Delete { dirs, recursive } => (
+                format!("rmdir({})", dirs.iter().map(|d| shown(d)).collect::<Vec<_>>().join(", ")),
+                if *recursive { "remove the cgroup and those below, children first" } else { "remove the empty cgroup" }
+                    .to_string(),
+                "cgroups(7)",
+                None,
+            ),
             Act::Remove { dirs } => (
                 format!("rmdir({})", dirs.iter().map(|d| shown(d)).collect::<Vec<_>>().join(", ")),
                 "kill what is in the cgroup of this name, wait until it is gone, remove it, children first"
@@ -59,6 +84,15 @@ impl Explain for Act {
                 (
                     format!("write({}, {:?})", shown(&dir.join("cgroup.subtree_control")), value.join(" ")),
                     "a v2 cgroup has a controller's files only if its parent enables them".to_string(),
+                    "cgroups(7)",
+                    None,
+                )
+            }
+            Act::Disable { dir, controllers } => {
+                let value: Vec<String> = controllers.iter().map(|c| format!("-{c}")).collect();
+                (
+                    format!("write({}, {:?})", shown(&dir.join("cgroup.subtree_control")), value.join(" ")),
+                    "the cgroups below lose the controller's files, and count with this one".to_string(),
                     "cgroups(7)",
                     None,
                 )
@@ -99,7 +133,7 @@ impl Explain for Act {
                     "chown({}, {uid}, -1), and the files of /sys/kernel/cgroup/delegate in it",
                     shown(dir)
                 ),
-                "the container's root may make cgroups below its own, but not change its limits".to_string(),
+                "this user may make cgroups below it and move processes among them, but not change its limits".to_string(),
                 "cgroups(7)",
                 None,
             ),
@@ -122,6 +156,21 @@ impl Explain for Act {
             _ => None,
         }
     }
+}
+
+fn freeze_words(dirs: &[PathBuf], freeze: bool) -> (String, String, &'static str, Option<String>) {
+    let v1 = dirs.iter().map(|d| d.join("freezer.state")).find(|p| p.exists());
+    let v2 = dirs.iter().map(|d| d.join("cgroup.freeze")).find(|p| p.exists());
+    let word = |old: &'static str, new: &'static str| if freeze { old } else { new };
+    let writes = [v2.map(|p| (p, word("1", "0"))), v1.map(|p| (p, word("FROZEN", "THAWED")))];
+    let call: Vec<String> = writes
+        .into_iter()
+        .flatten()
+        .map(|(p, v)| format!("write({:?}, {v:?})", p.display().to_string()))
+        .collect();
+    let why = word("stop every process in it, and wait until all have stopped", "let the processes go on");
+    let undo = freeze.then(|| "cgroupctl thaw".to_string());
+    (call.join(", "), why.to_string(), "cgroups(7)", undo)
 }
 
 fn explain_gate(gate: &Gate) -> (String, String, &'static str, Option<String>) {

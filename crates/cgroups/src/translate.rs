@@ -82,8 +82,8 @@ impl Todo {
 }
 
 fn write(dir: &Path, file: File) -> Write {
-    let File { name, value, instead, optional } = file;
-    Write { dir: dir.to_path_buf(), file: name, value, instead, optional }
+    let File { name, value, instead, optional, raw } = file;
+    Write { dir: dir.to_path_buf(), file: name, value, instead, optional, raw }
 }
 
 /// v1's kernel itself refuses a limit below what is in use.
