@@ -141,5 +141,6 @@ pub fn detach(id: &str, objects: &[Object], state_root: &Path, ctx: &Ctx<'_>) ->
 
 /// The addresses of a report.
 pub fn addresses(report: &attach::Report) -> Vec<IpAddr> {
-    vec![report.address.address()]
+    let second = report.address6.map(InterfaceAddress::address);
+    std::iter::once(report.address.address()).chain(second).collect()
 }

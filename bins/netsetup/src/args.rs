@@ -30,6 +30,8 @@ The networking guide, exercise by exercise (NS is a name as in `ip netns`, or a 
   tc qdisc add dev veth-blue root tbf rate …      netsetup limit blue --egress 10mbit --ingress 5mbit
   tc qdisc del dev veth-blue root                 netsetup limit blue off
   nsenter -t PID -n ip addr                       netsetup show --pid PID
+  three namespaces, A-B and B-C but not A-C       netsetup apply abc.toml; netsetup check abc.toml --matrix
+  ping, tcpdump, iptables -L -v, and thinking     netsetup check ns1 ns2:8000
   (a trap in a shell script)                      netsetup undo --owner ID
 
 Exit codes: 0 done, also when it was so already; 2 bad input, nothing touched; 125 failed; `ns exec`: the command's own,
@@ -92,6 +94,10 @@ pub enum Command {
     Unpublish(Unpublish),
     /// Limit how fast a namespace sends and receives; delay or lose packets (tc-tbf(8), tc-netem(8))
     Limit(Limit),
+    /// Make a whole topology from a TOML file, and take away what it does not say any more
+    Apply(Apply),
+    /// Say whether A reaches B, and the first thing that stops it; or prove a topology pair by pair
+    Check(Check),
     /// Write hosts, hostname and resolv.conf for a namespace or container into a directory (hosts(5), resolv.conf(5))
     Etc(Etc),
     /// Links, addresses, routes, neighbours, bridge ports and our nft rules, as the kernel has them
@@ -349,6 +355,43 @@ pub enum Forward {
     },
     /// List what is on
     List,
+}
+
+#[derive(ClapArgs, Debug)]
+#[command(after_help = TOPOLOGY_HELP)]
+pub struct Apply {
+    /// The topology
+    pub file: PathBuf,
+}
+
+const TOPOLOGY_HELP: &str = "\
+A reaches B, B reaches C, A does not reach C:
+
+  [networks.left]
+  subnet = \"10.1.0.0/24\"        # optional, as are subnet6, bridge, mtu, nat, internal, isolated, ipv6
+  [networks.right]
+  [namespaces.a]
+  networks = [\"left\"]            # or { left = \"10.1.0.5\" }; also publish, limit, allow-spoofing
+  [namespaces.b]
+  networks = [\"left\", \"right\"]   # eth0, eth1
+  [namespaces.c]
+  networks = [\"right\"]
+
+Networks reach each other only with `allow = [[\"left\", \"right\"]]` at the top. Who shares a network (or may reach it) is
+expected to be reached, everybody else not to be; `[[expect]]` with from, to, reach says otherwise for a pair.
+All of it goes with `netsetup undo topology-NAME`, where NAME is the file's without .toml.";
+
+#[derive(ClapArgs, Debug)]
+pub struct Check {
+    /// Namespace, container or `host` that connects; or FILE, a topology [default: those that were applied]
+    #[arg(value_name = "A|FILE")]
+    pub from: Option<String>,
+    /// Namespace, container, `host` or address that is connected to, with its TCP port
+    #[arg(value_name = "B[:PORT]")]
+    pub to: Option<String>,
+    /// Try every pair of the topology; exit 1 if one differs from what the file says
+    #[arg(long)]
+    pub matrix: bool,
 }
 
 #[derive(ClapArgs, Debug)]

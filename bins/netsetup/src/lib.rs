@@ -8,6 +8,7 @@ mod owner;
 mod pending;
 mod place;
 mod print;
+mod topology;
 
 use args::{Args, Command};
 use drydock_cli::args::Parsed;
@@ -41,6 +42,8 @@ fn run(args: Args) -> drydock_cli::Outcome {
         Command::Forward(command) => commands::nat::forward(&command, &common),
         Command::Reload => commands::gc::reload(&common),
         Command::Gc(gc) => commands::gc::run(&gc, &common),
+        Command::Apply(apply) => commands::topology::run_apply(&apply, &common),
+        Command::Check(check) => commands::topology::run_check(&check, &common),
         Command::Publish(publish) => commands::publish::run(&publish, &common),
         Command::Unpublish(target) => commands::publish::off(&target, &common),
         Command::Etc(etc) => commands::etc::run(&etc, &common),

@@ -23,6 +23,8 @@ const MAX_BYTES: u64 = 1 << 20;
 pub enum Undo {
     /// All that the owner has.
     Everything,
+    /// Nothing: what is half made is made whole by the same command.
+    Nothing,
     /// A namespace.
     Namespace {
         /// `/run/netns/NAME`.
@@ -56,7 +58,7 @@ impl Undo {
     /// Does it, except for [`Undo::Everything`], which is the owner's to do.
     pub fn run(&self, owner: &str, lease_dir: &Path, ctx: &Ctx<'_>) -> Result<()> {
         match self {
-            Undo::Everything => Ok(()),
+            Undo::Everything | Undo::Nothing => Ok(()),
             Undo::Namespace { path } => netns::delete(path, ctx).map(drop),
             Undo::Detach { link } => detach::detach(owner, link, &[], lease_dir, ctx).map(drop),
             Undo::Bridge { name } => bridge::release(name, Some(owner), lease_dir, ctx).map(drop),

@@ -187,6 +187,7 @@ fn release(
     if all {
         let before = store.host.subnets.len();
         store.host.subnets.retain(|s| s.owner != owner);
+        changed |= store.host.topologies.remove(owner).is_some();
         changed |= before != store.host.subnets.len();
     }
     for subnet in gone.iter().flat_map(Network::subnets) {

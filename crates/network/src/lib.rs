@@ -5,6 +5,7 @@
 //! - [`limit`]: how fast a namespace may send and receive;
 //! - [`guard`]: which addresses a port may send from;
 //! - [`forward`]: which networks may reach each other; [`repair`]: what somebody has flushed; [`gc`]: what nobody has any more;
+//! - [`check`]: whether packets get from one place to another, and what stops them;
 //! - [`device`]: network devices of the host into a namespace;
 //! - [`netns`]: named namespaces as ip-netns(8) keeps them;
 //! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
@@ -18,6 +19,7 @@
 pub mod address;
 pub mod attach;
 pub mod bridge;
+pub mod check;
 pub mod detach;
 pub mod device;
 pub mod etc;

@@ -151,6 +151,9 @@ pub struct Host {
     /// Which subnets may reach each other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowed>,
+    /// Topologies that were applied, by owner.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topologies: BTreeMap<String, serde_json::Value>,
 }
 
 /// The lease directory, locked until dropped.
@@ -339,6 +342,30 @@ impl Network {
     pub fn unused(&self) -> bool {
         self.holders.is_empty() && self.leases.is_empty()
     }
+}
+
+/// Keeps a topology for an owner, or forgets it.
+///
+/// # Errors
+/// When the lease directory cannot be written.
+pub fn remember_topology(lease_dir: &Path, owner: &str, topology: Option<serde_json::Value>) -> Result<()> {
+    let mut store = Store::lock(lease_dir)?;
+    match topology {
+        Some(value) => store.host.topologies.insert(owner.to_string(), value),
+        None => store.host.topologies.remove(owner),
+    };
+    store.save_host()
+}
+
+/// The topologies that were applied, by owner.
+///
+/// # Errors
+/// When the lease directory cannot be read.
+pub fn topologies(lease_dir: &Path) -> Result<BTreeMap<String, serde_json::Value>> {
+    if !lease_dir.exists() {
+        return Ok(BTreeMap::new());
+    }
+    Ok(Store::lock(lease_dir)?.host.topologies.clone())
 }
 
 fn file_name(network: &str) -> String {

@@ -11,4 +11,5 @@ pub mod nat;
 pub mod ns;
 pub mod publish;
 pub mod show;
+pub mod topology;
 pub mod undo;

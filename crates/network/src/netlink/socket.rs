@@ -61,6 +61,30 @@ impl Socket {
         Self::open(protocol).call(|| format!("socket(AF_NETLINK, SOCK_RAW, {protocol:?})"))
     }
 
+    /// Opens one that hears a multicast group of the protocol, in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// As [`Socket::open`]; bind(2)'s.
+    pub fn listening(protocol: Protocol, group: u32) -> Result<Self> {
+        let socket = Self::here(protocol)?;
+        let groups = 1u32.checked_shl(group.wrapping_sub(1)).unwrap_or(0);
+        rustix::net::bind(&socket.fd, &netlink::SocketAddrNetlink::new(0, groups))
+            .call(|| format!("bind(AF_NETLINK, group {group})"))?;
+        Ok(socket)
+    }
+
+    /// What is queued, without waiting.
+    ///
+    /// # Errors
+    /// recvfrom(2)'s.
+    pub fn receive_queued(&self, mut visit: impl FnMut(&[u8])) -> Result<()> {
+        let received = self.receive(|datagram| {
+            visit(datagram);
+            true
+        });
+        received.call(|| "recvfrom(AF_NETLINK)")
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<()> {
         loop {
             match rustix::net::send(&self.fd, bytes, SendFlags::empty()) {

@@ -74,6 +74,8 @@ pub enum Expr {
     Mask(Vec<u8>),
     /// Go on if the register equals (or, with `true`, differs from) the bytes.
     Compare(bool, Vec<u8>),
+    /// Mark the packet for tracing, if register 1 is not zero.
+    SetTrace,
     /// Put bytes into register 1 or 2.
     Immediate(u32, Vec<u8>),
     /// Count packets and bytes.
@@ -114,7 +116,7 @@ impl Expr {
     fn name(&self) -> &str {
         match self {
             Expr::Payload { .. } => "payload",
-            Expr::Meta(_) => "meta",
+            Expr::Meta(_) | Expr::SetTrace => "meta",
             Expr::Ct(_) => "ct",
             Expr::DestinationType => "fib",
             Expr::Mask(_) => "bitwise",
@@ -141,6 +143,10 @@ impl Expr {
             }
             Expr::Meta(key) => {
                 m.be32(1, 1).be32(2, *key as u32);
+            }
+            // NFT_META_NFTRACE from register 1.
+            Expr::SetTrace => {
+                m.be32(2, 12).be32(3, 1);
             }
             Expr::Ct(key) => {
                 m.be32(1, 1).be32(2, *key as u32);

@@ -7,6 +7,7 @@ mod foreign;
 mod guard;
 pub mod rules;
 pub mod text;
+mod trace;
 
 use crate::netlink::{APPEND, Batch, Builder, CREATE, NONREC, Protocol, Socket, attributes};
 use decode::{decode_rule, read_comment};
@@ -14,6 +15,7 @@ use drydock_core::Result;
 use expr::Expr;
 pub use foreign::Packet;
 pub use guard::{Addresses, Source};
+pub use trace::{Flow, Trace};
 use serde::Serialize;
 
 /// Our table's name.

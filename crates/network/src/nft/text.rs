@@ -58,6 +58,7 @@ pub fn rule(expressions: &[Expr]) -> String {
                 let port = port.and_then(|p| p.first_chunk::<2>()).map(|p| u16::from_be_bytes(*p));
                 words.push(format!("dnat to {address}{}", port.map_or(String::new(), |p| format!(":{p}"))));
             }
+            Expr::SetTrace => words.push("meta nftrace set 1".into()),
             Expr::Masquerade => words.push("masquerade".into()),
             Expr::Other(name) => words.push(format!("[{name}]")),
         }
