@@ -2,8 +2,8 @@
 
 use crate::options::{Attach, Options};
 use drydock_core::{ContainerId, Ctx, Object, Result};
-use drydock_network::attach;
 use drydock_network::{DEFAULT_NETWORK, InterfaceAddress, Publish, Subnet};
+use drydock_network::{attach, names};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -131,12 +131,43 @@ pub fn detach(id: &str, objects: &[Object], state_root: &Path, ctx: &Ctx<'_>) ->
                 | Object::Nft { .. }
                 | Object::Sysctl { .. }
                 | Object::NetworkNamespace { .. }
+                | Object::NamespaceFiles { .. }
         )
     };
     if !objects.iter().any(|o| ours(&o)) {
         return Ok(());
     }
-    drydock_network::remove(id, objects, &lease_dir(state_root), ctx)
+    let networks: Vec<String> = objects
+        .iter()
+        .filter_map(|o| match o {
+            Object::Lease { network, .. } => Some(network.clone()),
+            _ => None,
+        })
+        .collect();
+    drydock_network::remove(id, objects, &lease_dir(state_root), ctx)?;
+    tell_others(id, &networks, state_root);
+    Ok(())
+}
+
+/// Tells the others on these networks who is there now: their /etc/hosts. A container that cannot be told (it ends just
+/// now, or has made something else of the file) does not keep this one from starting or ending.
+pub fn tell_others(id: &str, networks: &[String], state_root: &Path) {
+    let leases = lease_dir(state_root);
+    let members = names::members(&leases, networks).unwrap_or_default();
+    for other in members.iter().filter(|other| *other != id) {
+        let Some(pid) = running(state_root, other) else { continue };
+        if let Ok(neighbours) = names::neighbours(&leases, other) {
+            let _ = names::write_inside(pid, &neighbours);
+        }
+    }
+    let _ = names::refresh(&leases, networks);
+}
+
+/// The first process of a running container with a mount namespace of its own.
+fn running(state_root: &Path, id: &str) -> Option<i32> {
+    let state = drydock_bundle::State::read(&state_root.join(ContainerId::parse(id).ok()?)).ok()?;
+    let pid = state.pid.filter(|_| state.alive())?;
+    crate::ours::is_process(pid).then_some(pid)
 }
 
 /// The addresses of a report.

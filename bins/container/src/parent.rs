@@ -407,7 +407,16 @@ impl Maker<'_> {
             running.state.addresses.push(report.address.to_string());
             running.state.lacking.extend(report.warnings);
         }
-        plan.request.files.write_hosts(&addresses)
+        let leases = crate::network::lease_dir(self.store.root());
+        let others =
+            drydock_network::names::neighbours(&leases, plan.request.id.as_str()).unwrap_or_default();
+        plan.request.files.write_hosts_among(&addresses, &others)?;
+        let networks: Vec<String> =
+            std::iter::once(attachment).chain(&attachment.more).map(|one| one.network.clone()).collect();
+        if !others.is_empty() {
+            crate::network::tell_others(plan.request.id.as_str(), &networks, self.store.root());
+        }
+        Ok(())
     }
 }
 

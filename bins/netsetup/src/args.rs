@@ -32,6 +32,7 @@ The networking guide, exercise by exercise (NS is a name as in `ip netns`, or a 
   nsenter -t PID -n ip addr                       netsetup show --pid PID
   three namespaces, A-B and B-C but not A-C       netsetup apply abc.toml; netsetup check abc.toml --matrix
   ping, tcpdump, iptables -L -v, and thinking     netsetup check ns1 ns2:8000
+  mkdir /etc/netns/ns1; vi …/resolv.conf          netsetup dns ns1      (or: --server 9.9.9.9)
   (a trap in a shell script)                      netsetup undo --owner ID
 
 Exit codes: 0 done, also when it was so already; 2 bad input, nothing touched; 125 failed; `ns exec`: the command's own,
@@ -98,6 +99,8 @@ pub enum Command {
     Apply(Apply),
     /// Say whether A reaches B, and the first thing that stops it; or prove a topology pair by pair
     Check(Check),
+    /// Give a named namespace a resolver that it can reach, and the names of its neighbours (/etc/netns/NS, ip-netns(8))
+    Dns(Dns),
     /// Write hosts, hostname and resolv.conf for a namespace or container into a directory (hosts(5), resolv.conf(5))
     Etc(Etc),
     /// Links, addresses, routes, neighbours, bridge ports and our nft rules, as the kernel has them
@@ -392,6 +395,27 @@ pub struct Check {
     /// Try every pair of the topology; exit 1 if one differs from what the file says
     #[arg(long)]
     pub matrix: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Dns {
+    /// Namespace: name
+    pub namespace: String,
+    /// The host's name servers that can be reached from there: the default
+    #[arg(long, conflicts_with = "server")]
+    pub from_host: bool,
+    /// Name server
+    #[arg(long, value_name = "ADDRESS")]
+    pub server: Vec<String>,
+    /// Domain to search [default: the host's]
+    #[arg(long, value_name = "DOMAIN")]
+    pub search: Vec<String>,
+    /// Resolver option, such as ndots:1 [default: the host's]
+    #[arg(long, value_name = "OPTION")]
+    pub option: Vec<String>,
+    /// Remove what this command has made
+    #[arg(long, conflicts_with_all = ["from_host", "server", "search", "option"])]
+    pub off: bool,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -46,6 +46,7 @@ fn run(args: Args) -> drydock_cli::Outcome {
         Command::Check(check) => commands::topology::run_check(&check, &common),
         Command::Publish(publish) => commands::publish::run(&publish, &common),
         Command::Unpublish(target) => commands::publish::off(&target, &common),
+        Command::Dns(dns) => commands::dns::run(&dns, &common),
         Command::Etc(etc) => commands::etc::run(&etc, &common),
         Command::Show(show) => commands::show::run(&show, &common),
         Command::Undo(undo) => commands::undo::run(&undo, &common),

@@ -68,13 +68,20 @@ fn bad_topologies_touch_nothing() {
         for text in ["x = 1", "[networks.a", "[namespaces.n]\nnetworks = [\"none\"]", "\u{feff}\u{1b}"] {
             let path = file(host, text);
             let ran = host.run(&["apply", &path]);
-            assert!(ran.code == 2 && ran.err.lines().count() == 1 && ran.err.contains("abc.toml"), "{}", ran.err);
+            assert!(
+                ran.code == 2 && ran.err.lines().count() == 1 && ran.err.contains("abc.toml"),
+                "{}",
+                ran.err
+            );
         }
         assert_eq!(host.run(&["apply", "/run/missing.toml"]).code, 2);
         assert_eq!(host.run(&["apply", "/run"]).code, 2);
         assert_eq!(host.run(&["check", "--matrix"]).code, 2);
         // What cannot be made is taken away again.
-        let path = file(host, "[networks.a]\nbridge = \"lo0\"\nsubnet = \"10.1.0.0/24\"\n[namespaces.n]\nnetworks = { a = \"10.1.0.1\" }");
+        let path = file(
+            host,
+            "[networks.a]\nbridge = \"lo0\"\nsubnet = \"10.1.0.0/24\"\n[namespaces.n]\nnetworks = { a = \"10.1.0.1\" }",
+        );
         assert_ne!(host.run(&["apply", &path]).code, 0);
     });
 }
@@ -83,7 +90,10 @@ fn bad_topologies_touch_nothing() {
 fn the_first_thing_that_stops_a_packet_is_named() {
     on_fresh_host("the_first_thing_that_stops_a_packet_is_named", |host| {
         if !have("ip") || !have("nft") {
-            return skip("the_first_thing_that_stops_a_packet_is_named", "no ip(8) or nft(8) to break things");
+            return skip(
+                "the_first_thing_that_stops_a_packet_is_named",
+                "no ip(8) or nft(8) to break things",
+            );
         }
         host.ok(&format!("apply {}", file(host, ABC)));
         serve(Some("b"), "10.1.0.3:80");
@@ -107,7 +117,13 @@ fn the_first_thing_that_stops_a_packet_is_named() {
         let rule = stopped("c:80");
         assert!(rule.contains("firewall") && rule.contains("drydock:network:right"), "{rule}");
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
-        let port = host.json("show")["ports"].as_array().unwrap().iter().find(|p| p["bridge"] == "left").unwrap().clone();
+        let port = host.json("show")["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|p| p["bridge"] == "left")
+            .unwrap()
+            .clone();
         let port = port["port"].as_str().unwrap();
         run(&format!("ip link set {port} down"));
         assert!(stopped("b:80").contains("link"), "{}", stopped("b:80"));
@@ -122,7 +138,10 @@ fn the_first_thing_that_stops_a_packet_is_named() {
         host.ok("check a b:80");
         run("ip netns exec a ip route del 10.1.0.0/24");
         run("ip netns exec a ip route del default");
-        assert!(host.run(&["check", "a", "10.1.0.3:80"]).out.contains("no route to 10.1.0.3") || stopped("10.1.0.3:80").contains("route"));
+        assert!(
+            host.run(&["check", "a", "10.1.0.3:80"]).out.contains("no route to 10.1.0.3")
+                || stopped("10.1.0.3:80").contains("route")
+        );
         assert_eq!(host.run(&["check", "a", "b:0"]).code, 2);
         assert_eq!(host.run(&["check", "missing", "b:80"]).code, 2);
         host.ok("undo topology-abc");

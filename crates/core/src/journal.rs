@@ -69,6 +69,11 @@ pub enum Object {
         /// `/run/netns/NAME`.
         path: PathBuf,
     },
+    /// Files of a named network namespace below /etc/netns (ip-netns(8)), those of ours only.
+    NamespaceFiles {
+        /// The namespace's name.
+        namespace: String,
+    },
     /// A link in the host's network namespace; its ifalias carries the owner.
     Link {
         /// Interface name, at most 15 bytes.

@@ -51,6 +51,11 @@ pub fn remove_with(
     }
     keep(release(owner, objects, &Scope::All, lease_dir, ctx).map(drop));
     for object in objects {
+        if let Object::NamespaceFiles { namespace } = object
+            && netns::path_of(namespace).is_ok()
+        {
+            keep(crate::names::forget(namespace, ctx).map(drop));
+        }
         if let Object::NetworkNamespace { path } = object {
             keep(netns::delete(path, ctx).map(drop));
         }

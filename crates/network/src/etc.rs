@@ -61,7 +61,7 @@ impl Request {
         if let Some(name) = &self.hostname {
             self.put("hostname", &format!("{name}\n"))?;
         }
-        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let host = host_resolv_conf();
         self.put("resolv.conf", &self.resolv_conf(&host))
     }
 
@@ -85,6 +85,14 @@ impl Request {
     /// As [`Request::write`].
     pub fn write_hosts(&self, own: &[IpAddr]) -> Result<()> {
         self.put("hosts", &self.hosts_text(own))
+    }
+
+    /// [`Request::write_hosts`], with the names of others on its networks.
+    ///
+    /// # Errors
+    /// As [`Request::write`].
+    pub fn write_hosts_among(&self, own: &[IpAddr], others: &[(String, IpAddr)]) -> Result<()> {
+        self.put("hosts", &crate::names::with_lines(&self.hosts_text(own), others))
     }
 
     /// Writes what [`Request::write_hosts`] wrote to a copy of it.
@@ -111,6 +119,21 @@ impl Request {
             let _ = writeln!(text, "{address}\t{name}");
         }
         text
+    }
+
+    /// The text of `hosts`.
+    pub fn hosts(&self, own: &[IpAddr]) -> String {
+        self.hosts_text(own)
+    }
+
+    /// Whether a word can be a host's name, or a domain's.
+    pub fn is_hostname(word: &str) -> bool {
+        is_name(word)
+    }
+
+    /// What resolv.conf of a namespace says.
+    pub fn resolver(&self) -> String {
+        self.resolv_conf(&host_resolv_conf())
     }
 
     /// The name servers asked for, else the host's; those on a loopback address of the host cannot be reached.
@@ -161,7 +184,23 @@ impl Request {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// The host's resolv.conf; where that names only a resolver on a loopback address, the one with the servers that this
+/// resolver asks (systemd-resolved(8), NetworkManager(8)): those can be reached from another network namespace.
+fn host_resolv_conf() -> String {
+    const BEHIND: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let reachable = |text: &str| {
+        let servers = text.lines().filter_map(|l| l.trim().strip_prefix("nameserver"));
+        servers.filter_map(|s| s.trim().parse::<IpAddr>().ok()).any(|a| !a.is_loopback())
+    };
+    let own = read("/etc/resolv.conf");
+    if reachable(&own) {
+        return own;
+    }
+    BEHIND.iter().map(|path| read(path)).find(|text| reachable(text)).unwrap_or(own)
+}
+
+pub(crate) fn is_name(name: &str) -> bool {
     let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !name.is_empty() && name.len() <= 253 && name.chars().all(ok)
 }

@@ -9,7 +9,7 @@
 //! - [`device`]: network devices of the host into a namespace;
 //! - [`netns`]: named namespaces as ip-netns(8) keeps them;
 //! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
-//! - [`etc`]: hosts, hostname and resolv.conf of a container;
+//! - [`etc`]: hosts, hostname and resolv.conf of a container; [`names`]: who else is on its networks;
 //! - [`show`]: what the kernel has;
 //! - [`netlink`], [`rtnl`], [`nft`]: our own small synchronous codec (netlink(7), rtnetlink(7), nf_tables).
 //!
@@ -31,6 +31,7 @@ pub mod limit;
 pub mod link;
 mod loopback;
 pub mod name;
+pub mod names;
 pub mod nat;
 pub mod netlink;
 pub mod netns;

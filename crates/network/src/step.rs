@@ -106,6 +106,18 @@ pub enum NetStep {
         /// Owner.
         owner: String,
     },
+    /// Write a file of a named namespace.
+    WriteFile {
+        /// Below /etc/netns.
+        path: PathBuf,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// Remove such a file.
+    DeleteFile {
+        /// Below /etc/netns.
+        path: PathBuf,
+    },
     /// Remove a named namespace.
     DeleteNamespace {
         /// `/run/netns/NAME`.
@@ -210,6 +222,18 @@ impl Explain for NetStep {
                 "flock(2)",
                 None,
             ),
+            NetStep::WriteFile { path, .. } => step(
+                format!("open({path:?}, O_WRONLY|O_CREAT|O_TRUNC|O_NOFOLLOW), write(…)"),
+                "ip netns exec and netsetup ns exec bind it over the file in /etc",
+                "ip-netns(8)",
+                Some(format!("unlink({path:?})")),
+            ),
+            NetStep::DeleteFile { path } => step(
+                format!("unlink({path:?})"),
+                "its namespace is gone, or has another resolver",
+                "ip-netns(8)",
+                None,
+            ),
             NetStep::DeleteNamespace { path } => step(
                 format!("umount2({path:?}, MNT_DETACH), unlink({path:?})"),
                 "the namespace dies with its last process and mount",
@@ -232,6 +256,9 @@ impl Explain for NetStep {
                 previous.as_ref().map(|p| Object::Sysctl { path: path.clone(), previous: p.clone() })
             }
             NetStep::Rules { owner, .. } => Some(Object::Nft { owner: owner.clone() }),
+            NetStep::WriteFile { namespace, .. } => {
+                Some(Object::NamespaceFiles { namespace: namespace.clone() })
+            }
             NetStep::Veth { name, .. } => Some(Object::Link { name: name.clone() }),
             _ => None,
         }

@@ -7,7 +7,9 @@ use crate::place::Place;
 use crate::print;
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result, text};
-use drydock_network::{InterfaceAddress, Mac, Publish, Subnet, attach, detach as removal, name, netns};
+use drydock_network::{
+    InterfaceAddress, Mac, Publish, Subnet, attach, detach as removal, name, names, netns,
+};
 use serde_json::json;
 use std::net::IpAddr;
 
@@ -85,6 +87,7 @@ pub fn run(args: &Attach, common: &Common) -> Outcome {
     netns::open_other(&place.path)?;
     let undo = Undo::Detach { link: request.host_link() };
     let report = owner.journaled(&undo, |ctx| plan.apply(ctx))?;
+    names::refresh(&owner.lease_dir, std::slice::from_ref(&report.network))?;
     let mut line = format!(
         "'{}' {}{} {}{} by {} on bridge '{}'",
         place.shown(),
@@ -111,7 +114,9 @@ pub fn detach(args: &Detach, common: &Common) -> Outcome {
     let undo = Undo::Detach { link: link.clone() };
     let remove =
         |ctx: &drydock_core::Ctx<'_>| removal::detach(&owner.id, &link, &addresses, &owner.lease_dir, ctx);
+    let networks = names::networks_of(&owner.lease_dir, &owner.id)?;
     let there = owner.removing(undo, remove)?;
+    names::refresh(&owner.lease_dir, &networks)?;
     let line = format!("'{}' {}", place.shown(), if there { "detached" } else { "is not attached" });
     print::result(
         common,

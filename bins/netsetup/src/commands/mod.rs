@@ -3,6 +3,7 @@
 pub mod address;
 pub mod attach;
 pub mod bridge;
+pub mod dns;
 pub mod etc;
 pub mod gc;
 pub mod limit;

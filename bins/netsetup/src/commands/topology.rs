@@ -76,7 +76,11 @@ fn prove(file: Option<&Path>, common: &Common) -> Outcome {
         None => known(common)?.into_iter().map(|(_, t)| t).collect(),
     };
     if topologies.is_empty() {
-        return Err(Error::bad_input("FILE", "is missing, and no topology was applied (allowed: check FILE --matrix)").into());
+        return Err(Error::bad_input(
+            "FILE",
+            "is missing, and no topology was applied (allowed: check FILE --matrix)",
+        )
+        .into());
     }
     let mut pairs = Vec::new();
     for topology in &topologies {
@@ -109,19 +113,34 @@ fn matrix_text(pairs: &[matrix::Pair]) -> String {
     };
     let rows: Vec<Vec<String>> = names
         .iter()
-        .map(|from| std::iter::once((*from).to_string()).chain(names.iter().map(|to| cell(from, to))).collect())
+        .map(|from| {
+            std::iter::once((*from).to_string()).chain(names.iter().map(|to| cell(from, to))).collect()
+        })
         .collect();
     let header: Vec<&str> = std::iter::once("FROM\\TO").chain(names.iter().copied()).collect();
     table(&header, &rows)
 }
 
+/// Who is connected to.
+struct Target {
+    path: Option<PathBuf>,
+    name: String,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+}
+
 /// `NAME`, `ADDRESS`, `host`, each with `:PORT`.
-fn target(word: &str, common: &Common) -> Result<(Option<PathBuf>, String, Option<IpAddr>, Option<u16>)> {
+fn target(word: &str, common: &Common) -> Result<Target> {
     if let Ok(socket) = word.parse::<SocketAddr>() {
-        return Ok((None, word.into(), Some(socket.ip()), Some(socket.port())));
+        return Ok(Target {
+            path: None,
+            name: word.into(),
+            address: Some(socket.ip()),
+            port: Some(socket.port()),
+        });
     }
     if let Ok(address) = word.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok((None, word.into(), Some(address), None));
+        return Ok(Target { path: None, name: word.into(), address: Some(address), port: None });
     }
     let (name, port) = match word.rsplit_once(':') {
         Some((name, port)) => {
@@ -133,8 +152,8 @@ fn target(word: &str, common: &Common) -> Result<(Option<PathBuf>, String, Optio
         }
         None => (word, None),
     };
-    let (path, shown) = namespace(name, common)?;
-    Ok((Some(path), shown, None, port))
+    let (path, name) = namespace(name, common)?;
+    Ok(Target { path: Some(path), name, address: None, port })
 }
 
 fn namespace(name: &str, common: &Common) -> Result<(PathBuf, String)> {
@@ -147,8 +166,8 @@ fn namespace(name: &str, common: &Common) -> Result<(PathBuf, String)> {
 
 fn walk(from: &str, to: &str, common: &Common) -> Outcome {
     let (from, from_name) = namespace(from, common)?;
-    let (to, to_name, address, port) = target(to, common)?;
-    let request = check::Request { from, from_name, to, to_name, address, port };
+    let Target { path, name, address, port } = target(to, common)?;
+    let request = check::Request { from, from_name, to: path, to_name: name, address, port };
     let report = request.walk()?;
     if common.json {
         drydock_cli::print_json(&report)?;

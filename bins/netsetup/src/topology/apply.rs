@@ -119,7 +119,9 @@ fn part(now: &Topology, before: &Topology, owner: &Owner, report: &mut Report, c
         let wanted = now.namespaces.get(namespace);
         let places = wanted.map(|n| n.members()).unwrap_or_default();
         for (number, member) in had.members().into_iter().enumerate() {
-            let same = places.get(number).is_some_and(|p| p.network == member.network && p.address == member.address)
+            let same = places
+                .get(number)
+                .is_some_and(|p| p.network == member.network && p.address == member.address)
                 && now.networks.get(&member.network) == before.networks.get(&member.network)
                 && wanted.is_some_and(|w| w.publish == had.publish && w.allow_spoofing == had.allow_spoofing);
             if !same {

@@ -144,10 +144,9 @@ impl Namespace {
             Memberships::Names(names) => {
                 names.iter().map(|n| Member { network: n.clone(), address: None }).collect()
             }
-            Memberships::Addresses(all) => all
-                .iter()
-                .map(|(n, a)| Member { network: n.clone(), address: a.parse().ok() })
-                .collect(),
+            Memberships::Addresses(all) => {
+                all.iter().map(|(n, a)| Member { network: n.clone(), address: a.parse().ok() }).collect()
+            }
         }
     }
 
@@ -201,15 +200,22 @@ impl Topology {
             name::check_network(name)?;
             name::check_interface(&format!("bridge of network '{name}'"), &network.bridge(name))?;
             drydock_network::bridge::check_mtu(network.mtu)?;
-            let twice = self.networks.iter().find(|(n, other)| *n < name && other.bridge(n) == network.bridge(name));
+            let twice =
+                self.networks.iter().find(|(n, other)| *n < name && other.bridge(n) == network.bridge(name));
             if let Some((other, _)) = twice {
-                return Err(Error::bad_input(format!("networks '{other}' and '{name}'"), "have the same bridge"));
+                return Err(Error::bad_input(
+                    format!("networks '{other}' and '{name}'"),
+                    "have the same bridge",
+                ));
             }
             for (n, other) in self.networks.iter().filter(|(n, _)| *n < name) {
                 if let (Some(a), Some(b)) = (network.subnet, other.subnet)
                     && a.overlaps(b)
                 {
-                    return Err(Error::bad_input(format!("subnet {a} of '{name}'"), format!("overlaps {b} of '{n}'")));
+                    return Err(Error::bad_input(
+                        format!("subnet {a} of '{name}'"),
+                        format!("overlaps {b} of '{n}'"),
+                    ));
                 }
             }
         }
@@ -220,7 +226,9 @@ impl Topology {
         };
         let namespace = |name: &str| match self.namespaces.contains_key(name) {
             true => Ok(()),
-            false => Err(Error::bad_input(format!("namespace '{}'", text::escape(name)), "is not in the file")),
+            false => {
+                Err(Error::bad_input(format!("namespace '{}'", text::escape(name)), "is not in the file"))
+            }
         };
         for (name, ns) in &self.namespaces {
             netns::path_of(name)?;
@@ -247,7 +255,8 @@ impl Topology {
     fn check_address(&self, name: &str, network: &Network, word: &str) -> Result<()> {
         let at = format!("address of '{name}'");
         let shown = text::shorten(&text::escape(word), 40);
-        let allowed = || Error::bad_input(&at, format!("'{shown}' is no address (allowed: such as 10.0.0.2)"));
+        let allowed =
+            || Error::bad_input(&at, format!("'{shown}' is no address (allowed: such as 10.0.0.2)"));
         let address: IpAddr = word.parse().map_err(|_| allowed())?;
         address::check_unicast(&at, address, word)?;
         let Some(subnet) = network.subnet else {

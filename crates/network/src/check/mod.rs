@@ -49,11 +49,8 @@ pub fn reach(from: BorrowedFd<'_>, to: IpAddr) -> Result<std::result::Result<(),
 /// # Errors
 /// A namespace cannot be entered.
 pub fn reach_all(probes: &[Probe<'_>]) -> Result<Vec<std::result::Result<IpAddr, String>>> {
-    let single: Vec<(usize, BorrowedFd<'_>, IpAddr)> = probes
-        .iter()
-        .enumerate()
-        .flat_map(|(n, p)| p.to.iter().map(move |to| (n, p.from, *to)))
-        .collect();
+    let single: Vec<(usize, BorrowedFd<'_>, IpAddr)> =
+        probes.iter().enumerate().flat_map(|(n, p)| p.to.iter().map(move |to| (n, p.from, *to))).collect();
     let mut outcomes: Vec<std::result::Result<IpAddr, String>> =
         probes.iter().map(|_| Err("it has no address".to_string())).collect();
     for some in single.chunks(PARALLEL) {
@@ -63,8 +60,8 @@ pub fn reach_all(probes: &[Probe<'_>]) -> Result<Vec<std::result::Result<IpAddr,
             threads.into_iter().map(|(n, to, thread)| (n, to, thread.join())).collect()
         });
         for (n, to, result) in results {
-            let result =
-                result.unwrap_or_else(|_| Err(Error::failed(to.to_string(), "the probe ended unexpectedly")))?;
+            let result = result
+                .unwrap_or_else(|_| Err(Error::failed(to.to_string(), "the probe ended unexpectedly")))?;
             if let Some(slot) = outcomes.get_mut(n).filter(|slot| slot.is_err()) {
                 *slot = result.map(|()| to).map_err(|why| format!("{to}: {why}"));
             }

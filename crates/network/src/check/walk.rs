@@ -89,8 +89,7 @@ impl Request {
         let from = netns::open(&self.from)?;
         let to = self.to.as_deref().map(netns::open).transpose()?;
         let inside = Rtnl::over(netns::socket(from.as_fd(), Protocol::Route)?);
-        let mut walk =
-            Walk { request: self, host: Rtnl::here()?, inside, from, to, stations: Vec::new() };
+        let mut walk = Walk { request: self, host: Rtnl::here()?, inside, from, to, stations: Vec::new() };
         let (address, reached) = walk.run()?;
         Ok(Report {
             from: self.from_name.clone(),
@@ -153,7 +152,8 @@ impl Walk<'_> {
     fn route(&mut self, to: IpAddr) -> Result<Option<(Route, Link)>> {
         let name = self.request.from_name.clone();
         let family = to.is_ipv4();
-        let has = self.inside.addresses()?.iter().any(|a| a.scope == 0 && a.address.address().is_ipv4() == family);
+        let has =
+            self.inside.addresses()?.iter().any(|a| a.scope == 0 && a.address.address().is_ipv4() == family);
         if !has && !to.is_loopback() {
             let kind = if family { "IPv4" } else { "IPv6" };
             self.say("address", Status::Stop, format!("'{name}' has no {kind} address"));
@@ -182,7 +182,13 @@ impl Walk<'_> {
     }
 
     /// From the other end of the cable to the door of who is connected to.
-    fn host_side(&mut self, output: &Link, route: &Route, to: IpAddr, source: Option<IpAddr>) -> Result<bool> {
+    fn host_side(
+        &mut self,
+        output: &Link,
+        route: &Route,
+        to: IpAddr,
+        source: Option<IpAddr>,
+    ) -> Result<bool> {
         let peer = output.peer.map(|i| self.host.link_by_index(i)).transpose()?.flatten();
         let Some(peer) = peer.filter(|p| p.peer == Some(output.index)) else {
             self.say("peer", Status::Unknown, format!("{} is no cable to this host", output.name));
@@ -197,7 +203,10 @@ impl Walk<'_> {
             && let Some(accepts) = nft.port_accepts(&peer.name, source).ok().flatten()
         {
             let good = format!("{} may send from {source}", peer.name);
-            let bad = format!("{} may not send from {source}: it was not given by netsetup (netsetup addr, or --allow-spoofing)", peer.name);
+            let bad = format!(
+                "{} may not send from {source}: it was not given by netsetup (netsetup addr, or --allow-spoofing)",
+                peer.name
+            );
             if !self.judge("source check", accepts, good, bad) {
                 return Ok(false);
             }
@@ -216,7 +225,12 @@ impl Walk<'_> {
         let bridge = peer.master.map(|i| self.host.link_by_index(i)).transpose()?.flatten();
         let Some(bridge) = bridge else { return Ok(Some(peer.clone())) };
         let state = peer.port_state.unwrap_or("unknown");
-        let good = format!("{} on {} is forwarding{}", peer.name, bridge.name, if peer.isolated { ", isolated" } else { "" });
+        let good = format!(
+            "{} on {} is forwarding{}",
+            peer.name,
+            bridge.name,
+            if peer.isolated { ", isolated" } else { "" }
+        );
         let bad = format!("{} on {} is {state}", peer.name, bridge.name);
         if !self.judge("bridge port", state == "forwarding", good, bad) {
             return Ok(None);
@@ -227,7 +241,11 @@ impl Walk<'_> {
         }
         let other = self.far_port(&bridge)?;
         if let Some(other) = other.filter(|o| o.isolated && peer.isolated) {
-            self.say("bridge port", Status::Stop, format!("{} and {} are isolated from each other", peer.name, other.name));
+            self.say(
+                "bridge port",
+                Status::Stop,
+                format!("{} and {} are isolated from each other", peer.name, other.name),
+            );
             return Ok(None);
         }
         Ok(Some(bridge))
@@ -261,13 +279,21 @@ impl Walk<'_> {
             return Ok(false);
         }
         let route = self.host.route_to(to).ok().flatten();
-        let link = route.as_ref().and_then(|r| r.output).and_then(|i| self.host.link_by_index(i).ok().flatten());
+        let link =
+            route.as_ref().and_then(|r| r.output).and_then(|i| self.host.link_by_index(i).ok().flatten());
         let good = link.as_ref().map_or(String::new(), |l| format!("{to} dev {} on the host", l.name));
-        Ok(self.judge("host route", link.is_some_and(|l| l.up), good, format!("the host has no route to {to}")))
+        Ok(self.judge(
+            "host route",
+            link.is_some_and(|l| l.up),
+            good,
+            format!("the host has no route to {to}"),
+        ))
     }
 
     fn rp_filter(&mut self, entry: &Link, source: IpAddr) -> Result<bool> {
-        let value = |name: &str| sysctl::read(&format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).unwrap_or_default();
+        let value = |name: &str| {
+            sysctl::read(&format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).unwrap_or_default()
+        };
         let strict = value("all").max(value(&entry.name)) == "1";
         if !strict {
             self.say("rp_filter", Status::Ok, format!("not strict on {}", entry.name));
@@ -282,8 +308,13 @@ impl Walk<'_> {
     /// The connection itself, with the kernel telling what its rules do to it.
     fn connect(&mut self, to: IpAddr, source: Option<IpAddr>) -> Result<bool> {
         let port = self.request.port.unwrap_or(DISCARD);
-        let flow = source.filter(|s| s.is_ipv4() == to.is_ipv4()).map(|source| Flow { source, destination: to, port });
-        let mut places = vec![("here".to_string(), None), (self.request.from_name.clone(), Some(self.from.try_clone()))];
+        let flow = source.filter(|s| s.is_ipv4() == to.is_ipv4()).map(|source| Flow {
+            source,
+            destination: to,
+            port,
+        });
+        let mut places =
+            vec![("here".to_string(), None), (self.request.from_name.clone(), Some(self.from.try_clone()))];
         if let Some(fd) = &self.to {
             places.push((self.request.to_name.clone(), Some(fd.try_clone())));
         }
@@ -317,7 +348,11 @@ impl Walk<'_> {
                     dropped = true;
                 }
                 Ok(_) => {}
-                Err(e) => self.say("firewall", Status::Unknown, format!("{place} could not be traced: {}", e.sentence())),
+                Err(e) => self.say(
+                    "firewall",
+                    Status::Unknown,
+                    format!("{place} could not be traced: {}", e.sentence()),
+                ),
             }
         }
         match outcome {
@@ -360,7 +395,8 @@ impl Walk<'_> {
             return Ok(());
         }
         if let (Some(source), Ok(nft)) = (source, Nft::here()) {
-            let packet = Packet { source: crate::Subnet::of(source, crate::address::width(source)), input: None };
+            let packet =
+                Packet { source: crate::Subnet::of(source, crate::address::width(source)), input: None };
             if let Some(what) = nft.foreign_drops(&[packet]).unwrap_or_default().into_iter().next() {
                 self.say("firewall", Status::Stop, what);
                 return Ok(());

@@ -15,8 +15,8 @@ use drydock_core::Result;
 use expr::Expr;
 pub use foreign::Packet;
 pub use guard::{Addresses, Source};
-pub use trace::{Flow, Trace};
 use serde::Serialize;
+pub use trace::{Flow, Trace};
 
 /// Our table's name.
 pub const TABLE: &str = "drydock";

@@ -5,8 +5,8 @@
 
 use super::expr::{self, Expr, Meta};
 use super::{
-    BATCH_BEGIN, BATCH_END, FAMILY_INET, FAMILY_IPV4, FAMILY_IPV6, FAMILY_NETDEV, GETCHAIN, GETRULE, NEWCHAIN, NEWRULE,
-    NEWTABLE, Nft, generic, text,
+    BATCH_BEGIN, BATCH_END, FAMILY_INET, FAMILY_IPV4, FAMILY_IPV6, FAMILY_NETDEV, GETCHAIN, GETRULE,
+    NEWCHAIN, NEWRULE, NEWTABLE, Nft, generic, text,
 };
 use crate::address::octets;
 use crate::netlink::{APPEND, Attributes, Batch, CREATE, Protocol, Socket, attributes, messages};
@@ -139,7 +139,9 @@ impl Trace {
     fn words(&self, d: &Drop) -> Result<String> {
         // Chains of the inet family are traced as the packet's own family.
         let right = |family: Option<&u8>| {
-            family.is_some_and(|f| u32::from(*f) == d.family || (*f == FAMILY_INET && d.family != u32::from(FAMILY_NETDEV)))
+            family.is_some_and(|f| {
+                u32::from(*f) == d.family || (*f == FAMILY_INET && d.family != u32::from(FAMILY_NETDEV))
+            })
         };
         let place = |family: u8| {
             let name = match family {
@@ -162,8 +164,12 @@ impl Trace {
             }
             let place = place(family.copied().unwrap_or(FAMILY_INET));
             match d.rule {
-                None if attrs.text(3).as_deref() == Some(&d.chain) => return Ok(format!("the policy of {place}")),
-                Some(handle) if attrs.text(2).as_deref() == Some(&d.chain) && attrs.be64(3) == Some(handle) => {
+                None if attrs.text(3).as_deref() == Some(&d.chain) => {
+                    return Ok(format!("the policy of {place}"));
+                }
+                Some(handle)
+                    if attrs.text(2).as_deref() == Some(&d.chain) && attrs.be64(3) == Some(handle) =>
+                {
                     let list = attrs.find_kind(4).map(expr::decode_list).unwrap_or_default();
                     let plain: Vec<Expr> =
                         list.into_iter().filter(|e| !matches!(e, Expr::Counter { .. })).collect();
@@ -180,11 +186,7 @@ impl Trace {
 
 fn decode(attrs: Attributes<'_>) -> Option<Drop> {
     let kind = attrs.be32(4)?;
-    let code = if kind == TYPE_POLICY {
-        attrs.be32(16)?
-    } else {
-        attrs.nested(5)?.be32(1)?
-    };
+    let code = if kind == TYPE_POLICY { attrs.be32(16)? } else { attrs.nested(5)?.be32(1)? };
     (code == DROP).then_some(())?;
     Some(Drop {
         family: attrs.be32(15).unwrap_or(0),
