@@ -17,7 +17,7 @@ pub type Failure = anyhow::Error;
 /// How a tool ends well: the exit code to pass on.
 pub type Outcome = anyhow::Result<u8>;
 
-/// Runs a tool: restores SIGPIPE and SIGCHLD, runs `body`, prints its error once, returns the exit code.
+/// Runs a tool: restores SIGPIPE and SIGCHLD, ignores SIGXFSZ, runs `body`, prints its error once, returns the exit code.
 ///
 /// Errors are [`drydock_core::Error`] inside anyhow; any other error exits 125.
 pub fn main(tool: &str, body: impl FnOnce() -> Outcome) -> ExitCode {
@@ -25,6 +25,8 @@ pub fn main(tool: &str, body: impl FnOnce() -> Outcome) -> ExitCode {
     drydock_core::sys::signal::set_default(nix::libc::SIGPIPE);
     // A caller that ignored SIGCHLD has passed that on: the kernel would reap our children before we see how they ended.
     drydock_core::sys::signal::set_default(nix::libc::SIGCHLD);
+    // A write beyond RLIMIT_FSIZE is an error to tell and to undo, not an end in the middle. Commands get the default again.
+    drydock_core::sys::signal::ignore(nix::libc::SIGXFSZ);
     match body() {
         Ok(code) => ExitCode::from(code),
         Err(error) => ExitCode::from(report(tool, &error)),

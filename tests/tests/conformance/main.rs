@@ -4,8 +4,12 @@
 mod bundle;
 mod config;
 mod hooks;
+mod lifecycle;
 mod linux;
+mod listener;
 mod malformed;
+mod mounts;
+mod resources;
 mod runtime;
 mod shared;
 mod usage;

@@ -292,3 +292,22 @@ fn exec_follows_the_first_process_to_another_cgroup() {
     bundle.sandbox.wait_until("an empty cgroup", || std::fs::remove_dir(&other).is_ok());
     assert_eq!(v2.join(path(&output.success().stdout)), other);
 }
+
+/// A caller that may write no file: an error, and nothing is left.
+#[test]
+fn a_limit_of_file_sizes() {
+    needs!();
+    let bundle = Bundle::new();
+    bundle.write();
+    let line = "ulimit -f 0; exec \"$0\" --root \"$1\" create --bundle \"$2\" \"$3\" </dev/null";
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", line]).arg(drydock_testkit::bin("container"));
+    shell.arg(bundle.sandbox.state()).arg(bundle.dir()).arg(&bundle.id);
+    drydock_testkit::run(&mut shell).exits(125).says("EFBIG");
+    bundle.is_gone();
+    bundle.container(&["gc", "--check"]).success();
+    // The command has the default again.
+    let args = json!(["busybox", "grep", "SigIgn", "/proc/self/status"]);
+    let bundle = Bundle::new().with("/process/args", args);
+    bundle.run().success().stdout_is("SigIgn:\t0000000000000000");
+}
