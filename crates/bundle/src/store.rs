@@ -102,6 +102,7 @@ impl Store {
         match lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive) {
             Ok(held) => Ok((dir, held)),
             Err(error) => {
+                let _ = std::fs::remove_file(dir.join("lock"));
                 let _ = std::fs::remove_dir(&dir);
                 Err(error)
             }

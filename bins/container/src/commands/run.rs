@@ -136,7 +136,13 @@ pub fn foreground(plan: Plan, store: &Store, watch: Watch) -> Result<(State, Wat
         running.abandon(store, &watch);
         return Err(error);
     }
-    let ended = watch.timed("command", || wait(&mut running, &signals, interactive))?;
+    let ended = match watch.timed("command", || wait(&mut running, &signals, interactive)) {
+        Ok(ended) => ended,
+        Err(error) => {
+            running.give_up(store, &watch);
+            return Err(error);
+        }
+    };
     watch.explain_end(running.child.pid, ended);
     let state = running.finish(store, ended, &watch)?;
     Ok((state, watch))

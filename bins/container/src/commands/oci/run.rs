@@ -76,7 +76,13 @@ fn foreground(args: &BundleArgs, id: &str, manner: Manner, watch: &Watch, store:
         running.give_up(store, watch);
         return Err(error.into());
     }
-    let ended = watch.timed("command", || crate::commands::run::wait(&mut running, &signals, true))?;
+    let ended = match watch.timed("command", || crate::commands::run::wait(&mut running, &signals, true)) {
+        Ok(ended) => ended,
+        Err(error) => {
+            running.give_up(store, watch);
+            return Err(error.into());
+        }
+    };
     if manner.keep {
         running.keep(ended)?;
         return Ok(ended.code());
