@@ -204,7 +204,7 @@ pub fn failure(error: &Error) -> Message {
         Kind::BadInput => 0,
         Kind::NotFound => 1,
         Kind::CannotExecute => 2,
-        Kind::Failed => 3,
+        Kind::Failed | Kind::Hook => 3,
     };
     let cut = |text: &str| drydock_core::text::shorten(text, 4000);
     Message::Failed {

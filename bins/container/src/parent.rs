@@ -387,7 +387,8 @@ impl Maker<'_> {
         let Some(bundled) = &plan.request.bundled else { return Ok(()) };
         running.state.write(&self.dir)?;
         self.hooked.set(true);
-        let state = crate::oci::life::json(&running.state, Life::Creating).to_string();
+        // The specification's lifecycle: created is "after step 2", the hooks are steps 3 to 5. crun says so, too.
+        let state = crate::oci::life::json(&running.state, Life::Created).to_string();
         let env = crate::hooks::own_environment();
         let dir = Some(bundled.bundle.as_path());
         crate::hooks::run("prestart", &bundled.hooks.prestart, &state, &env, dir)?;

@@ -14,6 +14,8 @@ pub enum Kind {
     CannotExecute,
     /// The tool could not do what was asked. Exit 125.
     Failed,
+    /// It was done, but a hook that belongs behind it failed. Exit 1.
+    Hook,
 }
 
 /// The error of every Drydock library. Displayed as one line:
@@ -140,6 +142,7 @@ impl Error {
             Kind::NotFound => crate::exit::NOT_FOUND,
             Kind::CannotExecute => crate::exit::CANNOT_EXECUTE,
             Kind::Failed => crate::exit::FAILED,
+            Kind::Hook => crate::exit::HOOK,
         }
     }
 

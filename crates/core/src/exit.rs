@@ -1,5 +1,7 @@
 //! Exit codes, the same in every tool: 0; the command's own; 128+n when signal n ended it; and those below.
 
+/// A hook that is called afterwards failed (a check that found something has this code, too).
+pub const HOOK: u8 = 1;
 /// The command line, a file given on it or a name in it is wrong; nothing was touched.
 pub const USAGE: u8 = 2;
 /// The tool itself failed.

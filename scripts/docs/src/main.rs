@@ -85,7 +85,7 @@ const EXIT_STATUS: &str = ".SH \"EXIT STATUS\"
 0, or that of the command that was run; 128+n if signal n ended it.
 .TP
 1
-A check found something (gc \\-\\-check, rootfs check, doctor).
+A check found something (gc \\-\\-check, rootfs check, doctor); a poststart hook failed, and the command was ended (start, run \\-d).
 .TP
 2
 Bad input; nothing was touched.

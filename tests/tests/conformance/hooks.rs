@@ -67,7 +67,29 @@ fn posix_platform_hooks_order_state_and_namespaces() {
         let state: Value = serde_json::from_str(line[2]).unwrap();
         assert_eq!(state["id"], bundle.id.as_str());
         assert!(state["ociVersion"].is_string() && state["bundle"].is_string(), "{state}");
+        // "`created`: the runtime has finished the create operation (after step 2 in the lifecycle)": hooks begin with step 3.
+        let status = match line[0] {
+            "poststart0" | "poststart1" => "running",
+            "poststop0" | "poststop1" => "stopped",
+            _ => "created",
+        };
+        assert_eq!(state["status"], status, "{}", line[0]);
     }
+}
+
+/// "If any `poststart` hook fails, the runtime MUST generate an error, stop the container": and the hooks behind it stay out
+#[test]
+fn lifecycle_failing_poststart_hook() {
+    needs!();
+    let bundle = Bundle::new().with("/process/args", json!(["sleep", "100"]));
+    let mark = bundle.sandbox.join("mark");
+    let second = hook(&format!("echo x > {}", mark.display()));
+    let bundle = bundle.with("/hooks", json!({ "poststart": [hook("exit 3"), second] }));
+    bundle.create().success();
+    // Not 125: the command was executed.
+    bundle.start().fails_with(1).says("poststart hook #0");
+    bundle.wait_for("stopped");
+    assert!(!mark.exists(), "the second hook does not run");
 }
 
 /// "If any `createRuntime` hook fails, the runtime MUST generate an error, stop the container, and continue … at step 12."

@@ -225,7 +225,7 @@ impl Restoring<'_> {
             ("setup-namespaces", _) => {
                 let Some(oci) = &state.oci else { return Ok(()) };
                 let made = State { pid: notice.pid, ..state.clone() };
-                let text = crate::oci::life::json(&made, Life::Creating).to_string();
+                let text = crate::oci::life::json(&made, Life::Created).to_string();
                 let env = crate::hooks::own_environment();
                 let dir = Some(oci.bundle.as_path());
                 crate::hooks::run("prestart", &oci.hooks.prestart, &text, &env, dir)?;

@@ -7,7 +7,7 @@ use crate::parent;
 use crate::watch::Watch;
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cli::Outcome;
-use drydock_core::{Error, Result};
+use drydock_core::{Error, Kind, Result};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Arguments of `container start`.
@@ -60,12 +60,14 @@ pub fn start(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     })?;
     // The hooks may delete the container.
     drop(_held);
-    watch.timed("hooks", || life::poststart(&state)).inspect_err(|_| {
+    watch.timed("hooks", || life::poststart(&state)).map_err(|error| {
         if let Some(pid) = state.pid.and_then(Pid::from_raw)
             && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
         {
             let _ = signals::kill_all(&state, &pidfd);
         }
+        // As with other runtimes. 125 would say that the command was never executed.
+        error.with_kind(Kind::Hook)
     })
 }
 
