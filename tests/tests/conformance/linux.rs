@@ -198,3 +198,13 @@ fn time_offsets() {
     let seconds: f64 = shown.split(' ').next().unwrap().parse().unwrap();
     assert!(seconds > 864_000.0, "{shown}");
 }
+
+/// pids: `limit` has been a pointer since 1.3. 0 is a limit since then; before, it was what stood there when none was asked for.
+#[test]
+fn control_groups_pids_limit_of_zero() {
+    needs!();
+    let zero =
+        || Bundle::script("(true); echo forked").with("/linux/resources", json!({ "pids": { "limit": 0 } }));
+    zero().with("/ociVersion", json!("1.0.2-dev")).run().success().stdout_is("forked");
+    assert_ne!(zero().run().code, Some(0), "one process, and no more");
+}

@@ -108,6 +108,10 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     rdt.check()?;
     let entry = store.find_exact(&args.name)?;
     let (state, _) = signals::running(&entry)?;
+    let limits = match (&args.resources, &state.oci) {
+        (Some(_), Some(oci)) => crate::oci::resources::zero_pids(limits, crate::oci::life::version(oci)),
+        _ => limits,
+    };
     if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
         crate::commands::update_rdt::apply(&rdt, &entry, &state)?;
     }

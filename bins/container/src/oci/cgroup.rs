@@ -16,7 +16,7 @@ pub fn request(
     options: Options,
 ) -> Result<drydock_cgroups::Request> {
     let rootless = is_rootless();
-    let limits = limits(linux, rootless)?;
+    let limits = limits(linux, rootless, &bundled.version)?;
     let path = linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned());
     let path = path.filter(|path| !path.is_empty());
     let said = path.is_some();
@@ -79,10 +79,10 @@ pub fn is_rootless() -> bool {
 }
 
 /// The limits, and which devices may be used: only root can say that.
-fn limits(linux: &Linux, rootless: bool) -> Result<Limits> {
+fn limits(linux: &Linux, rootless: bool, version: &str) -> Result<Limits> {
     const AT: &str = "config.json: /linux/resources";
     let resources = linux.resources().clone().unwrap_or_default();
-    let mut limits = resources::limits(&resources, AT)?;
+    let mut limits = resources::zero_pids(resources::limits(&resources, AT)?, version);
     if let (None, Some(sum)) = (limits.memory_max, limits.memsw_max.filter(|sum| *sum != UNLIMITED)) {
         return Err(bad(
             "/linux/resources/memory/swap",

@@ -45,6 +45,14 @@ pub fn limits(resources: &LinuxResources, at: &str) -> Result<Limits> {
     Ok(limits)
 }
 
+/// A pids limit of 0 as the specification's version has it: from 1.3 on a limit; before, when the field was not optional, what
+/// stood there when none was asked for.
+pub fn zero_pids(limits: Limits, version: &str) -> Limits {
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    let before = minor.is_some_and(|minor| minor < 3);
+    Limits { pids_max: limits.pids_max.filter(|max| *max != 0 || !before), ..limits }
+}
+
 fn memory(memory: &LinuxMemory, at: &str, limits: &mut Limits) -> Result<()> {
     limits.memory_max = amount(&format!("{at}/limit"), memory.limit())?;
     limits.memory_low = amount(&format!("{at}/reservation"), memory.reservation())?;
@@ -252,6 +260,22 @@ mod tests {
             }
         );
         assert!(parse("{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn no_processes_are_a_limit_since_1_3() {
+        let of = |limit: &str, version| {
+            zero_pids(parse(&format!(r#"{{"pids":{{"limit":{limit}}}}}"#)).unwrap(), version).pids_max
+        };
+        for (version, zero) in [
+            ("1.0.2-dev", None),
+            ("1.2.1", None),
+            ("1.3.0", Some(0)),
+            ("1.3.0-rc.1", Some(0)),
+            ("1.10.0", Some(0)),
+        ] {
+            assert_eq!((of("0", version), of("7", version)), (zero, Some(7)), "{version}");
+        }
     }
 
     #[test]
