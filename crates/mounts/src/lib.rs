@@ -6,6 +6,7 @@
 //!   one kernel concept each;
 //! - [`sources`]: what only the parent, outside the container's user namespace, can open for it;
 //! - [`inside`]: paths of a hostile root file system, resolved without ever leaving it;
+//! - [`places`]: mount points for mounts that somebody else makes;
 //! - [`layers`]: the directories of a container's own overlay;
 //! - [`table`]: /proc/PID/mountinfo; [`host`]: overlay, bind and tmpfs mounts in the caller's own namespace.
 //!
@@ -28,6 +29,7 @@ pub mod mask;
 pub mod options;
 pub mod overlay;
 pub mod pivot;
+pub mod places;
 pub mod plan;
 pub mod propagation;
 pub mod request;

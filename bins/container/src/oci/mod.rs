@@ -9,7 +9,7 @@ mod cgroup;
 pub mod clock;
 mod entering;
 pub mod life;
-mod mounts;
+pub mod mounts;
 mod namespaces;
 mod place;
 mod process;

@@ -20,7 +20,7 @@ pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespac
     let defaults = Request::container_defaults(Root::default());
     let shared_namespace = !namespaces.new.contains(Kind::Mount);
     Ok(Request {
-        mounts: bundle.spec.mounts().iter().flatten().map(|m| mount(&bundle.dir, m)).collect(),
+        mounts: list(bundle),
         devices: devices(linux, defaults.devices),
         symlinks: defaults.symlinks,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
@@ -37,6 +37,11 @@ pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespac
         root: propagated(linux, root)?,
         ..Request::default()
     })
+}
+
+/// The configuration's own mounts.
+pub fn list(bundle: &Bundle) -> Vec<Mount> {
+    bundle.spec.mounts().iter().flatten().map(|m| mount(&bundle.dir, m)).collect()
 }
 
 /// Where the command begins, which cannot be made any more once the root is read-only.

@@ -12,6 +12,9 @@ use drydock_core::{Error, Result, text};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// What criu tells when pages can be fetched.
+const READY: &str = "status-ready";
+
 /// Arguments of `container checkpoint`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -74,15 +77,26 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let log = args.options.work().join("dump.log");
     let request = Request { program: &program, kind, options, inherited: &[], log: &log };
     let streams = external::streams(state.pid.unwrap_or(0))?;
-    request.run(|| Ok(()), |notice| args.heard(&notice))?;
+    let files =
+        [(STATE, json(&state)?), (INSIDE, exec::remembered(&entry.dir)?), (external::STREAMS, streams)];
+    let images = args.options.images();
+    let write = || {
+        files
+            .iter()
+            .try_for_each(|(name, bytes)| drydock_bundle::state::write_atomically(&images, name, bytes))
+    };
+    let hear = |notice: Notice| {
+        // With lazy pages the other side restores while criu is still at it here.
+        if notice.name == READY {
+            write()?;
+        }
+        args.heard(&notice)
+    };
+    request.run(|| Ok(()), hear)?;
     if args.pre_dump {
         return Ok(0);
     }
-    let inside = exec::remembered(&entry.dir)?;
-    let images = args.options.images();
-    for (name, bytes) in [(STATE, json(&state)?), (INSIDE, inside), (external::STREAMS, streams)] {
-        drydock_bundle::state::write_atomically(&images, name, &bytes)?;
-    }
+    write()?;
     if !args.leave_running {
         delete::delete_one(&entry, store)?;
     }
@@ -149,7 +163,7 @@ impl Args {
     /// Whoever gave a descriptor for it is told that pages can be fetched.
     fn heard(&self, notice: &Notice) -> Result<()> {
         match (notice.name.as_str(), self.status_fd) {
-            ("status-ready", Some(fd)) => {
+            (READY, Some(fd)) => {
                 let fd = drydock_core::sys::fd::duplicate_inherited(fd.cast_signed())
                     .call(|| format!("dup({fd})"))?;
                 nix::unistd::write(&fd, b"\0").map(drop).call(|| "write(--status-fd)")

@@ -170,6 +170,7 @@ impl Restoring<'_> {
         let root = state.rootfs.clone();
         // Before the directories are opened: criu can mount only in those of its own mount namespace.
         own_root(&root)?;
+        mount_points(state)?;
         let (mut options, _directories) = args.options.open("restore.log", super::configuration(state))?;
         let files = match cgroup {
             Some(plan) => {
@@ -261,6 +262,14 @@ fn roots(dirs: &[PathBuf], options: &mut Message) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Mount points that are gone since the checkpoint. Where the bundle has gone as well, what is there has to do.
+fn mount_points(state: &State) -> Result<()> {
+    let bundle = state.oci.as_ref().and_then(|oci| Bundle::read(&oci.bundle).ok());
+    bundle.map_or(Ok(()), |bundle| {
+        drydock_mounts::places::ensure(&state.rootfs, &crate::oci::mounts::list(&bundle))
+    })
 }
 
 /// criu wants the root to be a mount: one that only it sees, and this process, whose child it is.
