@@ -143,6 +143,8 @@ verbs! {
         |args, caller| commands::doctor::run(&args, caller.root.as_deref());
     "unshare": "Run a command in new namespaces, as unshare(1)", commands::unshare::Args,
         |args, _| commands::unshare::run(args);
+    "ns": "List or remove namespaces that were kept (unshare --net=FILE)", commands::ns::Args,
+        |args, _| commands::ns::run(&args);
     "demo": "Show one container pass through every stage, and that nothing is left", commands::demo::Args,
         |args, caller| commands::demo::run(&args, &caller.store()?);
 }

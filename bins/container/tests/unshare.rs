@@ -501,3 +501,154 @@ fn a_limit_of_the_kernel_is_named() {
         stderr(&output)
     );
 }
+
+#[test]
+fn pid_alone_has_a_proc_of_its_own() {
+    need_root!("pid_alone_has_a_proc_of_its_own");
+    let text = ok(&["--pid", "--", "sh", "-c", "ls -d /proc/[0-9]*; readlink /proc/self/ns/mnt"]);
+    assert!(text.starts_with("/proc/1\n") && !text.contains(&own("mnt")), "{text}");
+    assert_eq!(ok(&["--pid", "--no-mount-proc", "--", "readlink", "/proc/self/ns/mnt"]), own("mnt"));
+}
+
+#[test]
+fn kept_namespaces_are_listed_and_removed() {
+    need_root!("kept_namespaces_are_listed_and_removed");
+    let scratch = Scratch::new("kept");
+    // Mounts of this test's own: those of others are listed, too.
+    let container = |args: &[&str]| Command::new(CONTAINER).args(args).stdin(Stdio::null()).output().unwrap();
+    let path = |kind: &str| scratch.0.join(kind).display().to_string();
+    for kind in ["user", "net", "uts", "ipc", "pid", "cgroup", "time"] {
+        let option = format!("--{kind}={}", path(kind));
+        ok(&[&option, "-r", "--", "true"]);
+    }
+    let listed = stdout(&container(&["ns", "list"]));
+    let json: serde_json::Value =
+        serde_json::from_slice(&container(&["ns", "list", "--json"]).stdout).unwrap();
+    for kind in ["user", "net", "uts", "ipc", "pid", "cgroup", "time"] {
+        let row = json.as_array().unwrap().iter().find(|row| row["path"] == path(kind).as_str()).unwrap();
+        assert_eq!(row["type"], kind);
+        assert!(listed.contains(&path(kind)) && listed.contains(&row["ns"].to_string()), "{listed}");
+    }
+    for bad in ["/etc/passwd", "/no/such/file", "/proc/self/ns/net", "no-such-name"] {
+        let output = container(&["ns", "rm", &path("net"), bad]);
+        assert_eq!(output.status.code(), Some(2), "{bad}: {}", stderr(&output));
+        assert!(stdout(&container(&["ns", "list"])).contains(&path("net")), "nothing is removed then");
+    }
+    for kind in ["user", "net", "uts", "ipc", "pid", "cgroup", "time"] {
+        assert!(container(&["ns", "rm", &path(kind)]).status.success());
+        assert!(!Path::new(&path(kind)).exists());
+    }
+    assert!(!stdout(&container(&["ns", "list"])).contains(scratch.0.to_str().unwrap()));
+}
+
+#[test]
+fn a_user_namespace_for_another_user() {
+    need_root!("a_user_namespace_for_another_user");
+    if which("nsenter").is_none() || which("setpriv").is_none() {
+        return skip("a_user_namespace_for_another_user", "needs nsenter(1) and setpriv(1)");
+    }
+    let scratch = Scratch::new("owner");
+    std::fs::set_permissions(&scratch.0, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let file = scratch.0.join("user").display().to_string();
+    let option = format!("--user={file}");
+    ok(&[
+        &option,
+        "--owner",
+        "65534:65534",
+        "--map-users",
+        "0:65534:1",
+        "--map-groups",
+        "0:65534:1",
+        "--",
+        "true",
+    ]);
+    // Its owner may enter it; another user may not.
+    let enter = |uid: &str| {
+        let user = format!("--user={file}");
+        let words = [
+            "--reuid",
+            uid,
+            "--regid",
+            uid,
+            "--clear-groups",
+            "nsenter",
+            &user,
+            "--preserve-credentials",
+            "id",
+            "-u",
+        ];
+        Command::new("setpriv").args(words).output().unwrap()
+    };
+    assert_eq!(stdout(&enter("65534")), "0");
+    assert!(!enter("65533").status.success());
+    assert_eq!(ok(&["--owner", "65534:65534", "-r", "--", "id", "-u"]), "0");
+    refused(&["--owner", "5"], "UID:GID");
+    assert!(Command::new(CONTAINER).args(["ns", "rm", &file]).status().unwrap().success());
+}
+
+#[test]
+fn ranges_make_room_for_the_own_id() {
+    need_root!("ranges_make_room_for_the_own_id");
+    let maps = ["--map-users", "0:100000:10", "--map-groups", "0:100000:10"];
+    let map =
+        |own: &str| ok(&[&["--map-user", own], &maps[..], &["--", "cat", "/proc/self/uid_map"]].concat());
+    let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words(map("3")), "0 100000 3 3 0 1 4 100003 6");
+    assert_eq!(words(map("nobody")), "0 100000 10 65534 0 1");
+    refused(&["--map-user", "no-such-user"], "no such user");
+    let name = "ranges_make_room_for_the_own_id";
+    if !Path::new("/etc/subuid").exists() || !Path::new("/etc/subgid").exists() {
+        return skip(name, "no /etc/subuid and /etc/subgid to cover");
+    }
+    let script = "echo root:300000:1000 > $D/sub; mount --bind $D/sub /etc/subuid; mount --bind $D/sub /etc/subgid
+        $C --map-subids --map-user 0 --map-group 0 -- cat /proc/self/uid_map; $C --map-users subids --map-groups subids -- cat /proc/self/gid_map";
+    let Some(text) = scripted("subids", script) else { return };
+    assert_eq!(words(text), "0 0 1 300000 300000 1000 300000 300000 1000");
+}
+
+#[test]
+fn refusals_say_why_and_what_helps() {
+    need_root!("refusals_say_why_and_what_helps");
+    let ran = |before: &[&str], args: &[&str]| {
+        let output = words(before, &[args, &["echo", "ran"]].concat()).output().unwrap();
+        assert!(output.status.code() == Some(125) && stdout(&output).is_empty(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    if which("setpriv").is_none() || which("unshare").is_none() {
+        return skip("refusals_say_why_and_what_helps", "needs setpriv(1) and unshare(1)");
+    }
+    assert!(ran(&NOBODY, &["--net"]).contains("run as root"));
+    let text = ran(&NOBODY, &["--map-users", "0:100000:10", "--map-groups", "0:100000:10"]);
+    assert!(text.contains("usermod --add-subuids") || text.contains("not installed"), "{text}");
+    let script =
+        format!("echo 0 > /proc/sys/user/max_user_namespaces; exec {CONTAINER} unshare -U -- echo ran");
+    let output = Command::new("unshare").args(["-U", "-r", "sh", "-c", &script]).output().unwrap();
+    assert!(stderr(&output).contains("sysctl -w user.max_user_namespaces"), "{}", stderr(&output));
+    // In words: which ids there are.
+    let text = ran(&[], &["--map-users", "0:100000:10", "--map-groups", "0:100000:10", "-S", "77"]);
+    assert!(text.contains("inside 0 to 9 = host 100000 to 100009"), "{text}");
+    // A filter around us, as an outer container has one.
+    let scratch = Scratch::new("filter");
+    // A copy: no container may execute the runtime itself.
+    let program = scratch.0.join("program");
+    std::fs::copy(CONTAINER, &program).unwrap();
+    let inside = Command::new(CONTAINER)
+        .args([
+            "run",
+            "--rm",
+            "-v",
+            &format!("{}:/container:ro", program.display()),
+            "--",
+            "/container",
+            "unshare",
+            "-U",
+            "--",
+            "echo",
+            "ran",
+        ])
+        .env("DRYDOCK_ROOT", scratch.0.join("state"))
+        .env("DRYDOCK_DATA", scratch.0.join("data"))
+        .output()
+        .unwrap();
+    assert!(stderr(&inside).contains("seccomp") && stdout(&inside).is_empty(), "{}", stderr(&inside));
+}

@@ -134,9 +134,12 @@ fn explain(call: &str, what: &str, id: u32, errno: Errno) -> Error {
     let error = Error::call(format!("{call}({id}, {id}, {id})"), errno);
     match errno {
         Errno::EINVAL => {
-            error.on(format!("{what} {id}")).because("not mapped in this user namespace").hint(format!(
-                "see /proc/PID/{what}_map of a process inside, or keep your ids with --preserve-credentials"
-            ))
+            let ids = if what == "uid" { crate::idmap::Ids::User } else { crate::idmap::Ids::Group };
+            let map = crate::idmap::words(&crate::idmap::of_self(ids));
+            error
+                .on(format!("{what} {id}"))
+                .because(format!("not mapped in this user namespace, which has {map}"))
+                .hint("monitor ns map PID shows the map; or keep your ids with --preserve-credentials")
         }
         Errno::EPERM => {
             error.hint(format!("changing the {what} needs CAP_SETUID and CAP_SETGID in the user namespace"))

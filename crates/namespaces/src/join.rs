@@ -227,6 +227,11 @@ impl JoinStep {
             }
             // Before Linux 5.8 setns takes no pidfd; and alone each refusal can be told apart.
             Err(Errno::EINVAL | Errno::EBADF) => self.one_by_one(),
+            Err(Errno::EPERM) => {
+                let error =
+                    explain_setns(Errno::EPERM, &format!("pidfd of {}", process.pid()), self.set(), None);
+                Err(self.members.first().map_or(error.clone(), |first| who_may(error, first.fd.as_fd())))
+            }
             Err(e) => Err(explain_setns(e, &format!("pidfd of {}", process.pid()), self.set(), None)),
         }
     }
@@ -235,8 +240,10 @@ impl JoinStep {
         self.members.iter().try_for_each(|member| {
             let set = Set::EMPTY.with(member.kind);
             let flags = CloneFlags::from_bits_retain(i32::try_from(set.flags()).unwrap_or(0));
-            nix::sched::setns(&member.fd, flags)
-                .map_err(|e| explain_setns(e, &member.label, set, Some(member.kind)))
+            nix::sched::setns(&member.fd, flags).map_err(|e| {
+                let error = explain_setns(e, &member.label, set, Some(member.kind));
+                if e == Errno::EPERM { who_may(error, member.fd.as_fd()) } else { error }
+            })
         })
     }
 }
@@ -244,18 +251,41 @@ impl JoinStep {
 fn explain_setns(errno: Errno, label: &str, set: Set, kind: Option<Kind>) -> Error {
     let error = Error::call(format!("setns({label}, {})", set.flag_names()), errno);
     match (errno, kind) {
-        (Errno::EPERM, _) => error.hint(
-            "joining needs CAP_SYS_ADMIN in the user namespace that owns the namespace and, for mnt, CAP_SYS_CHROOT in your own; join its user namespace too (-U), or run as root",
+        (Errno::EINVAL, Some(Kind::User)) => error.because(
+            "already in this user namespace, or one that shares its file system state with another process",
         ),
-        (Errno::EINVAL, Some(Kind::User)) => {
-            error.because("already in this user namespace, or one that shares its file system state with another process")
-        }
         (Errno::EINVAL, Some(Kind::Mount)) => {
             error.because("the caller shares its root and working directory with another process (CLONE_FS)")
         }
         (Errno::EINVAL, Some(Kind::Pid)) => error.because("cannot enter an ancestor pid namespace"),
         (Errno::EUSERS, _) => error.because("more threads than one"),
         _ => error,
+    }
+}
+
+/// The own user namespace, also of a process that has hidden its files in /proc. Nothing is joined yet.
+fn own_user() -> Option<NamespaceId> {
+    let hidden = || {
+        crate::credentials::show().ok()?;
+        let id = NamespaceId::of_self(Kind::User).ok();
+        crate::credentials::hide().ok()?;
+        id
+    };
+    NamespaceId::of_self(Kind::User).ok().or_else(hidden)
+}
+
+/// Looks whose the namespace is, and what is missing.
+fn who_may(error: Error, ns: BorrowedFd<'_>) -> Error {
+    let owner = drydock_core::sys::ns::owner(ns).ok().and_then(|fd| NamespaceId::of_fd(fd.as_fd()).ok());
+    let ours = own_user();
+    match owner {
+        Some(owner) if ours.is_some() && Some(owner) != ours => error.hint(format!(
+            "it belongs to the user namespace user:{owner}, over which you have no CAP_SYS_ADMIN: join its user namespace too (-U), or run as root"
+        )),
+        _ if !has_sys_admin() => error.hint(
+            "it belongs to your own user namespace, in which you lack CAP_SYS_ADMIN: run as root (or join its user namespace too, -U)",
+        ),
+        _ => error.hint("joining a mount namespace takes CAP_SYS_CHROOT in your own user namespace, too; and a system call filter may refuse setns"),
     }
 }
 

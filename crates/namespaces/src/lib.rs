@@ -6,7 +6,8 @@
 //! - [`idmap`]: user and group id maps of a user namespace, written by the parent;
 //! - [`subid`]: the id ranges that a user may map (/etc/subuid, /etc/subgid);
 //! - [`join`]: enter existing namespaces (setns(2));
-//! - [`create`]: make new ones around a command (clone3(2), unshare(2));
+//! - [`create`]: make new ones around a command (clone3(2), unshare(2)); [`kept`]: those that stay without a process;
+//! - [`refusal`]: why the kernel said no;
 //! - [`time`]: clock offsets of a time namespace;
 //! - [`credentials`] and [`exec`]: what the child does last: ids, capabilities, signals, descriptors, execve(2).
 
@@ -15,9 +16,11 @@ pub mod credentials;
 pub mod exec;
 pub mod idmap;
 pub mod join;
+pub mod kept;
 pub mod kind;
 pub mod nsfile;
 pub mod process;
+pub mod refusal;
 pub mod relay;
 pub mod subid;
 pub mod time;

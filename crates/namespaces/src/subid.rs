@@ -82,7 +82,12 @@ pub fn check_granted(ids: Ids, map: &[IdMap]) -> Result<()> {
         let is_own = line.outside == own && line.count == 1;
         if !is_own && !ranges.iter().any(|range| covers(range, line)) {
             let have: Vec<String> = ranges.iter().map(|r| format!("{}:{}", r.start, r.count)).collect();
-            let problem = format!("{line} is not granted (allowed: {} by {})", have.join(", "), ids.grants());
+            let problem = format!(
+                "{line} ({}) is not granted (allowed: {} by {})",
+                line.words(),
+                have.join(", "),
+                ids.grants()
+            );
             return Err(Error::bad_input(ids.map_file(), problem));
         }
     }
@@ -98,6 +103,44 @@ pub fn auto(ids: Ids, own: Option<(u32, u32)>) -> Result<Vec<IdMap>> {
     let ranges = granted(ids)?;
     let range = ranges.first().copied().unwrap_or(Range { start: 0, count: 0 });
     Ok(around(range, own))
+}
+
+/// The same ids inside as outside: the first granted range.
+///
+/// # Errors
+/// As [`granted`].
+pub fn identity(ids: Ids) -> Result<IdMap> {
+    let range = granted(ids)?.first().copied().unwrap_or(Range { start: 0, count: 0 });
+    Ok(IdMap::new(range.start, range.start, range.count))
+}
+
+/// Makes room in `ranges` for one id, `inside` and `outside`: what lies behind it inside moves up by one, and its outside id
+/// is left out of all of them. The last id of a range may have no place any more then. As unshare(1).
+pub fn make_room(ranges: Vec<IdMap>, inside: u32, outside: u32) -> Vec<IdMap> {
+    let with_hole = ranges.into_iter().flat_map(|range| cut_inside(range, inside));
+    with_hole.flat_map(|range| cut_outside(range, outside)).filter(|range| range.count > 0).collect()
+}
+
+fn cut_inside(range: IdMap, inside: u32) -> Vec<IdMap> {
+    let Some(before) = inside.checked_sub(range.inside).filter(|n| *n < range.count) else {
+        return vec![range];
+    };
+    let after = range.count - before - 1;
+    vec![
+        IdMap::new(range.inside, range.outside, before),
+        IdMap::new(inside.saturating_add(1), range.outside.saturating_add(before), after),
+    ]
+}
+
+fn cut_outside(range: IdMap, outside: u32) -> Vec<IdMap> {
+    let Some(before) = outside.checked_sub(range.outside).filter(|n| *n < range.count) else {
+        return vec![range];
+    };
+    let after = range.count - before - 1;
+    vec![
+        IdMap::new(range.inside, range.outside, before),
+        IdMap::new(range.inside.saturating_add(before).saturating_add(1), outside.saturating_add(1), after),
+    ]
 }
 
 fn around(range: Range, own: Option<(u32, u32)>) -> Vec<IdMap> {
@@ -140,6 +183,19 @@ mod tests {
             [IdMap::new(0, 100_000, 100), IdMap::new(1000, 1000, 1)]
         );
         assert_eq!(around(range, None), [IdMap::new(0, 100_000, 100)]);
+    }
+
+    #[test]
+    fn room_for_one_id() {
+        let range = vec![IdMap::new(0, 100_000, 10)];
+        assert_eq!(make_room(range.clone(), 0, 1000), [IdMap::new(1, 100_000, 9)]);
+        assert_eq!(make_room(range.clone(), 3, 1000), [IdMap::new(0, 100_000, 3), IdMap::new(4, 100_003, 6)]);
+        assert_eq!(
+            make_room(range.clone(), 50, 100_004),
+            [IdMap::new(0, 100_000, 4), IdMap::new(5, 100_005, 5)]
+        );
+        assert_eq!(make_room(range.clone(), 50, 1000), range);
+        assert_eq!(make_room(vec![IdMap::new(7, 7, 1)], 7, 7), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod event_stats;
 pub mod events;
 pub mod exec;
 pub mod list;
+pub mod ns;
 pub mod oci;
 pub mod pause;
 pub mod plan;

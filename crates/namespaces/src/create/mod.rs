@@ -70,12 +70,16 @@ pub struct Request {
     pub uid_maps: Vec<IdMap>,
     /// Group id map.
     pub gid_maps: Vec<IdMap>,
+    /// User and group that a new user namespace belongs to; nothing: the caller's.
+    pub owner: Option<(u32, u32)>,
     /// What setgroups(2) may do; see [`idmap::Request::setgroups`].
     pub setgroups: Option<Setgroups>,
     /// Propagation of every mount of a new mount namespace.
     pub propagation: Propagation,
     /// Where to mount a procfs for the new pid namespace.
     pub mount_proc: Option<PathBuf>,
+    /// It was not asked for: where it cannot be mounted, the command runs without it.
+    pub proc_if_possible: bool,
     /// Host name of a new uts namespace.
     pub hostname: Option<String>,
     /// Clock offsets of a new time namespace.
@@ -112,6 +116,7 @@ impl Request {
         let maps = !self.uid_maps.is_empty() || !self.gid_maps.is_empty() || self.setgroups.is_some();
         need(maps, Kind::User, "id map")?;
         need(self.keep_capabilities, Kind::User, "--keep-caps")?;
+        need(self.owner.is_some(), Kind::User, "--owner")?;
         need(self.hostname.is_some(), Kind::Uts, "hostname")?;
         need(!self.time.is_empty(), Kind::Time, "clock offset")?;
         need(self.mount_proc.is_some(), Kind::Mount, "mounting proc")?;

@@ -65,7 +65,10 @@ impl Plan {
                 child_end.fail(&error);
                 error.exit_code()
             };
-            clone_child(new.flags(), None, inside).map_err(|e| explain_clone(e, self.request.new, "clone3"))
+            self.as_owner(|| {
+                clone_child(new.flags(), None, inside)
+                    .map_err(|e| explain_clone(e, self.request.new, "clone3"))
+            })
         })?;
         drop(child_end);
         super::lesson::note_parent(ctx, &child);
@@ -162,15 +165,42 @@ impl Plan {
     fn unshare(&self, new: Set, ctx: &Ctx<'_>) -> Result<()> {
         ctx.perform(&CreateStep::Unshare { new }, |_| {
             let flags = CloneFlags::from_bits_retain(i32::try_from(new.flags()).unwrap_or(0));
-            nix::sched::unshare(flags).map_err(|e| explain_clone(e.into(), self.request.new, "unshare"))
+            self.as_owner(|| {
+                nix::sched::unshare(flags).map_err(|e| explain_clone(e.into(), self.request.new, "unshare"))
+            })
         })
+    }
+
+    /// A user namespace belongs to whoever makes it: with an owner, that one makes it.
+    fn as_owner<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some((uid, gid)) = self.request.owner else { return make() };
+        let own = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let refused = |call: String, e: Errno| {
+            Error::call(call, e)
+                .on("--owner")
+                .hint("to make a namespace for another user takes CAP_SETUID and CAP_SETGID: root")
+        };
+        let (group, user) = (nix::unistd::Gid::from_raw(gid), nix::unistd::Uid::from_raw(uid));
+        nix::unistd::setegid(group).map_err(|e| refused(format!("setegid({gid})"), e))?;
+        let became = nix::unistd::seteuid(user).map_err(|e| refused(format!("seteuid({uid})"), e));
+        let made = became.and_then(|()| make());
+        nix::unistd::seteuid(own.0).call(|| "seteuid(own)")?;
+        nix::unistd::setegid(own.1).call(|| "setegid(own)")?;
+        credentials::show()?;
+        made
     }
 
     /// Ids of the new user namespace, then the time namespace, which needs them.
     fn settle(&self, outer: Outer, ctx: &Ctx<'_>) -> Result<()> {
         if self.request.new.contains(Kind::User) {
-            let uid = outer.lost(&self.request.uid_maps, outer.uid);
-            let gid = outer.lost(&self.request.gid_maps, outer.gid);
+            // Whoever was made as the owner has the owner's effective ids, which need not exist inside.
+            let made_as = |map: &[idmap::IdMap], id: u32| {
+                let own = idmap::inside(map, id).or(idmap::outside(map, 0).map(|_| 0));
+                self.request.owner.and(own)
+            };
+            let (uids, gids) = (&self.request.uid_maps, &self.request.gid_maps);
+            let uid = outer.lost(uids, outer.uid).or_else(|| made_as(uids, outer.uid));
+            let gid = outer.lost(gids, outer.gid).or_else(|| made_as(gids, outer.gid));
             if uid.is_some() || gid.is_some() {
                 let step = CreateStep::Ids { uid, gid };
                 ctx.perform(&step, |_| credentials::become_ids(Ids { uid, gid, keep_capabilities: false }))?;
@@ -212,7 +242,11 @@ impl Plan {
             ctx.perform(&CreateStep::Root(root.clone()), |_| enter_root(root))?;
         }
         if let Some(target) = &request.mount_proc {
-            ctx.perform(&CreateStep::Proc(target.clone()), |_| mount_proc(target))?;
+            let mounted = ctx.perform(&CreateStep::Proc(target.clone()), |_| mount_proc(target));
+            // A user namespace within a container, where a part of /proc is hidden.
+            if !request.proc_if_possible {
+                mounted?;
+            }
         }
         if let Some(directory) = &request.working_directory {
             ctx.perform(&CreateStep::Directory(directory.clone()), |_| {
@@ -305,22 +339,29 @@ pub fn explain_clone(e: std::io::Error, new: Set, call: &str) -> Error {
     let errno = e.raw_os_error().map(Errno::from_raw);
     let error = Error::call(format!("{call}({})", new.flag_names()), e);
     let user = new.contains(Kind::User);
-    let sysctl = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    let no = matches!(errno, Some(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::EUSERS));
     match errno {
         Some(Errno::EPERM) if !user => {
             error.hint("new namespaces need CAP_SYS_ADMIN: run as root, or with a user namespace (unshare --user -r, spec --rootless)")
         }
-        Some(Errno::EPERM | Errno::EACCES) if sysctl("kernel/unprivileged_userns_clone").trim() == "0" => {
-            error.hint("sysctl kernel.unprivileged_userns_clone is 0: user namespaces are for root only here")
-        }
-        Some(Errno::EPERM | Errno::EACCES)
-            if sysctl("kernel/apparmor_restrict_unprivileged_userns").trim() == "1" =>
-        {
-            error.hint("sysctl kernel.apparmor_restrict_unprivileged_userns is 1: give this program an AppArmor profile that allows userns")
-        }
-        Some(Errno::EPERM) => error.hint("in a chroot, or under a seccomp filter, user namespaces are refused; clone(2)"),
-        Some(Errno::ENOSPC) => error.hint("a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested more than 32 deep"),
+        Some(Errno::ENOSPC) => error.hint(limit(new)),
         Some(Errno::EBUSY) => error.because("the caller has more than one thread"),
+        _ if no && user => match crate::refusal::of_user_namespace() {
+            Some(found) => error.because(found.because).hint(found.fix),
+            None => error,
+        },
         _ => error,
+    }
+}
+
+/// Which of the limits it is can be seen where it is 0.
+fn limit(new: Set) -> String {
+    let zero = new.iter().map(|kind| format!("user.max_{kind}_namespaces")).find(|name| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0")
+    });
+    match zero {
+        Some(name) => format!("sysctl {name} is 0: sysctl -w {name}=15000 (the limits are /proc/sys/user/max_*_namespaces)"),
+        None => "a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested more than 32 deep".into(),
     }
 }

@@ -35,6 +35,21 @@ impl IdMap {
         Self { inside, outside, count }
     }
 
+    /// In words: `inside 0 = host 100000`, or `inside 0 to 65535 = host 100000 to 165535`. The host is the parent namespace.
+    pub fn words(self) -> String {
+        let last = |first: u32| first.saturating_add(self.count.saturating_sub(1));
+        match self.count {
+            1 => format!("inside {} = host {}", self.inside, self.outside),
+            _ => format!(
+                "inside {} to {} = host {} to {}",
+                self.inside,
+                last(self.inside),
+                self.outside,
+                last(self.outside)
+            ),
+        }
+    }
+
     /// The outside id of an inside one.
     pub fn to_outside(self, id: u32) -> Option<u32> {
         let offset = id.checked_sub(self.inside)?;
@@ -77,6 +92,30 @@ impl FromStr for IdMap {
         validate("id map", &[map])?;
         Ok(map)
     }
+}
+
+/// A whole map in words; `nothing` if it is empty.
+pub fn words(map: &[IdMap]) -> String {
+    match map.len() {
+        0 => "nothing".to_string(),
+        1..=4 => map.iter().map(|line| line.words()).collect::<Vec<_>>().join(", "),
+        many => {
+            format!("{} and {} more", map.first().map_or_else(String::new, |line| line.words()), many - 1)
+        }
+    }
+}
+
+/// The map of a process of its own, as /proc/self/uid_map or gid_map shows it.
+pub fn of_self(ids: Ids) -> Vec<IdMap> {
+    let text = std::fs::read_to_string(format!("/proc/self/{}", ids.map_file())).unwrap_or_default();
+    text.lines().filter_map(parse_line).collect()
+}
+
+/// A line of such a file.
+pub fn parse_line(line: &str) -> Option<IdMap> {
+    let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+    let mut next = || numbers.next()?.ok();
+    Some(IdMap::new(next()?, next()?, next()?))
 }
 
 /// The inside id of `outside` in a whole map.
@@ -149,6 +188,16 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<IdMap>().unwrap_err().exit_code(), 2, "{bad}");
         }
+    }
+
+    #[test]
+    fn in_words() {
+        assert_eq!(IdMap::new(0, 100_000, 1).words(), "inside 0 = host 100000");
+        assert_eq!(words(&[IdMap::new(0, 100_000, 65536)]), "inside 0 to 65535 = host 100000 to 165535");
+        assert_eq!(
+            (words(&[]).as_str(), parse_line("  0  1000 1"), parse_line("0 x")),
+            ("nothing", Some(IdMap::new(0, 1000, 1)), None)
+        );
     }
 
     #[test]

@@ -268,10 +268,16 @@ fn write_file(path: &str, text: &str) -> Result<()> {
 
 fn explain_map(error: Error, ids: Ids, map: &[IdMap]) -> Error {
     match error.errno().map(Errno::from_raw) {
+        Some(Errno::EPERM) if crate::refusal::within_user_namespace().is_some() && !privileged() => {
+            match crate::refusal::within_user_namespace() {
+                Some(found) => error.because(found.because).hint(found.fix),
+                None => error,
+            }
+        }
         Some(Errno::EPERM) if map.iter().any(|l| l.outside == 0) && ids == Ids::User => error.hint(
             "mapping user 0 of the parent needs CAP_SETFCAP there (Linux 5.12), and an id outside must itself be mapped in the parent",
         ),
-        Some(Errno::EPERM) => error.hint(
+        Some(Errno::EPERM) => error.because(format!("{} is not allowed", super::words(map))).hint(
             "each id outside must be mapped in the parent namespace, and a map of more than the own id needs CAP_SETUID and CAP_SETGID there",
         ),
         Some(Errno::EINVAL) => error.hint("the lines overlap or are too many"),

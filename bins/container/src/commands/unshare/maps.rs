@@ -14,21 +14,29 @@ pub struct MapArgs {
     /// Map the caller to the same ids inside; user_namespaces(7)
     #[arg(short = 'c', long, conflicts_with_all = ["map_user", "map_group"])]
     map_current_user: bool,
-    /// Map the caller's user to UID inside; user_namespaces(7)
-    #[arg(long, value_name = "UID", value_parser = parse_id)]
+    /// Map the caller's user to this one inside; user_namespaces(7)
+    #[arg(long, value_name = "UID|NAME", value_parser = parse_user)]
     map_user: Option<u32>,
-    /// Map the caller's group to GID inside; user_namespaces(7)
-    #[arg(long, value_name = "GID", value_parser = parse_id)]
+    /// Map the caller's group to this one inside; user_namespaces(7)
+    #[arg(long, value_name = "GID|NAME", value_parser = parse_group)]
     map_group: Option<u32>,
-    /// Map a range of users, 'auto' (the first range of /etc/subuid) or 'all'; may be given again; newuidmap(1)
+    /// Map a range of users, 'auto' (the first range of /etc/subuid, from 0 up), 'subids' (the same, unchanged) or 'all'; may
+    /// be given again; newuidmap(1)
     #[arg(long, value_name = "INSIDE:OUTSIDE:COUNT", value_parser = parse_range)]
     map_users: Vec<RangeArg>,
-    /// Map a range of groups, 'auto' (the first range of /etc/subgid) or 'all'; may be given again; newgidmap(1)
+    /// Map a range of groups, 'auto' (the first range of /etc/subgid, from 0 up), 'subids' (the same, unchanged) or 'all'; may
+    /// be given again; newgidmap(1)
     #[arg(long, value_name = "INSIDE:OUTSIDE:COUNT", value_parser = parse_range)]
     map_groups: Vec<RangeArg>,
     /// Map the first ranges of /etc/subuid and /etc/subgid from id 0 up; subuid(5)
     #[arg(long)]
     map_auto: bool,
+    /// Map the first ranges of /etc/subuid and /etc/subgid to the same ids inside; subuid(5)
+    #[arg(long, conflicts_with = "map_auto")]
+    map_subids: bool,
+    /// User and group that own the new user namespace, and so have all capabilities in it; user_namespaces(7)
+    #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
+    owner: Option<(u32, u32)>,
     /// Whether setgroups(2) works inside [default: deny if a single group is mapped]; user_namespaces(7)
     #[arg(long, value_name = "allow|deny", value_parser = clap::builder::PossibleValuesParser::new(["allow", "deny"]))]
     setgroups: Option<String>,
@@ -38,6 +46,7 @@ pub struct MapArgs {
 #[derive(Clone, Copy, Debug)]
 pub enum RangeArg {
     Auto,
+    SubIds,
     All,
     Map(IdMap),
 }
@@ -48,9 +57,36 @@ pub fn parse_id(text: &str) -> Result<u32, String> {
     id.ok_or_else(|| "not an id (allowed: 0 to 4294967294)".to_string())
 }
 
+/// A user of this machine, by number or name.
+fn parse_user(text: &str) -> Result<u32, String> {
+    named(text, "/etc/passwd", "user")
+}
+
+fn parse_group(text: &str) -> Result<u32, String> {
+    named(text, "/etc/group", "group")
+}
+
+fn named(text: &str, file: &str, what: &str) -> Result<u32, String> {
+    if !text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        return parse_id(text);
+    }
+    let lines = String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
+    let found = lines.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(text)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    found.ok_or_else(|| format!("no such {what} in {file} (allowed: 0 to 4294967294, or a name)"))
+}
+
+fn parse_owner(text: &str) -> Result<(u32, u32), String> {
+    let (uid, gid) = text.split_once(':').ok_or("not UID:GID (allowed: such as 1000:1000)")?;
+    Ok((parse_id(uid)?, parse_id(gid)?))
+}
+
 fn parse_range(text: &str) -> Result<RangeArg, String> {
     match text {
         "auto" => Ok(RangeArg::Auto),
+        "subids" => Ok(RangeArg::SubIds),
         "all" => Ok(RangeArg::All),
         other => other.parse().map(RangeArg::Map).map_err(|e: Error| e.to_string()),
     }
@@ -62,10 +98,17 @@ impl MapArgs {
         self.map_root_user
             || self.map_current_user
             || self.map_auto
+            || self.map_subids
+            || self.owner.is_some()
             || self.map_user.is_some()
             || self.map_group.is_some()
             || !self.map_users.is_empty()
             || !self.map_groups.is_empty()
+    }
+
+    /// What `--owner` says.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        self.owner
     }
 
     /// What `--setgroups` says.
@@ -86,40 +129,43 @@ impl MapArgs {
             (_, true) => Some((outside, outside)),
             _ => named.map(|inside| (inside, outside)),
         };
+        let more = match (self.map_auto, self.map_subids) {
+            (true, _) => Some(RangeArg::Auto),
+            (_, true) => Some(RangeArg::SubIds),
+            _ => None,
+        };
+        let all = |ranges: &[RangeArg]| ranges.iter().copied().chain(more).collect::<Vec<_>>();
         Ok((
-            one(Ids::User, own(self.map_user, uid), &self.map_users, self.map_auto)?,
-            one(Ids::Group, own(self.map_group, gid), &self.map_groups, self.map_auto)?,
+            one(Ids::User, own(self.map_user, uid), &all(&self.map_users))?,
+            one(Ids::Group, own(self.map_group, gid), &all(&self.map_groups))?,
         ))
     }
 }
 
-fn one(ids: Ids, own: Option<(u32, u32)>, ranges: &[RangeArg], auto: bool) -> Result<Vec<IdMap>> {
-    let auto = auto || ranges.iter().any(|r| matches!(r, RangeArg::Auto));
-    let mut map = match (auto, own) {
-        (true, own) => subid::auto(ids, own)?,
-        (false, Some((inside, outside))) => vec![IdMap::new(inside, outside, 1)],
-        (false, None) => Vec::new(),
-    };
+/// The caller's own id, and the ranges around it.
+fn one(ids: Ids, own: Option<(u32, u32)>, ranges: &[RangeArg]) -> Result<Vec<IdMap>> {
+    if ranges.iter().any(|range| matches!(range, RangeArg::Auto)) && ranges.len() == 1 {
+        return subid::auto(ids, own);
+    }
+    let mut map = Vec::new();
     for range in ranges {
         match range {
-            RangeArg::Auto => {}
+            RangeArg::Auto => map.extend(subid::auto(ids, None)?),
+            RangeArg::SubIds => map.push(subid::identity(ids)?),
             RangeArg::Map(line) => map.push(*line),
-            RangeArg::All => map.extend(identity(ids)?),
+            RangeArg::All => map.extend(identity(ids)),
         }
+    }
+    if let Some((inside, outside)) = own {
+        map = subid::make_room(map, inside, outside);
+        map.push(IdMap::new(inside, outside, 1));
+        map.sort_by_key(|line| line.inside);
     }
     Ok(map)
 }
 
 /// Every id of this user namespace to itself.
-fn identity(ids: Ids) -> Result<Vec<IdMap>> {
-    let path = format!("/proc/self/{}", ids.map_file());
-    let text =
-        std::fs::read_to_string(&path).map_err(|e| Error::call(format!("open({path:?}, O_RDONLY)"), e))?;
-    let line = |line: &str| {
-        let mut fields = line.split_whitespace().map(str::parse::<u32>);
-        let inside = fields.next()?.ok()?;
-        let count = fields.nth(1)?.ok()?;
-        Some(IdMap::new(inside, inside, count))
-    };
-    Ok(text.lines().filter_map(line).collect())
+fn identity(ids: Ids) -> Vec<IdMap> {
+    let same = |line: IdMap| IdMap::new(line.inside, line.inside, line.count);
+    drydock_namespaces::idmap::of_self(ids).into_iter().map(same).collect()
 }

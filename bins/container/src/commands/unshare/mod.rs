@@ -17,8 +17,8 @@ use std::str::FromStr;
 
 /// Run a command in new namespaces (unshare(1), namespaces(7))
 ///
-/// With --pid the command is forked, so that it is PID 1, and /proc is mounted if there is a new mount namespace too;
-/// --no-fork and --no-mount-proc give unshare(1)'s bare behaviour.
+/// With --pid the command is forked, so that it is PID 1, and sees a /proc of its own, for which a mount namespace is made
+/// too; --no-fork and --no-mount-proc give unshare(1)'s bare behaviour.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
@@ -29,16 +29,16 @@ pub struct Args {
     /// Become the command without forking: a new pid namespace then starts with the command's first child
     #[arg(long, overrides_with = "fork")]
     no_fork: bool,
-    /// Mount a new procfs on DIR; needs and makes a mount namespace [default with --pid --mount: /proc]; proc(5)
+    /// Mount a new procfs on DIR, in a new mount namespace [default with --pid: /proc]; proc(5)
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/proc")]
     mount_proc: Option<PathBuf>,
-    /// Leave /proc as it is
+    /// Leave /proc as it is, and make no mount namespace for it
     #[arg(long, conflicts_with = "mount_proc")]
     no_mount_proc: bool,
     /// Signal for the child when this process dies, or 'none' [default: KILL]; PR_SET_PDEATHSIG(2const)
     #[arg(long, value_name = "SIGNAL", num_args = 0..=1, require_equals = true, default_missing_value = "KILL")]
     kill_child: Option<String>,
-    /// Forward signals to the child; always on, accepted for unshare(1)'s sake
+    /// Run the command in a child process and forward signals to it; whoever forks forwards them anyway
     #[arg(long)]
     forward_signals: bool,
     /// What mounts propagate into and out of a new mount namespace [default: private]; mount_namespaces(7)
@@ -183,6 +183,11 @@ impl Args {
             }
         }
         let fork = self.forks(new, !persist.is_empty());
+        // Whoever wants processes of their own wants to see them.
+        let proc_meant = fork && new.contains(Kind::Pid) && !self.no_mount_proc && !lesson;
+        if proc_meant {
+            new.insert(Kind::Mount);
+        }
         let (uid_maps, gid_maps) = self.maps.build()?;
         Ok(Request {
             new,
@@ -191,7 +196,9 @@ impl Args {
             gid_maps,
             setgroups: self.maps.setgroups(),
             propagation: self.propagation(),
-            mount_proc: self.proc_target(new, fork),
+            mount_proc: self.mount_proc.clone().or(proc_meant.then(|| PathBuf::from("/proc"))),
+            proc_if_possible: self.mount_proc.is_none(),
+            owner: self.maps.owner(),
             hostname: self.hostname.clone(),
             time: Offsets { monotonic: seconds(self.monotonic), boottime: seconds(self.boottime) },
             root: self.chroot.clone().or_else(|| self.root.clone().filter(|_| root_is_meant())),
@@ -210,12 +217,8 @@ impl Args {
         let late_time = new.contains(Kind::Time) && !drydock_namespaces::time::exec_enters();
         let wanted = new.contains(Kind::Pid) || new.contains(Kind::User) || persistent || late_time;
         // Somebody must stay to report.
-        !self.no_fork && (self.fork || self.json || wanted || self.kill_child.is_some())
-    }
-
-    fn proc_target(&self, new: Set, fork: bool) -> Option<PathBuf> {
-        let meant = fork && new.contains(Kind::Pid) && new.contains(Kind::Mount) && !self.no_mount_proc;
-        self.mount_proc.clone().or(meant.then(|| PathBuf::from("/proc")))
+        !self.no_fork
+            && (self.fork || self.json || self.forward_signals || wanted || self.kill_child.is_some())
     }
 
     fn propagation(&self) -> Propagation {
