@@ -92,9 +92,9 @@ pub(super) fn request(bundle: &Bundle, namespaces: &Namespaces, id: &ContainerId
         affinity.check().map_err(|e| super::place::stage(&e).unwrap_or(e))?;
     }
     Ok(Bundled {
-        version: spec.version().clone(),
+        version: spec.oci_version.clone(),
         bundle: bundle.dir.clone(),
-        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        annotations: spec.annotations.clone(),
         hooks: hooks(bundle)?,
         console_size: console_size(bundle),
         net_devices: net_devices(bundle, namespaces)?,
@@ -142,8 +142,8 @@ fn joined(namespaces: &Namespaces) -> Vec<(String, PathBuf)> {
 
 /// Ignored without a terminal, and when it is 0 by 0.
 pub(super) fn console_size(bundle: &Bundle) -> Option<(u16, u16)> {
-    let process = bundle.spec.process().as_ref().filter(|p| p.terminal() == Some(true))?;
-    let size = process.console_size()?;
+    let process = bundle.spec.process.as_ref().filter(|p| p.terminal)?;
+    let size = process.console_size?;
     let side = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
     Some((side(size.height()), side(size.width()))).filter(|size| *size != (0, 0))
 }
@@ -151,8 +151,7 @@ pub(super) fn console_size(bundle: &Bundle) -> Option<(u16, u16)> {
 /// The container's names default to the host's. The names themselves are the network stage's to check.
 fn net_devices(bundle: &Bundle, namespaces: &Namespaces) -> Result<BTreeMap<String, String>> {
     const AT: &str = "/linux/netDevices";
-    let devices = bundle.spec.linux().as_ref().and_then(|linux| linux.net_devices().clone());
-    let devices = devices.unwrap_or_default();
+    let devices = bundle.linux.net_devices().clone().unwrap_or_default();
     if !devices.is_empty() && !has_own(namespaces, Kind::Network) {
         return Err(bad(
             AT,

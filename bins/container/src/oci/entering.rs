@@ -25,7 +25,7 @@ fn read(
     first: inside::Request,
 ) -> Result<(inside::Request, Option<(u16, u16)>)> {
     let bundle = Bundle::of_process(file)?;
-    let given = bundle.spec.process().as_ref().ok_or_else(|| bad("/process", "required"))?;
+    let given = bundle.spec.process.as_ref().ok_or_else(|| bad("/process", "required"))?;
     let mut warnings = Vec::new();
     let asked = security::request(&bundle, given, (id, super::Options::default()), &mut warnings)?;
     for warning in warnings {
@@ -47,15 +47,15 @@ fn read(
         exec_cpu_affinity: part(&bundle, "/process/execCPUAffinity")?.or(before.exec_cpu_affinity),
         ..first.security
     };
-    let args = given.args().clone().unwrap_or_default();
+    let args = given.args.clone();
     if args.is_empty() {
         return Err(bad("/process/args", "empty (allowed: a program and its arguments)"));
     }
     let inside = inside::Request {
         args,
         env: process::environment(given),
-        workdir: Some(given.cwd().to_string_lossy().into_owned()),
-        terminal: given.terminal().unwrap_or(false),
+        workdir: Some(given.cwd.to_string_lossy().into_owned()),
+        terminal: given.terminal,
         user: None,
         security,
         ..first

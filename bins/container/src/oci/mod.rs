@@ -25,8 +25,6 @@ use crate::rootfs::Source;
 use drydock_bundle::Bundle;
 use drydock_core::{ContainerId, Error, Result};
 use drydock_mounts::Root;
-use oci_spec::runtime::Linux;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -69,13 +67,13 @@ pub fn request_with(
     state_root: &Path,
     options: Options,
 ) -> Result<Request> {
-    let linux = linux(bundle)?;
-    let (namespaces, network) = namespaces::request(bundle, &linux)?;
+    let linux = &bundle.linux;
+    let (namespaces, network) = namespaces::request(bundle, linux)?;
     let root = root(bundle)?;
     let mut bundled = bundled::request(bundle, &namespaces, id)?;
-    let cgroup = cgroup::request(&linux, id, &mut bundled, options)?;
+    let cgroup = cgroup::request(linux, id, &mut bundled, options)?;
     let inside =
-        process::request(bundle, &linux, (root.clone(), &namespaces), id, (options, &mut bundled.warnings))?;
+        process::request(bundle, linux, (root.clone(), &namespaces), id, (options, &mut bundled.warnings))?;
     Ok(Request {
         cgroup: Some(cgroup),
         id: id.clone(),
@@ -100,16 +98,8 @@ pub fn request_with(
     })
 }
 
-/// Without one nothing is asked for: the type's own default would have namespaces.
-fn linux(bundle: &Bundle) -> Result<Linux> {
-    match bundle.spec.linux() {
-        Some(linux) => Ok(linux.clone()),
-        None => Linux::deserialize(serde_json::json!({})).map_err(|e| bad("/linux", e.to_string())),
-    }
-}
-
 fn root(bundle: &Bundle) -> Result<Root> {
-    let root = bundle.spec.root().as_ref().ok_or_else(|| bad("/root", "required"))?;
+    let root = bundle.spec.root.as_ref().ok_or_else(|| bad("/root", "required"))?;
     let path = bundle.dir.join(root.path());
     let shown = drydock_core::text::escape(&path.to_string_lossy());
     let real = std::fs::canonicalize(&path).map_err(|e| {
@@ -142,13 +132,13 @@ fn has_own(namespaces: &crate::request::Namespaces, kind: drydock_namespaces::Ki
     namespaces.new.contains(kind) || namespaces.join.iter().any(|(joined, _)| *joined == kind)
 }
 
-/// The empty configuration of Linux's part, for what does not say any.
+/// The words of a list that may be left out.
 fn words(list: &Option<Vec<String>>) -> &[String] {
     list.as_deref().unwrap_or_default()
 }
 
 /// The paths of a list that a container without a mount namespace of its own cannot have.
-fn needs_mount_namespace(linux: &Linux) -> Option<&'static str> {
+fn needs_mount_namespace(linux: &oci_spec::runtime::Linux) -> Option<&'static str> {
     match (words(linux.masked_paths()), words(linux.readonly_paths())) {
         ([], []) => None,
         ([], _) => Some("/linux/readonlyPaths"),

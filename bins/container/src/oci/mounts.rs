@@ -14,7 +14,7 @@ use std::path::Path;
 /// # Errors
 /// A propagation that the specification does not know.
 pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespaces) -> Result<Request> {
-    for (n, mount) in (0..).zip(bundle.spec.mounts().iter().flatten()) {
+    for (n, mount) in (0..).zip(bundle.spec.mounts.iter()) {
         check_maps(n, mount)?;
     }
     let defaults = Request::container_defaults(Root::default());
@@ -41,14 +41,14 @@ pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespac
 
 /// The configuration's own mounts.
 pub fn list(bundle: &Bundle) -> Vec<Mount> {
-    bundle.spec.mounts().iter().flatten().map(|m| mount(&bundle.dir, m)).collect()
+    bundle.spec.mounts.iter().map(|m| mount(&bundle.dir, m)).collect()
 }
 
 /// Where the command begins, which cannot be made any more once the root is read-only.
 fn directory(bundle: &Bundle) -> Option<String> {
-    let readonly = bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-    let process = bundle.spec.process().as_ref().filter(|_| readonly)?;
-    Some(process.cwd().to_string_lossy().into_owned()).filter(|path| path != "/")
+    let readonly = bundle.spec.root.as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+    let process = bundle.spec.process.as_ref().filter(|_| readonly)?;
+    Some(process.cwd.to_string_lossy().into_owned()).filter(|path| path != "/")
 }
 
 fn check_maps(n: usize, mount: &oci_spec::runtime::Mount) -> Result<()> {

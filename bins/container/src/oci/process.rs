@@ -3,11 +3,12 @@
 use super::{Options, bad, has_own, mounts, security};
 use crate::request::Namespaces;
 use drydock_bundle::Bundle;
+use drydock_bundle::config::spec::Process;
 use drydock_core::{ContainerId, Result};
 use drydock_init::inside;
 use drydock_mounts::Root;
 use drydock_namespaces::Kind;
-use oci_spec::runtime::{Linux, Process};
+use oci_spec::runtime::Linux;
 use std::collections::BTreeMap;
 
 /// The inside of the container. `around`: its root file system and its namespaces; `more`: the command line, and where
@@ -24,7 +25,7 @@ pub fn request(
 ) -> Result<inside::Request> {
     let ((root, namespaces), (options, warnings)) = (around, more);
     let spec = &bundle.spec;
-    let process = spec.process().as_ref().ok_or_else(|| bad("/process", "required"))?;
+    let process = spec.process.as_ref().ok_or_else(|| bad("/process", "required"))?;
     let name = |at: &str, name: &Option<String>| -> Result<Option<String>> {
         let name = name.clone().filter(|name| !name.is_empty());
         if name.is_some() && !has_own(namespaces, Kind::Uts) {
@@ -41,19 +42,19 @@ pub fn request(
         mounts.pivot = drydock_mounts::Pivot::Move;
     }
     Ok(inside::Request {
-        hostname: name("/hostname", spec.hostname())?,
-        domainname: name("/domainname", spec.domainname())?,
+        hostname: name("/hostname", &spec.hostname)?,
+        domainname: name("/domainname", &spec.domainname)?,
         cgroup_namespace: namespaces.new.contains(Kind::Cgroup),
         loopback: namespaces.new.contains(Kind::Network),
         session: true,
-        terminal: process.terminal().unwrap_or(false),
+        terminal: process.terminal,
         sysctls: sysctls(linux, namespaces)?,
         mounts: Some(mounts),
         security,
         // The numbers of the configuration, not what the root's files say about them.
         user: None,
-        workdir: Some(process.cwd().to_string_lossy().into_owned()),
-        args: process.args().clone().unwrap_or_default(),
+        workdir: Some(process.cwd.to_string_lossy().into_owned()),
+        args: process.args.clone(),
         env: environment(process),
         reaper: false,
         make_workdir: true,
@@ -63,7 +64,7 @@ pub fn request(
 
 /// Of several values of one name the last.
 pub(super) fn environment(process: &Process) -> Vec<String> {
-    let all = process.env().as_deref().unwrap_or_default();
+    let all = &process.env;
     let key = |word: &str| word.split('=').next().unwrap_or_default().to_string();
     let later: BTreeMap<String, usize> = all.iter().enumerate().map(|(n, word)| (key(word), n)).collect();
     let last = |(n, word): (usize, &String)| (later.get(&key(word)) == Some(&n)).then(|| word.clone());

@@ -2,10 +2,10 @@
 
 use super::{Options, bad, part};
 use drydock_bundle::Bundle;
+use drydock_bundle::config::spec::Process;
 use drydock_core::{ContainerId, Result};
 use drydock_security::seccomp::profile::Profile;
 use drydock_security::{CapSet, Capabilities, CapabilityNames, Request, Rlimit, Seccomp, User};
-use oci_spec::runtime::Process;
 
 /// The security stage of a bundle.
 ///
@@ -26,15 +26,15 @@ pub fn request(
     };
     Ok(Request {
         capabilities: Some(capabilities(bundle, warnings)?),
-        no_new_privs: process.no_new_privileges().unwrap_or(false),
+        no_new_privs: process.no_new_privileges,
         seccomp: seccomp(bundle)?,
-        rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
+        rlimits: process.rlimits.iter().map(rlimit).collect(),
         user: Some(user(process)),
         own_streams: true,
         keyring: (!options.no_new_keyring).then(|| format!("_ses.{id}")),
-        apparmor: text(process.apparmor_profile()),
-        selinux: text(process.selinux_label()),
-        oom_score_adj: process.oom_score_adj(),
+        apparmor: text(&process.apparmor_profile),
+        selinux: text(&process.selinux_label),
+        oom_score_adj: process.oom_score_adj,
         // What the caller was confined to is its own business, as in runc.
         all_cpus: true,
         scheduler: part(bundle, "/process/scheduler")?,
@@ -47,7 +47,7 @@ pub fn request(
 
 /// Exactly these ids and groups; the specification leaves the umask open, and all runtimes have 022.
 fn user(process: &Process) -> User {
-    let user = process.user();
+    let user = &process.user;
     User {
         uid: user.uid(),
         gid: user.gid(),

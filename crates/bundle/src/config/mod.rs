@@ -9,11 +9,14 @@ mod process;
 pub mod rules;
 pub mod schema;
 pub mod shape;
+pub mod spec;
 
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::Linux;
+use serde::Deserialize;
 use serde_json::Value;
+use spec::Spec;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +32,8 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// The configuration.
     pub spec: Spec,
+    /// Its `linux`, empty if there is none.
+    pub linux: Linux,
     /// The configuration as it stands in the file, without what is null.
     pub json: Value,
     /// What is understood otherwise than it stands there.
@@ -60,36 +65,16 @@ impl Bundle {
         }
         shape::check("", &json, &schema::CONFIG)?;
         rules::check(&json)?;
-        let spec: Spec = serde_json::from_value(typed(&json))
-            .map_err(|e| Error::bad_input(FILE, drydock_core::text::shorten(&e.to_string(), 300)))?;
+        let (spec, linux) = by_type(FILE, &json)?;
         let warnings = relative_destinations(&json);
-        Ok(Self { dir, spec, json, warnings })
+        Ok(Self { dir, spec, linux, json, warnings })
     }
 }
 
-/// The parts that the stages take from the JSON themselves, because the types know less of them, and those of other
-/// platforms.
-const UNTYPED: [(&str, &[&str]); 3] = [
-    ("", &["hooks", "solaris", "windows", "vm", "zos", "freebsd", "uidMappings", "gidMappings"]),
-    ("/process", &["capabilities", "scheduler", "ioPriority", "execCPUAffinity", "commandLine"]),
-    ("/linux", &["seccomp", "intelRdt", "memoryPolicy", "personality", "timeOffsets"]),
-];
-
-/// What is left for the types. Who is not named is root.
-fn typed(json: &Value) -> Value {
-    let mut json = json.clone();
-    for (place, names) in UNTYPED {
-        if let Some(object) = json.pointer_mut(place).and_then(Value::as_object_mut) {
-            object.retain(|name, _| !names.contains(&name.as_str()));
-        }
-    }
-    if let Some(process) = json.get_mut("process").and_then(Value::as_object_mut) {
-        process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
-    }
-    if let Some(resources) = json.pointer_mut("/linux/resources") {
-        typed_resources(resources);
-    }
-    json
+/// What is left for the types, by them. `object`: what a problem is said of.
+fn by_type(object: &str, json: &Value) -> Result<(Spec, Linux)> {
+    let read = Spec::deserialize(json).and_then(|spec| Ok((spec, spec::linux(json)?)));
+    read.map_err(|e| Error::bad_input(object, drydock_core::text::shorten(&e.to_string(), 300)))
 }
 
 /// `linux.resources`, once they are checked, as their types have them.

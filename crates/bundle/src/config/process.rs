@@ -1,9 +1,8 @@
 //! A `process` object in a file of its own, as engines give one to `exec`.
 
-use super::{Bundle, MAX_BYTES, json, read, rules, schema, shape, typed};
+use super::{Bundle, MAX_BYTES, by_type, json, read, rules, schema, shape};
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result, text};
-use oci_spec::runtime::Spec;
 use serde_json::json;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
@@ -25,9 +24,8 @@ impl Bundle {
         let json = json!({ "ociVersion": "1.3.0", "root": { "path": "." }, "process": process });
         shape::check("", &json, &schema::CONFIG)?;
         rules::check(&json)?;
-        let spec: Spec = serde_json::from_value(typed(&json))
-            .map_err(|e| Error::bad_input("--process", text::shorten(&e.to_string(), 300)))?;
-        Ok(Self { dir: PathBuf::new(), spec, json, warnings: Vec::new() })
+        let (spec, linux) = by_type("--process", &json)?;
+        Ok(Self { dir: PathBuf::new(), spec, linux, json, warnings: Vec::new() })
     }
 }
 
