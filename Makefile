@@ -61,6 +61,7 @@ bench: ## measure against crun and runc, into docs/BENCHMARKS.md
 	@scripts/deps.sh build bench
 	@$(MAKE) --no-print-directory build
 	@scripts/bench.sh
+	@scripts/bench-cgroups.sh
 
 check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
 	@scripts/check.sh

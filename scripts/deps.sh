@@ -56,6 +56,7 @@ engines|has conmon|conmon|conmon|conmon|conmon|conmon|what Podman starts contain
 engines|has dockerd|docker.io|moby-engine|docker-engine|docker|docker|another engine
 engines|has docker|docker.io docker-cli|docker-cli|docker-cli|docker|docker|its client
 bench|has crun|crun|crun|crun|crun|crun|the runtime to compare with
+bench|has cgcreate|cgroup-tools|libcgroup-tools|-|libcgroup|libcgroup-tools|the tools that cgroupctl is compared with
 bench|has runc|runc|runc|runc|runc|runc|the other runtime to compare with
 TABLE
 }
