@@ -38,7 +38,7 @@ pub fn main() -> std::process::ExitCode {
         Parsed::Args(args) => {
             say::set_json(args.log_format == "json");
             match dispatch(args.command) {
-                Err(error) if say::is_json() => Ok(say::error(&error)),
+                Err(error) if say::is_json() || say::in_colour() => Ok(say::error(&error)),
                 outcome => outcome,
             }
         }

@@ -3,7 +3,7 @@
 use crate::TOOL;
 use crate::args::Saying;
 use drydock_cli::Explainer;
-use drydock_cli::output::{print_error_line, print_json, print_line, warn as warn_text};
+use drydock_cli::output::{colour_on_stderr, print_error_line, print_json, print_line, warn as warn_text};
 use drydock_core::{Error, Result};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,22 @@ pub fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
+/// Whether text on stderr is coloured: on a terminal, and without NO_COLOR.
+pub fn in_colour() -> bool {
+    !is_json() && colour_on_stderr()
+}
+
 /// A warning.
 pub fn warn(message: &str) {
-    if is_json() { line("warning", message, None) } else { warn_text(TOOL, message) }
+    match (is_json(), in_colour()) {
+        (true, _) => line("warning", message, None),
+        (_, true) => coloured(33, &format!("warning: {}", drydock_core::text::escape(message))),
+        _ => warn_text(TOOL, message),
+    }
+}
+
+fn coloured(code: u8, text: &str) {
+    print_error_line(&format!("\x1b[{code}m{TOOL}:\x1b[0m {text}"));
 }
 
 /// Something that is worth knowing, and no warning.
@@ -32,11 +45,16 @@ pub fn note(message: &str) {
     if is_json() { line("info", message, None) } else { print_error_line(&format!("{TOOL}: {shown}")) }
 }
 
-/// The one error, as JSON. Returns its exit code.
+/// The one error, as JSON or in colour. Returns its exit code.
 pub fn error(error: &anyhow::Error) -> u8 {
     let core = error.chain().find_map(|e| e.downcast_ref::<Error>());
     let code = core.map_or(drydock_core::exit::FAILED, Error::exit_code);
-    line("error", &drydock_cli::sentence(error), Some(code));
+    let sentence = drydock_cli::sentence(error);
+    if is_json() {
+        line("error", &sentence, Some(code))
+    } else {
+        coloured(31, &sentence)
+    }
     code
 }
 

@@ -92,6 +92,24 @@ fn a_fork_bomb_is_killed() {
 }
 
 #[test]
+fn the_frozen_die_too() {
+    if !can_run("the_frozen_die_too") {
+        return;
+    }
+    for verb in ["kill", "cleanup"] {
+        let n = Name::new();
+        let below = format!("{}/a/b", n.0);
+        tool(&["create", &below]).ok();
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        tool(&["add", &below, &sleeper.id().to_string()]).ok();
+        tool(&["freeze", &below]).ok();
+        tool(&[verb, &n.0]).ok();
+        assert!(sleeper.wait().unwrap().code().is_none(), "{verb}");
+        tool(&["delete", "-r", &n.0]).ok();
+    }
+}
+
+#[test]
 fn a_cgroup_that_vanishes_is_said_to_be_gone() {
     if !can_run("a_cgroup_that_vanishes_is_said_to_be_gone") {
         return;

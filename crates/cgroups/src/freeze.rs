@@ -1,7 +1,7 @@
 //! Freezing a cgroup and letting it go on.
 
 use crate::files;
-use crate::group::Cgroup;
+use crate::group::{Cgroup, subtree};
 use crate::kill::permission;
 use drydock_core::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -124,6 +124,14 @@ impl Freezers {
     fn thawed(&self) -> bool {
         self.v1.as_ref().is_none_or(|p| says(p, "THAWED"))
             && self.v2.as_ref().is_none_or(|p| v2_says(p, "frozen 0"))
+    }
+}
+
+/// Lets go this v1 freezer and all below it. Best effort: who is still held is seen by who waits for their end.
+pub(crate) fn thaw_below(freezer: &Path) {
+    let dirs = freezer.parent().map(subtree).unwrap_or_default();
+    for state in dirs.iter().map(|dir| dir.join("freezer.state")).filter(|state| !says(state, "THAWED")) {
+        let _ = files::write(&state, "THAWED");
     }
 }
 

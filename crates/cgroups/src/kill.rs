@@ -208,7 +208,8 @@ impl Cgroup {
             }
             let killed = self.signal_all();
             if let Some(freezer) = &freezer {
-                let _ = files::write(freezer, "THAWED");
+                // Those below may be frozen by themselves: v1's freezer holds back even SIGKILL.
+                freeze::thaw_below(freezer);
             }
             killed?;
             if pass > 2 {

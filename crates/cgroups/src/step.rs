@@ -130,7 +130,7 @@ impl Explain for Act {
             ),
             Act::Delegate { dir, uid } => (
                 format!(
-                    "chown({}, {uid}, -1), and the files of /sys/kernel/cgroup/delegate in it",
+                    "chown({}, {uid}, -1), and its cgroup.procs and the like",
                     shown(dir)
                 ),
                 "this user may make cgroups below it and move processes among them, but not change its limits".to_string(),
