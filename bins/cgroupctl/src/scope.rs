@@ -55,17 +55,17 @@ pub fn start(scope: &Scope, args: &Run, layout: &Layout, command: &Command) -> R
     .map_err(|e| Error::call("clone3()", e))?;
     let explainer = Explainer { on: args.making.explain };
     let ctx = Ctx::new(&explainer, None);
-    let made = scope.start(child.pid, &ctx).and_then(|name| limit(&name, args, layout, &ctx));
-    let cgroup = match made {
-        Ok(cgroup) => cgroup,
-        Err(error) => {
-            // Best effort: the error is the one to tell.
-            let _ = pidfd_kill(child.pidfd.as_fd(), SIGKILL);
-            let _ = drydock_supervise::wait_exit(&child);
-            let _ = systemd::stop(scope.unit(), args.user);
-            return Err(error);
-        }
+    // Best effort: the error is the one to tell.
+    let end_child = || {
+        let _ = pidfd_kill(child.pidfd.as_fd(), SIGKILL);
+        let _ = drydock_supervise::wait_exit(&child);
     };
+    // A scope that could not be started is another's, or none.
+    let name = scope.start(child.pid, &ctx).inspect_err(|_| end_child())?;
+    let cgroup = limit(&name, args, layout, &ctx).inspect_err(|_| {
+        end_child();
+        let _ = systemd::stop(scope.unit(), args.user);
+    })?;
     nix::unistd::write(&go, b"1").call(|| "write(pipe)")?;
     Ok((cgroup, child))
 }

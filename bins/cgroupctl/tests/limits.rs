@@ -159,13 +159,22 @@ fn memory_high_slows_down_and_does_not_kill() {
     }
     let n = Name::new();
     tool(&["create", &n.0, "--memory-high", "8M", "--memory", "200M", "--swap", "0", "--lenient"]).ok();
-    let ran =
-        tool(&["run", "-q", &n.0, "--", "sh", "-c", "head -c 12000000 /dev/zero | tail -n 1 | wc -c"]).ok();
-    assert_eq!(ran.out.trim(), "12000000");
-    assert!(counter(&n.0, "memory.events", "high ").unwrap() > 0);
-    assert_eq!(counter(&n.0, "memory.events", "oom_kill "), Some(0));
+    let mut run = std::process::Command::new(TOOL)
+        .args(["run", "-q", &n.0, "--", "sh", "-c", "head -c 60000000 /dev/zero | tail -n 1 >/dev/null"])
+        .spawn()
+        .unwrap();
+    eventually("memory.events high", || {
+        counter(&n.0, "memory.events", "high ").is_some_and(|high| high >= 3)
+    });
     let shown = tool(&["show", &n.0]).ok().out;
-    assert!(shown.lines().any(|l| l.starts_with("memory ") && !l.contains("high 0")), "{shown}");
+    let row = shown.lines().find(|l| l.starts_with("memory ")).unwrap();
+    assert!(row.contains("high ") && !row.contains("high 0,"), "{shown}");
+    // It is slowed down so much that it is far from its end.
+    assert!(run.try_wait().unwrap().is_none());
+    assert!(file(&n.0, "memory.current").unwrap().parse::<u64>().unwrap() < 50_000_000);
+    assert_eq!(counter(&n.0, "memory.events", "oom_kill "), Some(0));
+    tool(&["kill", &n.0]).ok();
+    run.wait().unwrap();
 }
 
 #[test]

@@ -44,7 +44,8 @@ fn a_saved_tree_comes_back_with_its_limits() {
     same(&n.0, &other.0);
     assert_eq!(file_of(&format!("{}/below", other.0), "pids.max"), "7");
     // The device rules are in force, too.
-    let denied = tool(&["run", "-q", &other.0, "--", "sh", "-c", "head -c 1 /dev/zero"]);
+    let below = format!("{}/below", other.0);
+    let denied = tool(&["run", "-q", &below, "--", "sh", "-c", "head -c 1 /dev/zero"]);
     assert!(denied.err.contains("Operation not permitted"), "{denied:?}");
     // The whole tree goes and comes.
     tool(&["cleanup", &n.0]).ok();
