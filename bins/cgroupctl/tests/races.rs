@@ -11,7 +11,7 @@ fn of_many_that_come_and_go_nothing_is_left() {
         return;
     }
     // A round is 20 at a time; on the machine 500 in all, in the emulated VM fewer.
-    let (at_once, rounds) = if std::env::var_os("DRYDOCK_VM").is_some() { (10, 5) } else { (20, 25) };
+    let (at_once, rounds) = if std::env::var_os("DRYDOCK_VM").is_some() { (6, 3) } else { (20, 25) };
     let top = Name::new();
     tool(&["create", &top.0]).ok();
     let all: Vec<_> = (0..at_once)
