@@ -22,6 +22,7 @@ mod heir;
 mod home;
 pub mod hooks;
 mod idmap;
+mod image;
 mod leftovers;
 mod log;
 pub mod network;

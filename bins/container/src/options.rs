@@ -17,7 +17,14 @@ pub struct Options {
     /// Directory that becomes the root file system [default: one made of the host's own programs, under an overlay]
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
-    /// size=SIZE: the most that may be written over the default root file system, in memory [default: 1g]
+    /// Image whose root file system and command it gets: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, or a name in
+    /// the store (rootfs list); the same as the first word of the command
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    pub image: Option<String>,
+    /// First word of the command instead of the image's; empty for none
+    #[arg(long, value_name = "WORD")]
+    pub entrypoint: Option<String>,
+    /// size=SIZE: the most that may be written over the default root file system or an image, in memory [default: 1g]
     #[arg(long, value_name = "OPTION")]
     pub storage_opt: Vec<String>,
     /// Run in the background; print the id
@@ -83,6 +90,9 @@ pub struct Options {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub inside: Inside,
+    /// The image's unpacked root file system.
+    #[arg(skip)]
+    pub tree: Option<PathBuf>,
     /// More /etc/hosts lines and networks than flags can say; `container up` sets them.
     #[arg(skip)]
     pub attach: Option<Attach>,

@@ -40,8 +40,8 @@ impl Source {
                 let data = paths::data_root()?;
                 let layers = place.join(id).join("layers");
                 Ok(Source::Layered {
-                    lower: drydock_images::default_path(&data),
-                    default: true,
+                    lower: options.tree.clone().unwrap_or_else(|| drydock_images::default_path(&data)),
+                    default: options.tree.is_none(),
                     target: layers.join("root"),
                     layers,
                     size: storage_size(&options.storage_opt)?,

@@ -39,7 +39,7 @@ pub struct Options {
     /// Bind mount: SRC:DST[:ro,rw,nosuid,nodev,noexec,rslave,rshared,…] (mount(8))
     #[arg(short = 'v', long, value_name = "SRC:DST[:OPTIONS]", help_heading = "File system")]
     pub volume: Vec<String>,
-    /// tmpfs: DST[:size=64m,mode=1777,ro,…] (tmpfs(5))
+    /// tmpfs: DST[:size=64m,mode=1777,ro,tmpcopyup,…] (tmpfs(5))
     #[arg(long, value_name = "DST[:OPTIONS]", help_heading = "File system")]
     pub tmpfs: Vec<String>,
     /// Make the root file system read-only
@@ -223,7 +223,10 @@ fn env_word(option: &str, word: &str) -> Result<Option<String>> {
 }
 
 /// A file of `KEY=VALUE` or `KEY` lines; empty lines and lines that begin with `#` are left out. At most 1 MiB.
-fn env_file(path: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] for a file that is none, or a line that is no variable.
+pub fn env_file(path: &Path) -> Result<Vec<String>> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
     let shown = path.display().to_string();
@@ -342,12 +345,13 @@ fn tmpfs(text: &str) -> Result<Mount> {
             }
             "mode" => u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
             "nr_inodes" | "uid" | "gid" => value.parse::<u32>().is_ok(),
+            "tmpcopyup" => value.is_empty(),
             _ => value.is_empty() && VOLUME_OPTIONS.contains(&key) && !key.contains("bind"),
         }
     };
     if let Some(unknown) = words.iter().find(|word| !known(word)) {
         return Err(bad(&format!(
-            "unknown option '{unknown}' (allowed: size= mode= nr_inodes= uid= gid= ro nosuid nodev noexec …)"
+            "unknown option '{unknown}' (allowed: size= mode= nr_inodes= uid= gid= tmpcopyup ro nosuid nodev noexec …)"
         )));
     }
     Ok(Mount::tmpfs(destination, &words))

@@ -19,6 +19,18 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     copy_directory(&from, &to, MAX_DEPTH)
 }
 
+/// Gives a directory the owner and mode of another.
+///
+/// # Errors
+/// fchown(2)'s and fchmod(2)'s.
+pub fn dress(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let stat = rustix::fs::fstat(from).call(|| "fstat(dir)")?;
+    let to = open_directory(to, c".")?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::fchown(&to, Some(uid), Some(gid)).call(|| "fchown(dir)")?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).call(|| "fchmod(dir)")
+}
+
 fn open_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty()).call(|| format!("openat(dir, {name:?}, O_DIRECTORY)"))

@@ -65,9 +65,16 @@ fn of_bundle(dir: &Path, args: &Args, command: &[String], store: &Store) -> Resu
 /// Bad input.
 pub fn run(args: &Args, store: &Store) -> Outcome {
     let command = utf8_words("command", args.command.iter().map(OsString::as_os_str))?;
+    let open = args.bundle.is_none() && super::run::open_ended();
+    // An image is unpacked into the store, so that its tree can be named; nothing else is done.
+    let resolved = crate::image::resolve(&args.options, &command, open, &drydock_core::Ctx::silent())?;
+    let (options, command) = match &resolved {
+        Some(resolved) => (&resolved.options, &resolved.command),
+        None => (&args.options, &command),
+    };
     let request = match &args.bundle {
-        Some(dir) => of_bundle(dir, args, &command, store)?,
-        None => Request::from_options(&args.options, &command, store.root())?,
+        Some(dir) => of_bundle(dir, args, command, store)?,
+        None => Request::from_options(options, command, store.root())?,
     };
     let plan: Plan = request.validate()?;
     plan.warn();
@@ -81,7 +88,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         (_, Format::Commands) => {
             let origin = match &args.bundle {
                 Some(_) => Origin::Bundle,
-                None => Origin::Options(&args.options),
+                None => Origin::Options(options),
             };
             drydock_cli::print_text(&by_hand::lines(&plan, origin, store.root())?)?
         }

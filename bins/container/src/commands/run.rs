@@ -2,6 +2,7 @@
 
 use crate::commands::oci::{self, BundleArgs};
 use crate::commands::timings;
+use crate::image;
 use crate::options::Options;
 use crate::parent::{self, Running, Streams};
 use crate::plan::Plan;
@@ -73,7 +74,7 @@ impl Args {
 }
 
 /// Whether it is left to us where options end: there is no `--`.
-fn open_ended() -> bool {
+pub(crate) fn open_ended() -> bool {
     !std::env::args_os().any(|word| word == "--")
 }
 
@@ -93,7 +94,13 @@ pub fn run(args: &Args, systemd_cgroup: bool, store: &Store) -> Outcome {
         return oci::run::run(&args.bundle, oci::run::only_id(&command)?, manner, &args.timings, store);
     }
     let watch = Watch::new(show);
-    let plan = plan(&args.options, &command, store, &watch)?;
+    let resolved =
+        image::resolve(&args.options, &command, open_ended(), &drydock_core::Ctx::new(&watch, None))?;
+    let (options, command) = match &resolved {
+        Some(resolved) => (&resolved.options, &resolved.command),
+        None => (&args.options, &command),
+    };
+    let plan = plan(options, command, store, &watch)?;
     for lack in plan.outside.cgroup.iter().flat_map(|c| c.lacking()) {
         drydock_cli::output::warn("container", lack);
     }

@@ -1,4 +1,5 @@
 //! Tar archives made block by block, so that they can have everything that a tar program would never write.
+#![allow(dead_code)] // each test file uses its part
 
 /// An archive in the making.
 #[derive(Clone, Default)]

@@ -29,6 +29,26 @@ pub struct NewBlob {
     path: Option<PathBuf>,
     hash: Sha256,
     size: u64,
+    /// It stays when it is not finished, to be gone on with.
+    partial: bool,
+}
+
+impl NewBlob {
+    /// Bytes so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Begins anew.
+    ///
+    /// # Errors
+    /// ftruncate(2)'s.
+    pub fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).call(|| "ftruncate(blob, 0)")?;
+        std::io::Seek::rewind(&mut self.file).call(|| "lseek(blob)")?;
+        (self.hash, self.size) = (Sha256::new(), 0);
+        Ok(())
+    }
 }
 
 impl Write for NewBlob {
@@ -46,7 +66,7 @@ impl Write for NewBlob {
 
 impl Drop for NewBlob {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if let Some(path) = self.path.as_ref().filter(|_| !self.partial) {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -54,6 +74,8 @@ impl Drop for NewBlob {
 
 /// How unfinished files begin.
 const TEMPORARY: &str = ".new-";
+/// How those begin that can be gone on with.
+const PARTIAL: &str = ".part-";
 
 impl Layout {
     /// The layout in a directory, which is made if it is missing.
@@ -70,7 +92,7 @@ impl Layout {
         let foreign = |name: &std::ffi::OsStr| {
             !matches!(
                 name.to_str(),
-                Some("oci-layout" | "blobs" | "index.lock" | "lock" | "trees" | "trees.lock")
+                Some("oci-layout" | "index.json" | "blobs" | "index.lock" | "lock" | "trees" | "trees.lock")
             ) && !name.to_string_lossy().starts_with(TEMPORARY)
         };
         if let Ok(mut entries) = std::fs::read_dir(dir)
@@ -201,7 +223,46 @@ impl Layout {
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o644).open(&path);
         let file = file.call(|| format!("open({path:?}, O_CREAT|O_EXCL)"))?;
-        Ok(NewBlob { file, path: Some(path), hash: Sha256::new(), size: 0 })
+        Ok(NewBlob { file, path: Some(path), hash: Sha256::new(), size: 0, partial: false })
+    }
+
+    /// A blob that may have come in part already. `None` if it is there. Whoever else fetches it is waited for.
+    ///
+    /// # Errors
+    /// open(2)'s and read(2)'s.
+    pub fn partial(&self, digest: &Digest, size: u64) -> Result<Option<NewBlob>> {
+        let path = self.dir.join("blobs/sha256").join(format!("{PARTIAL}{}", digest.hex()));
+        loop {
+            let mut options = std::fs::OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o644);
+            let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&path);
+            let file = file.call(|| format!("open({path:?}, O_CREAT)"))?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive).call(|| format!("flock({path:?})"))?;
+            if self.has(digest, size) {
+                let _ = std::fs::remove_file(&path);
+                return Ok(None);
+            }
+            // Whoever had it may have put it in its place, or away.
+            let inode = |m: std::fs::Metadata| std::os::unix::fs::MetadataExt::ino(&m);
+            let same = std::fs::symlink_metadata(&path).ok().map(inode) == file.metadata().ok().map(inode);
+            if !same {
+                continue;
+            }
+            let mut blob = NewBlob { file, path: Some(path), hash: Sha256::new(), size: 0, partial: true };
+            let mut buffer = vec![0; 256 << 10];
+            loop {
+                let n = blob.file.read(&mut buffer).call(|| "read(blob)")?;
+                if n == 0 {
+                    break;
+                }
+                blob.hash.update(buffer.get(..n).unwrap_or_default());
+                blob.size += n as u64;
+            }
+            if blob.size > size {
+                blob.restart()?;
+            }
+            return Ok(Some(blob));
+        }
     }
 
     /// Puts a blob in its place. `expected`: what it must be.
@@ -217,6 +278,8 @@ impl Layout {
                 return Err(Error::bad_input(what, format!("size expected {size}, got {}", blob.size)));
             }
             if *wanted != digest {
+                // Going on with it would never make it right.
+                blob.partial = false;
                 return Err(Error::bad_input(what, format!("sha256 expected {}, got {hex}", wanted.hex())));
             }
         }
@@ -316,7 +379,8 @@ impl Layout {
     pub fn sweep(&self) {
         for dir in [self.dir.clone(), self.dir.join("blobs/sha256")] {
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                let name = entry.file_name();
+                if [TEMPORARY, PARTIAL].iter().any(|start| name.to_string_lossy().starts_with(start)) {
                     let _ = std::fs::remove_file(entry.path());
                 }
             }

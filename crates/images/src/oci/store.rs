@@ -221,7 +221,16 @@ impl Store {
     /// The unpacked tree of these layers, if there is one.
     pub fn tree_of(&self, diff_ids: &[Digest]) -> Option<PathBuf> {
         let path = self.dir.join("trees").join(chain(diff_ids)?.hex());
-        path.is_dir().then_some(path)
+        (path.is_dir() && self.is_whole(&path)).then_some(path)
+    }
+
+    /// Whether all of a tree is there. One that an earlier boot has made may have been on its way to the disk when the
+    /// power went; `gc` makes sure, and takes the mark away.
+    fn is_whole(&self, tree: &Path) -> bool {
+        match std::fs::read_to_string(mark(tree)) {
+            Ok(boot) => boot == boot_id(),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        }
     }
 
     /// The unpacked root file system of an image, made if it is missing. It is shared: nobody may write to it.
@@ -290,11 +299,16 @@ impl Store {
             }
             let mut job = Job::new(root.try_clone().call(|| "dup(root)")?, options);
             let (file, _) = image.blobs.open(&layer.file)?;
-            job.add(file, &archive, go_on)?;
-            // A tree that is there is complete, also after a loss of power.
-            rustix::fs::syncfs(&root).call(|| "syncfs()")
+            job.add(file, &archive, go_on).map(drop)
         });
         let target = trees.join(chain.hex());
+        let filled = filled.and_then(|()| {
+            if target.is_dir() {
+                discard(&target)?;
+            }
+            let mark = mark(&target);
+            std::fs::write(&mark, boot_id()).call(|| format!("write({mark:?})"))
+        });
         let placed = filled.and_then(|()| {
             std::fs::rename(&temporary, &target).call(|| format!("rename({temporary:?}, {target:?})"))
         });
@@ -319,6 +333,7 @@ impl Store {
         if !dry {
             layout.sweep();
             staging::sweep(&self.dir.join("trees"), OsStr::new(""));
+            self.settle()?;
         }
         let used = used_trees();
         for (dir, keep, gone) in
@@ -340,6 +355,26 @@ impl Store {
             }
         }
         Ok(removed)
+    }
+
+    /// Brings all trees to the disk; those that an earlier boot may have left incomplete go.
+    fn settle(&self) -> Result<()> {
+        let trees = self.dir.join("trees");
+        let Ok(entries) = std::fs::read_dir(&trees) else { return Ok(()) };
+        let name =
+            |e: std::fs::DirEntry| e.file_name().to_string_lossy().strip_prefix(".boot-").map(str::to_string);
+        let marked: Vec<PathBuf> = entries.flatten().filter_map(name).map(|n| trees.join(n)).collect();
+        if marked.is_empty() {
+            return Ok(());
+        }
+        rustix::fs::syncfs(open(&trees)?).call(|| format!("syncfs({trees:?})"))?;
+        for tree in marked {
+            if tree.is_dir() && !self.is_whole(&tree) {
+                discard(&tree)?;
+            }
+            let _ = std::fs::remove_file(mark(&tree));
+        }
+        Ok(())
     }
 
     /// Hexadecimal names of the blobs and trees of all images in the index.
@@ -382,6 +417,17 @@ pub fn platform_of(image: &Image) -> Platform {
 fn open(dir: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(dir, flags, Mode::empty()).call(|| format!("open({dir:?}, O_DIRECTORY)"))
+}
+
+/// Where it is written which boot has made a tree that may not be on the disk yet.
+fn mark(tree: &Path) -> PathBuf {
+    let name = tree.file_name().unwrap_or_default().to_string_lossy();
+    tree.with_file_name(format!(".boot-{name}"))
+}
+
+/// This boot's id (random(4)); empty without procfs.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
 }
 
 /// Lines of mountinfo of all processes that we may look at which name one of our trees: as a layer of an overlay, or bound.

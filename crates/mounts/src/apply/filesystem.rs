@@ -78,6 +78,10 @@ impl Work<'_> {
             }
             if options.copy_up {
                 copyup::copy(target.as_fd(), top.as_fd()).map_err(|e| e.on(destination))?;
+                // The default mode gives way to the directory's own, and its owner with it.
+                if !options.exact && options.data.iter().any(|o| o == "mode=1777") {
+                    copyup::dress(target.as_fd(), top.as_fd()).map_err(|e| e.on(destination))?;
+                }
             }
             finish(&top, options)?;
         }

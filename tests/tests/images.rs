@@ -1,0 +1,177 @@
+//! `container run IMAGE`: what an image says about its command holds, unless the command line says otherwise; an image
+//! reaches nothing of the host.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on fails
+
+use drydock_testkit::{Output, Sandbox, is_root, require};
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+/// An image of busybox in a layout, `img:v1`, as these words of `rootfs config` have it. False without a busybox.
+fn image(sandbox: &Sandbox, prepare: impl FnOnce(&std::path::Path), words: &[&str]) -> bool {
+    let root = sandbox.join("root").display().to_string();
+    if sandbox.run("rootfs", &["busybox", &root]).code != Some(0) {
+        return false;
+    }
+    prepare(&sandbox.join("root"));
+    let layout = reference(sandbox);
+    sandbox.run("rootfs", &["pack", &root, &layout]).success();
+    sandbox.run("rootfs", &[&["config", layout.as_str()], words].concat()).success();
+    true
+}
+
+fn reference(sandbox: &Sandbox) -> String {
+    format!("oci:{}:v1", sandbox.join("img").display())
+}
+
+#[track_caller]
+fn run(sandbox: &Sandbox, words: &[&str]) -> Output {
+    sandbox.run("container", &[&["run", "--rm", "--net", "none"], words].concat())
+}
+
+#[test]
+fn what_an_image_says_holds_unless_the_command_line_says_otherwise() {
+    let sandbox = Sandbox::new();
+    let prepare = |root: &std::path::Path| {
+        std::fs::create_dir_all(root.join("srv/data")).unwrap();
+        std::fs::write(root.join("srv/data/seed"), "seed").unwrap();
+        std::fs::set_permissions(root.join("srv/data"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        std::fs::create_dir(root.join("job")).unwrap();
+        let passwd = std::fs::read_to_string(root.join("etc/passwd")).unwrap();
+        std::fs::write(root.join("etc/passwd"), passwd + "joe:x:1000:1000::/:/bin/sh\n").unwrap();
+    };
+    let config = [
+        "--entrypoint",
+        "[\"/bin/echo\",\"entry\"]",
+        "--cmd",
+        "[\"a\",\"b\"]",
+        "-e",
+        "FOO=image",
+        "-e",
+        "BAR=image",
+        "-w",
+        "/job",
+        "--volume",
+        "/srv/data",
+        "--label",
+        "org.systemd.property.X=1",
+        "--label",
+        "io.kubernetes.cri-o.Devices=/dev/kmsg",
+    ];
+    require!(image(&sandbox, prepare, &config), "no static busybox");
+    let oci = reference(&sandbox);
+    assert_eq!(run(&sandbox, &[&oci]).success().stdout, "entry a b\n");
+    assert_eq!(run(&sandbox, &[&oci, "c"]).success().stdout, "entry c\n");
+    assert_eq!(run(&sandbox, &["--entrypoint", "", &oci, "pwd"]).success().stdout, "/job\n");
+    assert_eq!(
+        run(&sandbox, &["--entrypoint", "pwd", "-w", "/etc", "--image", &oci]).success().stdout,
+        "/etc\n"
+    );
+    std::fs::write(sandbox.join("env"), "BAR=file\n").unwrap();
+    let env = sandbox.join("env").display().to_string();
+    let script = "echo $FOO $BAR; cat /srv/data/seed; stat -c ' %a' /srv/data; echo x >/srv/data/new && echo wrote; ls /dev/kmsg";
+    let words =
+        ["--read-only", "--env-file", &env, "-e", "FOO=mine", "--entrypoint", "sh", &oci, "-c", script];
+    let output = run(&sandbox, &words);
+    assert_eq!(output.stdout, "mine file\nseed 750\nwrote\n", "{}", output.describe());
+    // From the store, from archives, by an ambiguous word and not.
+    sandbox.run("rootfs", &["pull", &oci, "app:v1"]).success();
+    let (docker, archive) =
+        (sandbox.join("d.tar").display().to_string(), sandbox.join("o.tar").display().to_string());
+    sandbox.run("rootfs", &["push", "app:v1", &format!("docker-archive:{docker}:app:v1")]).success();
+    sandbox.run("rootfs", &["push", "app:v1", &format!("oci-archive:{archive}")]).success();
+    for image in
+        ["app:v1", "store:app:v1", &format!("docker-archive:{docker}"), &format!("oci-archive:{archive}")]
+    {
+        assert_eq!(run(&sandbox, &[image, "c"]).success().stdout, "entry c\n", "{image}");
+    }
+    run(&sandbox, &["--", "app:v1"]).fails_with(127);
+    run(&sandbox, &["--image", "nobody"]).fails_with(2).says("rootfs pull");
+    run(&sandbox, &["--image", "app:v1", "--rootfs", "/x"]).fails_with(2);
+    // A directory as the first word is a root.
+    let root = sandbox.join("root").display().to_string();
+    assert_eq!(run(&sandbox, &[&root, "/bin/echo", "hello"]).success().stdout, "hello\n");
+    // What a container writes is not in the image.
+    run(&sandbox, &["--entrypoint", "", "app:v1", "rm", "-rf", "/etc/passwd"]).success();
+    let passwd = run(&sandbox, &["--entrypoint", "", "app:v1", "cat", "/etc/passwd"]).success();
+    assert!(passwd.stdout.contains("joe"), "{}", passwd.describe());
+    if is_root() {
+        let id = |words: &[&str]| run(&sandbox, words).success().stdout;
+        sandbox.run("rootfs", &["config", "app:v1", "-u", "joe"]).success();
+        assert_eq!(id(&["--entrypoint", "id", "app:v1", "-u"]), "1000\n");
+        assert_eq!(id(&["--entrypoint", "id", "-u", "0", "app:v1", "-u"]), "0\n");
+        assert_eq!(id(&["--userns", "0:700000:65536", "--entrypoint", "id", "app:v1", "-u"]), "1000\n");
+    }
+    assert!(sandbox.census().is_empty());
+}
+
+#[test]
+fn its_stop_signal_stops_it_and_its_tree_stays_while_it_runs() {
+    let sandbox = Sandbox::new();
+    let script = "trap 'exit 7' USR1; echo ready; while :; do sleep 0.1; done";
+    let cmd = serde_json::to_string(&["sh", "-c", script]).unwrap();
+    require!(image(&sandbox, |_| {}, &["--cmd", &cmd, "--stop-signal", "USR1"]), "no static busybox");
+    sandbox.run("rootfs", &["pull", &reference(&sandbox), "app"]).success();
+    let name = sandbox.unique("stop");
+    let mut start = sandbox.command("container");
+    start
+        .args(["run", "-d", "--net", "none", "--name", &name, "app"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    assert!(start.status().unwrap().success());
+    sandbox.wait_until("it runs", || sandbox.run("container", &["logs", &name]).stdout.contains("ready"));
+    sandbox.run("rootfs", &["untag", "app"]).success();
+    sandbox.run("rootfs", &["gc"]).success();
+    sandbox.run("container", &["exec", &name, "ls", "/bin/busybox"]).success();
+    sandbox.run("container", &["stop", &name]).success();
+    assert_eq!(sandbox.run("container", &["wait", &name]).stdout.trim(), "7");
+    sandbox.run("container", &["delete", &name]).success();
+    sandbox.run("rootfs", &["gc"]).success();
+    let left = std::fs::read_dir(sandbox.data().join("images/trees")).unwrap().count();
+    assert_eq!(left, 0, "a tree is left");
+}
+
+#[test]
+fn an_image_full_of_links_reaches_nothing_outside() {
+    let sandbox = Sandbox::new();
+    let outside = sandbox.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    for name in ["resolv.conf", "hosts", "hostname", "passwd"] {
+        std::fs::write(outside.join(name), "the host's\n").unwrap();
+    }
+    let prepare = |root: &std::path::Path| {
+        for name in ["resolv.conf", "hosts", "hostname"] {
+            let _ = std::fs::remove_file(root.join("etc").join(name));
+            symlink(outside.join(name), root.join("etc").join(name)).unwrap();
+        }
+        symlink(&outside, root.join("vol")).unwrap();
+        symlink(&outside, root.join("job")).unwrap();
+    };
+    let config = [
+        "--cmd",
+        "[\"/bin/sh\",\"-c\",\"echo x >/etc/hosts; echo y >file; echo z >/vol/z; echo ran\"]",
+        "-w",
+        "/job/sub",
+        "--volume",
+        "/vol",
+        "--volume",
+        "/proc",
+        "--volume",
+        "/",
+    ];
+    require!(image(&sandbox, prepare, &config), "no static busybox");
+    let before: Vec<_> = tree(&outside);
+    let output = run(&sandbox, &[&reference(&sandbox)]);
+    // Whether it runs or is refused: nothing of the host is touched.
+    assert_eq!(tree(&outside), before, "{}", output.describe());
+    assert!(!output.stderr.contains("panicked"), "{}", output.describe());
+    assert!(sandbox.census().is_empty());
+}
+
+fn tree(dir: &std::path::Path) -> Vec<(String, String)> {
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .map(|p| (p.display().to_string(), std::fs::read_to_string(&p).unwrap_or_default()))
+        .collect();
+    all.sort();
+    all
+}
