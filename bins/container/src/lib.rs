@@ -115,19 +115,20 @@ fn run() -> Outcome {
     log.note_start();
     let called = called::Name::find();
     let mut verb = "";
-    dispatch(&called, &mut verb).or_else(|error| {
+    dispatch(&called, &mut verb, &log).or_else(|error| {
         log.error(&called.sentence(verb, &error));
         Ok(called.report(verb, &error))
     })
 }
 
 /// `verb`: what was asked for, once that is known.
-fn dispatch(called: &called::Name, verb: &mut &'static str) -> Outcome {
+fn dispatch(called: &called::Name, verb: &mut &'static str, log: &log::Log) -> Outcome {
     let cli = match drydock_cli::args::parse_with::<Cli>(named(called.as_str()), std::env::args_os())? {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };
     *verb = cli.verb.name();
+    log.check()?;
     let caller =
         verbs::Caller { root: cli.root, systemd_cgroup: cli.systemd_cgroup, strict: called.is_runc() };
     cli.verb.run(&caller)

@@ -1,5 +1,6 @@
 //! The log that engines ask for: what went wrong, in a file, a line each, in runc's form.
 
+use drydock_core::{Error, Result};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[command(next_help_heading = "Before the command")]
 pub struct Args {
     /// Append errors to this file, too
-    #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    log: Option<OsString>,
     /// The form of its lines
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
     log_format: String,
@@ -51,7 +52,10 @@ pub fn early(args: impl IntoIterator<Item = OsString>) -> Log {
         };
         match name {
             b"--debug" => log.debug = true,
-            b"--log" => log.file = value.or_else(|| args.next()).map(PathBuf::from),
+            b"--log" => {
+                let given = value.or_else(|| args.next());
+                log.file = given.filter(|path| !path.is_empty()).map(PathBuf::from);
+            }
             b"--log-format" => log.json = value.or_else(|| args.next()).is_some_and(|v| v == "json"),
             b"--root" | b"--rootless" | b"--criu" if value.is_none() => drop(args.next()),
             _ => {}
@@ -74,6 +78,20 @@ impl Log {
     /// Whether the program's file is to be protected first of all.
     pub fn enters(&self) -> bool {
         self.enters
+    }
+
+    /// That the file can be written, as runc has it: an engine would look for errors in vain.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] naming the file.
+    pub fn check(&self) -> Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map(drop).map_err(|e| {
+            let shown = drydock_core::text::escape(&path.to_string_lossy());
+            let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
+            Error::bad_input("--log", format!("'{shown}': {why} (allowed: a file that can be written)"))
+        })
     }
 
     /// With `--debug`: which command this is.

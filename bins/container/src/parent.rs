@@ -70,11 +70,6 @@ pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Res
     made
 }
 
-/// An error at its place in config.json, if there is one.
-fn placed(plan: &Outside, error: Error) -> Error {
-    if plan.request.bundled.is_some() { crate::oci::told(error) } else { error }
-}
-
 struct Maker<'a> {
     store: &'a Store,
     watch: &'a Watch,
@@ -200,7 +195,7 @@ impl Maker<'_> {
             before.apply(&Ctx::new(self.watch, None))?;
         }
         let show = self.watch.show();
-        let own_clock = crate::oci::clock::set(namespaces).map_err(|e| placed(plan, e))?;
+        let own_clock = crate::oci::clock::set(namespaces).map_err(|e| crate::oci::told(&plan.request, e))?;
         let kinds: Set = match own_clock {
             Some(_) => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
             None => namespaces.new.without(Kind::Cgroup),
@@ -352,7 +347,7 @@ impl Maker<'_> {
                 Some((Message::Mounted, _)) => self.hooks_before_pivot(running, plan)?,
                 Some((Message::SeccompNotify, _)) => running.notify(security, handover)?,
                 Some((Message::Failed { sentence, hint, kind, .. }, _)) => {
-                    return Err(placed(plan, failed(sentence, hint, kind)));
+                    return Err(crate::oci::told(&plan.request, failed(sentence, hint, kind)));
                 }
                 Some(_) => {}
                 None => return Err(running.died()),

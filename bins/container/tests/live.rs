@@ -207,7 +207,7 @@ fn a_bad_update_changes_nothing() {
     for (words, says) in [
         (&["--memory", "x"][..], "--memory"),
         (&["--memory", "64m", "--memory-swap", "1m"], "--memory-swap"),
-        (&["--pids-limit", "5", "--cpuset-cpus", "0-99999"], "cpuset.cpus"),
+        (&["--pids-limit", "5", "--cpuset-cpus", "0-99999"], "--cpuset-cpus: "),
         (&["--pids-limit", "5", "--blkio-weight", "5000"], "weight"),
         (&["--pids-limit", "5", "--cpu-idle", "7"], "--cpu-idle"),
         (&["--pids-limit", "5", "--cpu-quota", "1"], "quota"),

@@ -311,3 +311,39 @@ fn a_limit_of_file_sizes() {
     let bundle = Bundle::new().with("/process/args", args);
     bundle.run().success().stdout_is("SigIgn:\t0000000000000000");
 }
+
+/// What is wrong in a process or in limits of their own is told by the name that it has there.
+#[test]
+fn places_in_other_files() {
+    needs!();
+    let bundle = Bundle::new().with("/process/args", json!(["sleep", "1000"]));
+    bundle.create().success();
+    bundle.start().success();
+    let file = bundle.sandbox.join("file.json");
+    let path = file.to_str().unwrap();
+    let process = json!({ "args": ["true"], "cwd": "/", "scheduler": { "policy": "X" } });
+    for (text, says) in [
+        (process.to_string(), "container: --process: /scheduler/policy: 'X'"),
+        (String::new(), "container: --process: empty"),
+        ("{\"args\":".to_string(), "container: --process: line 1 column 8: "),
+        ("{\"args\":[1]}".to_string(), "container: --process: /args/0: "),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        bundle.container(&["exec", "--process", path, &bundle.id]).fails_with(2).says(says);
+    }
+    for (text, says) in [
+        (json!({ "cpu": { "cpus": "5000" } }).to_string(), "container: --resources: /cpu/cpus: "),
+        (json!({ "blockIO": { "weight": 5 } }).to_string(), "container: --resources: /blockIO/weight: "),
+        ("[]".to_string(), "container: --resources: a list"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        bundle.container(&["update", "--resources", path, &bundle.id]).fails_with(2).says(says);
+    }
+    for (option, value) in [("--cpuset-cpus", "5000"), ("--cpu-period", "5"), ("--blkio-weight", "5")] {
+        let says = format!("container: {option}: ");
+        bundle.container(&["update", option, value, &bundle.id]).fails_with(2).says(&says);
+    }
+    // An engine would look for errors in a log that cannot be.
+    bundle.container(&["--log", "/nosuch/log", "list"]).fails_with(2).says("--log: '/nosuch/log': ");
+    bundle.container(&["--log", "", "list"]).success();
+}

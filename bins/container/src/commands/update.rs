@@ -93,7 +93,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         Some(path) => from_json(&read(path)?)?,
         None => from_options(args)?,
     };
-    limits.check()?;
+    limits.check().map_err(|e| placed(e, args, &limits))?;
     if args.kernel_memory.is_some() || args.kernel_memory_tcp.is_some() {
         drydock_cli::output::warn(
             "container",
@@ -116,12 +116,42 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         crate::commands::update_rdt::apply(&rdt, &entry, &state)?;
     }
     if !limits.is_empty() {
-        change(&entry, &state, limits)?;
+        change(&entry, &state, limits, args)?;
     }
     Ok(0)
 }
 
-fn change(entry: &Entry, state: &State, limits: Limits) -> Result<()> {
+/// The options of fields of `linux.resources`.
+const OPTIONS: [(&str, &str); 13] = [
+    ("cpu/shares", "--cpu-share"),
+    ("cpu/quota", "--cpu-quota"),
+    ("cpu/period", "--cpu-period"),
+    ("cpu/burst", "--cpu-burst"),
+    ("cpu/realtimePeriod", "--cpu-rt-period"),
+    ("cpu/realtimeRuntime", "--cpu-rt-runtime"),
+    ("cpu/cpus", "--cpuset-cpus"),
+    ("cpu/mems", "--cpuset-mems"),
+    ("memory/limit", "--memory"),
+    ("memory/reservation", "--memory-reservation"),
+    ("memory/swap", "--memory-swap"),
+    ("pids/limit", "--pids-limit"),
+    ("blockIO/weight", "--blkio-weight"),
+];
+
+/// What the cgroup stage refuses, by the name that it was given here.
+fn placed(error: Error, args: &Args, limits: &Limits) -> Error {
+    let Some((field, why)) = crate::oci::limit(&error, &|file| limits.unified.contains_key(file)) else {
+        return error;
+    };
+    let object = match (&args.resources, OPTIONS.iter().find(|(name, _)| *name == field)) {
+        (Some(_), _) => format!("--resources: /{field}"),
+        (None, Some((_, option))) => (*option).to_string(),
+        (None, None) => return error,
+    };
+    Error::bad_input(object, why).with_kind(error.kind())
+}
+
+fn change(entry: &Entry, state: &State, limits: Limits, args: &Args) -> Result<()> {
     let objects = Journal::read(&entry.dir)?;
     let mut dirs = state.cgroup.clone();
     // Those that a former update has added are in the journal only.
@@ -136,7 +166,7 @@ fn change(entry: &Entry, state: &State, limits: Limits) -> Result<()> {
     }
     let layout = Layout::detect()?;
     let request = drydock_cgroups::Request { dirs, limits: limits.clone(), ..Default::default() };
-    let plan = request.validate(&layout)?;
+    let plan = request.validate(&layout).map_err(|e| placed(e, args, &limits))?;
     // systemd first: it would write its own idea of the limits again at its next reload.
     for object in &objects {
         if let Object::SystemdUnit { name, user } = object {
@@ -169,7 +199,7 @@ fn from_json(bytes: &[u8]) -> Result<Limits> {
         .and_then(|()| rules::resources(Some(&value), ""));
     fits.map_err(|e| {
         let sentence = e.sentence();
-        Error::bad_input(AT, sentence.strip_prefix("config.json: ").unwrap_or(&sentence))
+        Error::bad_input(AT, sentence.trim_start_matches("config.json: ").trim_start_matches(": "))
     })?;
     drydock_bundle::config::typed_resources(&mut value);
     let resources: LinuxResources = serde_json::from_value(value).map_err(|e| {

@@ -63,6 +63,11 @@ fn read(
     Ok((inside, bundled::console_size(&bundle)))
 }
 
+/// What a stage refuses of such a process, at its place in the file.
+pub fn placed(error: Error) -> Error {
+    super::place::stage(&error).map_or(error, |error| in_file(&error))
+}
+
 /// The file is a part of a configuration, and its pointers begin below that.
 fn in_file(error: &Error) -> Error {
     let sentence = error.sentence();

@@ -17,8 +17,8 @@ pub mod resources;
 mod security;
 
 pub use bundled::Bundled;
-pub use entering::request as entering;
-pub use place::{place, told};
+pub use entering::{placed as placed_entering, request as entering};
+pub use place::{limit, place, told};
 
 use crate::request::Request;
 use crate::rootfs::Source;

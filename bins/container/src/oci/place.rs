@@ -111,24 +111,39 @@ fn without(name: &str, error: &Error) -> Error {
 
 /// `cgroup: NAME: FILE: why`: a limit that this machine's cgroups do not have.
 fn lacking(request: &Request, error: &Error) -> Option<Error> {
-    let cgroup = request.cgroup.as_ref().filter(|_| error.stage() == Some("cgroup"))?;
-    let rest = without("cgroup", error);
-    let (_, problem) = parts(&rest);
-    let (file, why) = problem.split_once(": ")?;
+    let cgroup = request.cgroup.as_ref()?;
+    let (field, why) = limit(error, &|file| cgroup.limits.unified.contains_key(file))?;
+    let placed = bad(&format!("/linux/resources/{field}"), why).with_kind(error.kind());
+    Some(match error.remedy() {
+        Some(hint) => placed.hint(hint),
+        None => placed,
+    })
+}
+
+/// The field of `linux.resources` that an error of the cgroup stage is about, and what it says. `unified`: whether a file of
+/// the kernel's is asked for by its own name.
+pub fn limit(error: &Error, unified: &dyn Fn(&str) -> bool) -> Option<(String, String)> {
+    let (file, why) = match error.stage() {
+        Some("cgroup") => {
+            let (_, problem) = parts(&without("cgroup", error));
+            let (file, why) = problem.split_once(": ")?;
+            (file.to_string(), why.to_string())
+        }
+        _ => parts(error),
+    };
     let known = LIMITS.iter().find(|(name, _)| *name == file).map(|(_, field)| (*field).to_string());
-    let field = match cgroup.limits.unified.contains_key(file) {
+    let field = match unified(&file) {
         true => Some(format!("unified/{file}")),
         false => known.or_else(|| file.starts_with("hugetlb.").then(|| "hugepageLimits".to_string())),
     };
-    let mut placed = bad(&format!("/linux/resources/{}", field?), why).with_kind(error.kind());
-    if let Some(hint) = error.remedy() {
-        placed = placed.hint(hint);
-    }
-    Some(placed)
+    field.map(|field| (field, why))
 }
 
 /// What the container's first process could not do of what a bundle asks: its words are those of `init` and of the calls.
-pub fn told(error: Error) -> Error {
+pub fn told(request: &Request, error: Error) -> Error {
+    if request.bundled.is_none() {
+        return error;
+    }
     /// How sentences begin, and what else they say; the place.
     const PLACES: [(&str, &str, &str); 9] = [
         ("sysctl: --sysctl: ", "", "/linux/sysctl"),

@@ -18,9 +18,12 @@ impl Bundle {
         // A shell's `<(…)` is a pipe.
         let pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
         let bytes = if pipe { read_pipe(path) } else { read(path) };
-        let bytes =
-            bytes.map_err(|e| Error::bad_input("--process", format!("'{shown}': {}", e.sentence())))?;
-        let process = json::read("process", &bytes)?;
+        let bytes = bytes.map_err(|e| {
+            let sentence = e.sentence();
+            let problem = sentence.trim_start_matches(super::FILE).trim_start_matches(": ");
+            Error::bad_input("--process", format!("'{shown}': {problem}"))
+        })?;
+        let process = json::read("--process", &bytes)?;
         let json = json!({ "ociVersion": "1.3.0", "root": { "path": "." }, "process": process });
         shape::check("", &json, &schema::CONFIG)?;
         rules::check(&json)?;

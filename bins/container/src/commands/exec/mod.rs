@@ -76,7 +76,8 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     }
     let asked = request::of(args, &entry, state.oci.is_some(), passed)?;
     options::check_terminal(args, asked.inside.terminal)?;
-    let plan = asked.inside.validate()?;
+    let given = args.process.is_some();
+    let plan = asked.inside.validate().map_err(|e| if given { crate::oci::placed_entering(e) } else { e })?;
     if let Some(mask) = plan.security().first_cpu_mask() {
         // runc's name for what enters namespaces, and its words.
         crate::log::early(std::env::args_os()).debug(|| format!("nsexec: affinity: {mask}"));
