@@ -47,6 +47,7 @@ finish() {
     for entry in "${runtimes[@]}"; do "${entry#*=}" delete --force "bench-${entry%%=*}-sleep" >/dev/null 2>&1 || true; done
     "$bin/container" gc >/dev/null 2>&1 || true
     find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null || true
+    [ -z "${outer:-}" ] || kill "$outer" 2>/dev/null || true
     rm -rf "$work" "$DRYDOCK_ROOT"
 }
 trap finish EXIT
@@ -80,6 +81,21 @@ done
     echo "container run --net bridge|run=$bin/container run --rm --net bridge -- true"
 } >>"$cases.one"
 printf '%s\n' "lsns|list=lsns" "monitor ns ls|list=$bin/monitor ns ls" >"$cases.list"
+# joinns beside nsenter, unshare beside unshare(1): the same flags, of a target of ours.
+unshare --mount --pid --net --uts --ipc --fork --kill-child --mount-proc sleep 100000 &
+outer=$!
+until target=$(cat "/proc/$outer/task/$outer/children" 2>/dev/null) && target=${target// /} && [ -n "$target" ] && [ "$(cat "/proc/$target/comm")" = sleep ]; do sleep 0.05; done
+{
+    for flags in "-n" "-a"; do
+        echo "nsenter $flags|run=nsenter -t $target $flags /bin/true"
+        echo "joinns $flags|run=$bin/joinns -t $target $flags /bin/true"
+        echo "joinns $flags --privileged|run=$bin/joinns --privileged -t $target $flags /bin/true"
+    done
+    for flags in "-m -u -i -n" "-p -f --mount-proc" "-U -r -n"; do
+        echo "unshare $flags|run=unshare $flags /bin/true"
+        echo "container unshare $flags|run=$bin/container unshare $flags /bin/true"
+    done
+} >"$cases.enter"
 
 # measure LABEL GAP FILE: appends lines LABEL,NAME,STEP,WALL,PROCESSOR,PEAK,TREE to $work/values.
 measure() {
@@ -93,6 +109,13 @@ for kind in bundle one; do
     measure busy 0 "$cases.$kind"
 done
 measure busy 0 "$cases.list"
+measure busy 0 "$cases.enter"
+# What stays in memory of an init that waits, in KiB.
+"$bin/init" -s -- sleep 100000 &
+waiting=$!
+sleep 2
+resident=$(awk '/^VmRSS/ { print $2 }' "/proc/$waiting/status")
+kill "$waiting" && wait "$waiting" || true
 
 # value LABEL NAME STEP COLUMN: the number, or the sum of the steps, or for the peaks (6, 7) the largest.
 value() {
@@ -136,6 +159,12 @@ head="create | start | delete | together, ms | ratio to $base | processor, ms | 
     for name in lsns "monitor ns ls"; do
         echo "| $name | $(ms "$(value busy "$name" "" 4)") | $(ratio "$(value busy "$name" "" 4)" "$(value busy lsns "" 4)") | $(value busy "$name" "" 6) |"
     done
+    printf '\n| joining and making namespaces, back to back | ms | ratio to util-linux | processor, ms | largest process, KiB |\n|---|---|---|---|---|\n'
+    while IFS='|' read -r name _; do
+        case $name in nsenter* | unshare*) peer=$name ;; esac
+        echo "| $name | $(ms "$(value busy "$name" "" 4)") | $(ratio "$(value busy "$name" "" 4)" "$(value busy "$peer" "" 4)") | $(ms "$(value busy "$name" "" 5)") | $(value busy "$name" "" 6) |"
+    done <"$cases.enter"
+    printf '\n`init` that waits for its command: %s KiB resident.\n' "$resident"
 } >"$work/table"
 cat "$work/table"
 awk -v table="$work/table" '

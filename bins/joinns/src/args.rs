@@ -213,6 +213,18 @@ pub enum Id {
     Follow,
 }
 
+impl Args {
+    /// Whether the command may come to be seen by the target's processes, or among its files.
+    pub fn enters(&self) -> bool {
+        let visible = |kind: &Kind| [Kind::Mount, Kind::Pid, Kind::User].contains(kind);
+        let container =
+            self.target.as_deref().is_some_and(|text| matches!(parse_target(text), Ok(Target::Container(_))));
+        let directories = self.root.is_some() || self.wd.is_some();
+        let kinds = self.kinds.given().map_or(true, |given| given.iter().any(|(kind, _)| visible(kind)));
+        self.all || container || self.named != Named::None || self.user_parent || directories || kinds
+    }
+}
+
 fn parse_id(text: &str) -> Result<Id, String> {
     if text == "follow" {
         return Ok(Id::Follow);
@@ -354,6 +366,23 @@ mod tests {
         assert_eq!((a.named, a.words.len()), (Named::Container("web".into()), 2));
         let a = parsed(&["--net=/run/netns/x", "ls"]);
         assert_eq!((a.named, a.words.len()), (Named::None, 1));
+    }
+
+    #[test]
+    fn who_is_seen_inside() {
+        for words in [
+            &["-t", "7", "-a"][..],
+            &["-t", "7", "-p"],
+            &["-t", "web"],
+            &["web"],
+            &["/proc/7/ns/pid"],
+            &["-t", "7", "-n", "-r"],
+        ] {
+            assert!(parsed(words).enters(), "{words:?}");
+        }
+        for words in [&["-t", "7", "-n"][..], &["-t", "7", "-u", "-i", "-C", "-T"], &["--net=/run/netns/x"]] {
+            assert!(!parsed(words).enters(), "{words:?}");
+        }
     }
 
     #[test]

@@ -45,8 +45,11 @@ fn run() -> Outcome {
         drydock_cli::args::Parsed::Args(args) => {
             // Before anything is opened here: what the caller left open must not go into a container, not even until the exec.
             enter::close_inherited(args.preserve_fds);
-            // What is joined may be hostile: it must not get hold of this program's file.
-            drydock_security::run_sealed()?;
+            // What is entered may be hostile: it must not get hold of this program's file. Who joins neither its processes nor
+            // its mounts nor its users is nowhere to be seen there.
+            if args.enters() {
+                drydock_security::run_sealed()?;
+            }
             enter::run(args)
         }
     }
