@@ -70,9 +70,9 @@ pub fn prepare(args: &Args) -> Result<Ready> {
     let holder = found.process.clone().or(of_paths(args)?);
     let holder = holder.as_deref();
     let enters = [Kind::User, Kind::Mount, Kind::Pid].into_iter().any(|kind| join.joins().contains(kind));
-    let confined = !args.privileged && holder.is_some() && (enters || found.container);
-    let root =
-        open_root(args, process, holder, confined && join.joins().contains(Kind::Mount), found.container)?;
+    let confined = !args.privileged && holder.is_some() && enters;
+    let mounts = join.joins().contains(Kind::Mount);
+    let root = open_root(args, process, holder, confined && mounts, found.container && mounts)?;
     let directory = open_directory(args, process, confined, &mut warnings)?;
     let cgroups = cgroups(args, holder, confined, &mut warnings)?;
     if let (Some(process), true, true) =
@@ -87,7 +87,7 @@ pub fn prepare(args: &Args) -> Result<Ready> {
     };
     let label = label(args, holder, confined)?;
     let capabilities = capabilities(args, taken.as_ref())?;
-    let other_files = join.joins().contains(Kind::Mount) || root.is_some();
+    let other_files = mounts || root.is_some();
     let account = ids::account(args, &join, process, root.as_ref().map(AsFd::as_fd))?;
     let situation = Situation { confined, other_files, home: account.home.as_path() };
     let mut env = environment::of(args, process, situation)?;
@@ -95,7 +95,8 @@ pub fn prepare(args: &Args) -> Result<Ready> {
     if let Some(tools) = &tools {
         tools.set_path(&mut env);
     }
-    let (command, fallback) = commands(args, env, &found.place, tools.is_some())?;
+    let place = if other_files { found.place.as_str() } else { "this file system" };
+    let (command, fallback) = commands(args, env, place, tools.is_some())?;
     let terminal = open_terminal(args, confined, root.as_ref())?;
     if let Some(process) = holder {
         process.check_alive()?;

@@ -321,6 +321,10 @@ impl Script {
         let mut line = Vec::new();
         if !joins.is_empty() {
             line.push("joinns".into());
+            // What holds a joined namespace's process is not this container's: init sets its own limits.
+            if joins.iter().any(|join| !join.starts_with("--net=")) {
+                line.push("--privileged".into());
+            }
             // A joined pid namespace is for the child that init makes, not for init itself.
             if request.namespaces.join.iter().any(|(kind, _)| matches!(kind, Kind::Pid | Kind::Time)) {
                 line.push("--no-fork".into());
