@@ -151,6 +151,7 @@ pub fn forget(store: &Store, id: &ContainerId) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.call(|| format!("rename({dir:?}, {gone:?})"))?,
     }
+    crate::told::deleted(store.root(), id.as_str());
     store.remove(&gone)
 }
 

@@ -4,6 +4,7 @@
 //! they say to each other, [`cleanup`] takes everything away; [`commands`] are the verbs.
 
 pub mod attach;
+mod audit;
 mod by_hand;
 mod called;
 mod calls;
@@ -23,6 +24,7 @@ mod home;
 pub mod hooks;
 mod idmap;
 mod image;
+mod kmsg;
 mod leftovers;
 mod log;
 pub mod network;
@@ -35,6 +37,7 @@ pub mod request;
 pub mod rootfs;
 pub mod session;
 pub mod supervisor;
+mod told;
 mod userns;
 mod verbs;
 pub mod waiting;

@@ -57,9 +57,11 @@ pub fn create(plan: Plan, store: &Store, streams: Streams, watch: &Watch) -> Res
     }
     let (dir, held) = watch.timed("state", || store.create(&id))?;
     let bundled = plan.outside.request.bundled.clone();
+    let command = plan.outside.request.inside.args.clone();
     let maker = Maker { store, watch, dir: dir.clone(), hooked: Cell::new(false) };
     let made = maker.make(plan, streams, held);
-    if made.is_err() {
+    if let Err(error) = &made {
+        crate::told::failed(store.root(), id.as_str(), "create", &command, error);
         // The first error is the one to report; what cannot be removed now is found by gc.
         let _ = cleanup::undo(&id, &dir, store.root(), &Ctx::new(watch, None));
         let _ = cleanup::forget(store, &id);
@@ -86,6 +88,7 @@ impl Maker<'_> {
         let journal = self.watch.timed("state", || {
             state.write(&self.dir)?;
             crate::commands::exec::remember(&self.dir, &plan.request)?;
+            crate::told::created(&self.dir, &state);
             Journal::create(&self.dir)
         })?;
         let ctx = Ctx::new(self.watch, Some(&journal));
@@ -506,8 +509,16 @@ impl Running {
         let state = crate::oci::life::json(&self.state, Life::Created).to_string();
         self.state.status = Life::Running;
         self.state.write(&self.dir)?;
-        self.say(&if self.state.oci.is_some() { Message::Start { state } } else { Message::Exec })?;
-        until_executed(&self.channel, watch)
+        let message = if self.state.oci.is_some() { Message::Start { state } } else { Message::Exec };
+        match self.say(&message).and_then(|()| until_executed(&self.channel, watch)) {
+            Ok(()) => crate::told::started(&self.dir, &self.state),
+            Err(error) => {
+                let (root, id) = (self.dir.parent().unwrap_or(&self.dir), self.state.id.as_str());
+                crate::told::failed(root, id, "start", &self.state.command, &error);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Leaves a created container to whoever will start it: its process no longer depends on this one, and nobody owns it.
@@ -589,6 +600,7 @@ impl Running {
         self.state.ended = Some(ended);
         self.state.finished = Some(crate::first::now());
         self.state.status = Life::Stopped;
+        crate::told::ended(&self.dir, &self.state, ended);
     }
 
     /// Gives up after [`Running::exec`] failed: nothing of the container stays.

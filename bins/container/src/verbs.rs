@@ -123,8 +123,12 @@ verbs! {
         |args, caller| commands::pause::resume(&args, &caller.store()?);
     "update": "Change the limits of a running container", commands::update::Args,
         |args, caller| commands::update::run(&args, &caller.store()?);
-    "events": "Print what a container uses, and when its memory runs out, as JSON lines", commands::events::Args,
+    "events": "Follow what happens to containers; or what one uses, and when its memory runs out", commands::events::Args,
         |args, caller| commands::events::run(&args, &caller.store()?);
+    "why": "Say why a container ended, failed, or could not be made: evidence and fix", commands::why::Args,
+        |args, caller| commands::why::run(&args, &caller.store()?);
+    "audit": "Check a running container against ten best practices, and what it can still reach", commands::audit::Args,
+        |args, caller| commands::audit::run(&args, &caller.store()?);
     "stop": "Stop containers: their stop signal, then SIGKILL", commands::signals::StopArgs,
         |args, caller| commands::signals::stop(&args, &caller.store()?);
     "kill": "Send a signal to a container", commands::signals::KillArgs,

@@ -5,16 +5,22 @@
 pub mod args;
 pub mod model;
 pub mod procfs;
+pub mod query;
+pub mod template;
+pub mod tui;
 pub mod view;
 
-use args::{Args, Command, Ns};
+use args::{Args, Command, Format, Ns};
 use drydock_cli::Outcome;
 use drydock_cli::args::Parsed;
-use drydock_core::Result;
+use drydock_core::{Error, Result};
+use model::foreign;
 use model::target::{self, Target};
 use procfs::Proc;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use template::Template;
 
 /// The command line, for man pages and shell completions.
 pub fn command() -> clap::Command {
@@ -43,14 +49,58 @@ pub struct Session {
     pub proc: Proc,
     /// `--root`.
     pub root: Option<PathBuf>,
-    /// `--json`.
+    /// `--json` or `--format`: not for people.
     pub json: bool,
+    /// `--format` with a template.
+    pub template: Option<Template>,
 }
 
 impl Session {
     fn new(args: &Args) -> Result<Self> {
         let proc = Proc::open(Path::new("/proc"))?;
-        Ok(Self { proc, root: args.root.clone(), json: args.json })
+        let template = match &args.format {
+            Some(Format::Template(template)) => Some(template.clone()),
+            _ => None,
+        };
+        Ok(Self { proc, root: args.root.clone(), json: args.json || args.format.is_some(), template })
+    }
+
+    /// Prints a result for programs: JSON, or by the template.
+    ///
+    /// # Errors
+    /// Output errors; bad input for a field that is not there.
+    pub fn print<T: Serialize + ?Sized>(&self, document: &T) -> Result<()> {
+        self.print_rows(document, document)
+    }
+
+    /// The same for a document that holds its rows beside other things: a template is for the rows.
+    ///
+    /// # Errors
+    /// As [`Session::print`].
+    pub fn print_rows<D: Serialize + ?Sized, R: Serialize + ?Sized>(
+        &self,
+        document: &D,
+        rows: &R,
+    ) -> Result<()> {
+        match &self.template {
+            None => drydock_cli::print_json(document),
+            Some(template) => drydock_cli::print_text(&template.render(&value(rows)?)?),
+        }
+    }
+
+    /// One document of a stream: JSON on one line, or by the template.
+    ///
+    /// # Errors
+    /// As [`Session::print`].
+    pub fn print_sample<T: Serialize + ?Sized>(&self, document: &T) -> Result<()> {
+        match &self.template {
+            None => {
+                let line = serde_json::to_string(document);
+                let line = line.map_err(|e| Error::failed("output", e.to_string()))?;
+                drydock_cli::print_text(&format!("{line}\n"))
+            }
+            Some(template) => drydock_cli::print_text(&template.render(&value(document)?)?),
+        }
     }
 
     /// The process that a word on the command line means.
@@ -58,7 +108,14 @@ impl Session {
     /// # Errors
     /// As [`target::resolve`].
     pub fn target(&self, text: &str) -> Result<Target> {
-        target::resolve(&self.proc, text, self.root.as_deref())
+        match target::resolve(&self.proc, text, self.root.as_deref()) {
+            Err(error) if error.kind() == drydock_core::Kind::BadInput => {
+                // Not ours: perhaps another engine's.
+                let found = foreign::find(&self.proc, text, self.root.as_deref())?;
+                found.ok_or(error)
+            }
+            other => other,
+        }
     }
 
     /// The same, our own process when nothing was given.
@@ -84,8 +141,12 @@ impl Session {
             Command::Inspect { target } => view::inspect::inspect(self, &self.target(target)?),
             Command::Tree { target } => view::process::tree(self, target.as_deref()),
             Command::Ps { target } => view::process::ps(self, target.as_deref()),
-            Command::Stats { target, sampling } => view::usage::stats(self, &self.target(target)?, sampling),
-            Command::Top { sampling } => view::top::top(self, sampling),
+            Command::Stats(options) => match options.targets.as_slice() {
+                [one] => view::usage::stats(self, &self.target(one)?, &options.sampling),
+                _ => view::many::stats(self, options),
+            },
+            Command::Top(options) => view::top::top(self, options),
+            Command::Graph(options) => view::graph::graph(self, options),
             Command::Psi { target } => view::usage::psi(self, target.as_deref()),
         }
     }
@@ -95,14 +156,18 @@ impl Session {
             Ns::Types => view::ns::types(self),
             Ns::Show { pid } => view::ns::show(self, &self.target_or_self(pid.as_deref())?),
             Ns::Diff { a, b } => view::ns::diff(self, &self.target(a)?, &self.target(b)?),
-            Ns::Ls { pid, types, persistent } => {
-                let only = pid.as_deref().map(|p| self.target(p)).transpose()?;
-                view::nslist::list(self, only.as_ref(), types, *persistent)
-            }
+            Ns::Ls(options) => match &options.tree {
+                Some(by) => view::nstree::tree(self, by),
+                None => view::nslist::list(self, options),
+            },
             Ns::Owner { namespace } => view::ns::owner(self, namespace),
             Ns::Parent { namespace } => view::ns::parent(self, namespace),
             Ns::Tree { by } => view::nstree::tree(self, by),
             Ns::Map { target } => view::ns::map(self, &self.target(target)?),
         }
     }
+}
+
+fn value<T: Serialize + ?Sized>(document: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(document).map_err(|e| Error::failed("output", e.to_string()))
 }

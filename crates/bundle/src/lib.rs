@@ -1,6 +1,7 @@
 //! drydock-bundle: what a container is on disk: its state directory, its locks, and OCI bundles.
 
 pub mod config;
+pub mod events;
 pub mod hooks;
 pub mod remove;
 pub mod state;

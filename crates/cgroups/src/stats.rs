@@ -59,6 +59,9 @@ pub struct Memory {
     pub shmem: Option<u64>,
     /// Times memory.high was exceeded and the cgroup was slowed down for it. v2 only.
     pub high_events: Option<u64>,
+    /// Page cache that has not been used for a while: the first that the kernel takes back.
+    #[serde(default)]
+    pub inactive_file: Option<u64>,
     /// Times the limit was hit.
     pub max_events: Option<u64>,
     /// Times allocation failed for the limit.
@@ -115,107 +118,136 @@ pub struct PressureLine {
     pub total: u64,
 }
 
+/// Where the kernel's files of a cgroup are read: from their paths, or through descriptors that are kept.
+pub(crate) trait Files {
+    /// The text of a file, from the hierarchy that has it.
+    fn read(&self, file: &'static str) -> Option<String>;
+
+    /// The same from the v2 hierarchy alone.
+    fn read_v2(&self, file: &'static str) -> Option<String>;
+
+    /// cpu.stat of v1's cpu controller: on hybrid, v2 has one of its own.
+    fn read_v1_cpu(&self) -> Option<String>;
+}
+
+impl Files for Cgroup {
+    fn read(&self, file: &'static str) -> Option<String> {
+        Cgroup::read(self, file)
+    }
+
+    fn read_v2(&self, file: &'static str) -> Option<String> {
+        let dir = self.entries().iter().find(|d| d.v2)?;
+        crate::files::read_if_there(&dir.path.join(file))
+    }
+
+    fn read_v1_cpu(&self) -> Option<String> {
+        let quota = self.with_file("cpu.cfs_quota_us")?;
+        crate::files::read_if_there(&quota.with_file_name("cpu.stat"))
+    }
+}
+
 impl Cgroup {
     /// Reads all counters. A cgroup that is gone has none.
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats { pressure: self.pressure(), ..Stats::default() };
+        let mut stats = Stats { pressure: pressure(self), ..Stats::default() };
         // v1 files have names of their own, so which dialect applies is seen controller by controller. v2's cpu.stat
         // exists in each cgroup, but counts a hybrid's processes only if they are in the v2 hierarchy too.
         #[cfg(feature = "v1-statistics")]
         crate::v1stats::fill(self, &mut stats);
         #[cfg(not(feature = "v1-statistics"))]
         crate::stats::v1_files(self, &mut stats);
-        self.v2_files(&mut stats);
+        v2_files(self, &mut stats);
         stats
     }
 
     /// Pressure by resource, where the kernel offers it.
     pub fn pressure(&self) -> BTreeMap<String, Pressure> {
-        let read = |r: &str| Some((r.to_string(), parse_pressure(&self.read(&format!("{r}.pressure"))?)));
-        ["cpu", "memory", "io"].into_iter().filter_map(read).collect()
+        pressure(self)
     }
+}
 
-    fn v2_files(&self, stats: &mut Stats) {
-        let one = |file: &str| self.read(file).and_then(|t| number(&t));
-        let v2 = |file: &str| {
-            let dir = self.entries().iter().find(|d| d.v2)?;
-            crate::files::read_if_there(&dir.path.join(file)).map(|t| parse_flat(&t))
+/// Pressure by resource.
+pub(crate) fn pressure(files: &dyn Files) -> BTreeMap<String, Pressure> {
+    let read = |(r, file): (&str, &'static str)| Some((r.to_string(), parse_pressure(&files.read(file)?)));
+    let all = [("cpu", "cpu.pressure"), ("memory", "memory.pressure"), ("io", "io.pressure")];
+    all.into_iter().filter_map(read).collect()
+}
+
+/// The v2 files. What v1 has told already stays.
+pub(crate) fn v2_files(files: &dyn Files, stats: &mut Stats) {
+    let one = |file: &'static str| files.read(file).and_then(|t| number(&t));
+    let v2 = |file: &'static str| files.read_v2(file).map(|t| parse_flat(&t));
+    if let Some(cpu) = v2("cpu.stat").filter(|_| stats.cpu.usage_us.is_none()) {
+        let get = |key: &str| cpu.get(key).copied();
+        stats.cpu.usage_us = get("usage_usec");
+        stats.cpu.user_us = get("user_usec");
+        stats.cpu.system_us = get("system_usec");
+        stats.cpu.nr_periods = stats.cpu.nr_periods.or(get("nr_periods"));
+        stats.cpu.nr_throttled = stats.cpu.nr_throttled.or(get("nr_throttled"));
+        stats.cpu.throttled_us = stats.cpu.throttled_us.or(get("throttled_usec"));
+    }
+    if let Some(current) = one("memory.current") {
+        let memory = &mut stats.memory;
+        memory.current = Some(current);
+        memory.peak = one("memory.peak");
+        memory.max = one("memory.max");
+        memory.swap = one("memory.swap.current");
+        memory.swap_max = one("memory.swap.max");
+        if let Some(stat) = v2("memory.stat") {
+            let get = |key: &str| stat.get(key).copied();
+            (memory.anon, memory.file) = (get("anon"), get("file"));
+            (memory.kernel, memory.shmem) = (get("kernel"), get("shmem"));
+            memory.inactive_file = get("inactive_file");
+        }
+        if let Some(events) = v2("memory.events") {
+            let get = |key: &str| events.get(key).copied();
+            memory.high_events = get("high");
+            (memory.max_events, memory.oom, memory.oom_kill) = (get("max"), get("oom"), get("oom_kill"));
+        }
+    }
+    if stats.pids.current.is_none() {
+        stats.pids = Pids {
+            current: one("pids.current"),
+            peak: one("pids.peak"),
+            max: one("pids.max"),
+            max_events: files.read("pids.events").and_then(|t| parse_flat(&t).get("max").copied()),
         };
-        if let Some(cpu) = v2("cpu.stat").filter(|_| stats.cpu.usage_us.is_none()) {
-            let get = |key: &str| cpu.get(key).copied();
-            stats.cpu.usage_us = get("usage_usec");
-            stats.cpu.user_us = get("user_usec");
-            stats.cpu.system_us = get("system_usec");
-            stats.cpu.nr_periods = stats.cpu.nr_periods.or(get("nr_periods"));
-            stats.cpu.nr_throttled = stats.cpu.nr_throttled.or(get("nr_throttled"));
-            stats.cpu.throttled_us = stats.cpu.throttled_us.or(get("throttled_usec"));
-        }
-        if let Some(current) = one("memory.current") {
-            let memory = &mut stats.memory;
-            memory.current = Some(current);
-            memory.peak = one("memory.peak");
-            memory.max = one("memory.max");
-            memory.swap = one("memory.swap.current");
-            memory.swap_max = one("memory.swap.max");
-            if let Some(stat) = v2("memory.stat") {
-                let get = |key: &str| stat.get(key).copied();
-                (memory.anon, memory.file) = (get("anon"), get("file"));
-                (memory.kernel, memory.shmem) = (get("kernel"), get("shmem"));
-            }
-            if let Some(events) = v2("memory.events") {
-                let get = |key: &str| events.get(key).copied();
-                memory.high_events = get("high");
-                (memory.max_events, memory.oom, memory.oom_kill) = (get("max"), get("oom"), get("oom_kill"));
-            }
-        }
-        if stats.pids.current.is_none() {
-            stats.pids = Pids {
-                current: one("pids.current"),
-                peak: one("pids.peak"),
-                max: one("pids.max"),
-                max_events: self.read("pids.events").and_then(|t| parse_flat(&t).get("max").copied()),
-            };
-        }
-        if let Some(text) = self.read("io.stat") {
-            stats.io = Some(parse_io(&text));
-        }
+    }
+    if let Some(text) = files.read("io.stat") {
+        stats.io = Some(parse_io(&text));
     }
 }
 
 /// The v1 files, read by ourselves.
 #[cfg_attr(feature = "v1-statistics", allow(dead_code))]
-pub(crate) fn v1_files(cgroup: &Cgroup, stats: &mut Stats) {
-    let one = |file: &str| cgroup.read(file).and_then(|t| number(&t));
+pub(crate) fn v1_files(files: &dyn Files, stats: &mut Stats) {
+    let one = |file: &'static str| files.read(file).and_then(|t| number(&t));
     if let Some(usage) = one("cpuacct.usage") {
         stats.cpu.usage_us = Some(usage / 1000);
         stats.cpu.user_us = one("cpuacct.usage_user").map(|n| n / 1000);
         stats.cpu.system_us = one("cpuacct.usage_sys").map(|n| n / 1000);
     }
-    // On hybrid, v2 has a cpu.stat of its own: the one beside the quota is meant.
-    let beside = |p: std::path::PathBuf| crate::files::read_if_there(&p.with_file_name("cpu.stat"));
-    if let Some(cpu) = cgroup.with_file("cpu.cfs_quota_us").and_then(beside).map(|t| parse_flat(&t)) {
+    if let Some(cpu) = files.read_v1_cpu().map(|t| parse_flat(&t)) {
         stats.cpu.nr_periods = cpu.get("nr_periods").copied();
         stats.cpu.nr_throttled = cpu.get("nr_throttled").copied();
         stats.cpu.throttled_us = cpu.get("throttled_time").map(|n| n / 1000);
     }
-    v1_memory(cgroup, stats);
+    v1_memory(files, stats);
     // With those below, as v2 counts.
-    let throttle = |file: &str| {
-        let all = cgroup.read(&format!("blkio.throttle.{file}_recursive"));
-        all.or_else(|| cgroup.read(&format!("blkio.throttle.{file}")))
-    };
-    if let Some(bytes) = throttle("io_service_bytes") {
+    let bytes = files.read("blkio.throttle.io_service_bytes_recursive");
+    if let Some(bytes) = bytes.or_else(|| files.read("blkio.throttle.io_service_bytes")) {
         let mut io = BTreeMap::new();
         parse_blkio(&bytes, &mut io, |io| (&mut io.rbytes, &mut io.wbytes));
-        let operations = throttle("io_serviced").unwrap_or_default();
+        let operations = files.read("blkio.throttle.io_serviced_recursive");
+        let operations = operations.or_else(|| files.read("blkio.throttle.io_serviced")).unwrap_or_default();
         parse_blkio(&operations, &mut io, |io| (&mut io.rios, &mut io.wios));
         stats.io = Some(io);
     }
 }
 
 /// v1 memory: files and statistics in another vocabulary.
-pub(crate) fn v1_memory(cgroup: &Cgroup, stats: &mut Stats) {
-    let one = |file: &str| cgroup.read(file).and_then(|t| number(&t));
+pub(crate) fn v1_memory(files: &dyn Files, stats: &mut Stats) {
+    let one = |file: &'static str| files.read(file).and_then(|t| number(&t));
     let Some(current) = one("memory.usage_in_bytes") else { return };
     let memory = &mut stats.memory;
     memory.current = Some(current);
@@ -228,11 +260,12 @@ pub(crate) fn v1_memory(cgroup: &Cgroup, stats: &mut Stats) {
     // With the limits of both alike, it is the sum's that is hit.
     let sum = one("memory.memsw.failcnt").unwrap_or(0);
     memory.max_events = one("memory.failcnt").map(|n| n.saturating_add(sum));
-    let stat = cgroup.read("memory.stat").map(|t| parse_flat(&t)).unwrap_or_default();
+    let stat = files.read("memory.stat").map(|t| parse_flat(&t)).unwrap_or_default();
     let get = |key: &str| stat.get(key).or_else(|| stat.get(key.strip_prefix("total_")?)).copied();
     (memory.anon, memory.file, memory.shmem) = (get("total_rss"), get("total_cache"), get("total_shmem"));
     memory.swap = get("total_swap").or(memory.swap);
-    let control = cgroup.read("memory.oom_control").map(|t| parse_flat(&t)).unwrap_or_default();
+    memory.inactive_file = get("total_inactive_file");
+    let control = files.read("memory.oom_control").map(|t| parse_flat(&t)).unwrap_or_default();
     memory.oom_kill = control.get("oom_kill").copied();
 }
 

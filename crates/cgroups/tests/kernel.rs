@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // tests fail so
 
 use drydock_cgroups::{
-    Cgroup, CpuMax, DeviceRule, IfExists, IoMax, Layout, Limits, Mode, Report, Request, UNLIMITED, Version,
+    Cgroup, CpuMax, DeviceRule, IfExists, IoMax, Layout, Limits, Meter, Mode, Report, Request, UNLIMITED,
+    Version,
 };
 use drydock_core::{Ctx, Result};
 use drydock_testkit::{is_root, require, unique};
@@ -371,4 +372,17 @@ fn the_default_devices() {
     );
     let ran = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
+}
+
+#[test]
+fn a_meter_reads_what_stats_reads_and_sees_the_end() {
+    require!(is_root(), "needs root");
+    let made = Made::new(Limits { pids_max: Some(7), ..Limits::default() }).unwrap();
+    let meter = Meter::open(made.dirs.iter().cloned()).unwrap();
+    for _ in 0..2 {
+        // Nothing runs in it: the counters stand still.
+        assert_eq!(meter.read(), Some(made.cgroup().stats()));
+    }
+    drop(made);
+    assert_eq!(meter.read(), None, "the cgroup is gone");
 }

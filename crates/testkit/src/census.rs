@@ -185,13 +185,18 @@ fn files(dir: &Path) -> BTreeSet<String> {
         for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 todo.push(entry.path());
-            } else if !entry.file_name().to_string_lossy().ends_with("lock") {
+            } else if !is_kept(&entry.file_name().to_string_lossy()) {
                 let path = entry.path();
                 found.insert(path.strip_prefix(dir).unwrap_or(&path).display().to_string());
             }
         }
     }
     found
+}
+
+/// Locks, and what was written down of containers that are gone (`container events`).
+fn is_kept(name: &str) -> bool {
+    name.ends_with("lock") || name == "@events"
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn netns_names() -> Vec<String> {
 fn directories(state: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| !matches!(name.as_str(), "@lock" | "@networks")).collect()
+    names.filter(|name| !matches!(name.as_str(), "@lock" | "@networks" | "@events")).collect()
 }
 
 /// Every path below a directory, relative to it; directories end in `/`.

@@ -14,24 +14,67 @@ use std::time::{Duration, Instant};
 
 /// Arguments of `container events`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "With a container alone: its statistics in intervals, and an oom line each time its memory runs out (runc's form).\n\
+    Otherwise what happens to containers: create, start, exec, oom, seccomp, exit, fail, pause, resume, update, kill, delete.\n\
+    No daemon: each is written down by whoever did it, and followed until it is interrupted.\n\n\
+    Examples:\n  container events\n  container events --json --filter type=oom --filter type=exit\n  \
+    container events --since 1h --no-follow --filter id=web"
+)]
 pub struct Args {
     /// Print the statistics once, and exit
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub stats: bool,
     /// Time between two lines of statistics, such as 5s, 500ms, 1m30s
     #[arg(long, value_name = "DURATION", default_value = "5s", allow_hyphen_values = true)]
     pub interval: String,
-    /// The container
-    pub name: String,
+    /// Begin with what happened since then: 10m (ago), 2026-01-31T12:00:00Z, seconds since 1970
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// End then
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// Only these: id=NAME, type=TYPE; several of one key: any of them
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Print what is known, and end
+    #[arg(long, visible_alias = "no-stream")]
+    pub no_follow: bool,
+    /// Follow what happens (the default), also of one container
+    #[arg(long, conflicts_with = "no_follow")]
+    pub follow: bool,
+    /// JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// The container [default: what happens to all]
+    pub name: Option<String>,
 }
 
-/// Prints statistics in intervals and each time that memory runs out, until the container ends.
+impl Args {
+    /// Statistics of one container, as runc prints them.
+    fn is_statistics(&self) -> bool {
+        let life = self.since.is_some()
+            || self.until.is_some()
+            || !self.filter.is_empty()
+            || self.no_follow
+            || self.follow
+            || self.json;
+        self.stats || (self.name.is_some() && !life)
+    }
+}
+
+/// Prints what happens to containers; or statistics of one in intervals and each time that its memory runs out, until it
+/// ends.
 ///
 /// # Errors
 /// Unknown container, one that does not run, an interval that is none.
 pub fn run(args: &Args, store: &Store) -> Outcome {
+    let Some(name) = args.name.as_ref().filter(|_| args.is_statistics()) else {
+        parse_interval(&args.interval)?;
+        return super::life_events::run(args, store);
+    };
     let interval = parse_interval(&args.interval)?;
-    let entry = store.find(&args.name)?;
+    let entry = store.find(name)?;
     let (state, pidfd) = signals::running(&entry)?;
     let group = Cgroup::at(state.cgroup.iter().cloned())?;
     if args.stats {

@@ -1,5 +1,6 @@
 //! The verbs of `container`, one a file.
 
+pub mod audit;
 pub mod criu;
 pub mod delete;
 pub mod demo;
@@ -7,6 +8,7 @@ pub mod doctor;
 mod event_stats;
 pub mod events;
 pub mod exec;
+mod life_events;
 pub mod list;
 pub mod ns;
 pub mod oci;
@@ -22,3 +24,5 @@ pub mod unshare;
 pub mod up;
 pub mod update;
 mod update_rdt;
+mod when;
+pub mod why;

@@ -27,6 +27,7 @@ pub fn pause(args: &Args, store: &Store) -> Outcome {
         Ok(())
     })?;
     groups.iter().try_for_each(Cgroup::freeze)?;
+    args.names.iter().for_each(|name| crate::told::asked(store, name, "pause", &[]));
     Ok(0)
 }
 
@@ -42,6 +43,7 @@ pub fn resume(args: &Args, store: &Store) -> Outcome {
         Ok(())
     })?;
     groups.iter().try_for_each(Cgroup::thaw)?;
+    args.names.iter().for_each(|name| crate::told::asked(store, name, "resume", &[]));
     Ok(0)
 }
 

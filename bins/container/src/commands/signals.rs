@@ -54,6 +54,10 @@ pub fn kill(args: &KillArgs, store: &Store) -> Outcome {
     };
     let entry = store.find_exact(&args.name)?;
     let found = running(&entry);
+    if signal != 0 && found.is_ok() {
+        let word = drydock_supervise::signals::signal_name(signal);
+        crate::told::asked(store, entry.id.as_str(), "kill", &[("signal", word.into())]);
+    }
     if args.all {
         let state = entry.state.as_ref().map_err(Clone::clone)?;
         if let (true, Ok((_, pidfd))) = (state.cgroup.is_empty(), &found) {
@@ -176,11 +180,19 @@ pub fn stop_one(entry: &Entry, seconds: Option<u64>, store: &Store) -> Result<()
     let grace = Duration::from_secs(seconds.unwrap_or(own));
     // The owner forwards nothing here; a first process without a handler would never see the signal: do not wait for it.
     let deaf = !drydock_supervise::wait::handles(state.pid.unwrap_or(0), signal);
+    let word = drydock_supervise::signals::signal_name(signal);
+    crate::told::asked(store, entry.id.as_str(), "kill", &[("signal", word.into()), ("by", "stop".into())]);
     let _ = send(entry, &pidfd, signal);
     if state.life() == Life::Paused {
         Cgroup::at(state.cgroup.iter().cloned())?.thaw()?;
     }
     if (deaf && signal != nix::libc::SIGKILL) || !gone(&pidfd, grace) {
+        crate::told::asked(
+            store,
+            entry.id.as_str(),
+            "kill",
+            &[("signal", "SIGKILL".into()), ("by", "stop".into())],
+        );
         kill_all(&state, &pidfd)?;
         if !gone(&pidfd, Duration::from_secs(10)) {
             return Err(Error::failed(

@@ -21,14 +21,31 @@ pub struct Namespace {
     pub threads: Vec<(u32, u32)>,
     /// Open descriptors: (pid, descriptor).
     pub fds: Vec<(u32, u32)>,
+    /// Sockets of processes that are elsewhere: (pid, descriptor).
+    pub sockets: Vec<(u32, u32)>,
     /// Bind mounts: (a process that sees it, its path there).
     pub mounts: Vec<(u32, String)>,
+    /// Bind mounts in mount namespaces without processes: (inode number of the mount namespace, path there).
+    pub hidden_mounts: Vec<(u64, String)>,
     /// The user namespace that owns it.
     pub owner: Relation,
     /// The parent, for pid and user namespaces.
     pub parent: Relation,
     /// For a user namespace: who created it.
     pub creator: Option<u32>,
+}
+
+impl Namespace {
+    /// Something besides its descendants keeps it alive.
+    pub fn is_held(&self) -> bool {
+        self.nprocs > 0
+            || !(self.threads.is_empty()
+                && self.fds.is_empty()
+                && self.sockets.is_empty()
+                && self.mounts.is_empty()
+                && self.hidden_mounts.is_empty()
+                && self.for_children_of.is_empty())
+    }
 }
 
 /// All that was found.
@@ -54,6 +71,9 @@ pub fn inventory(proc: &Proc) -> Result<Inventory> {
     found.add_processes();
     found.add_mounts(proc);
     relations::resolve(proc, &mut found.namespaces);
+    if found.add_hidden_mounts(proc) {
+        relations::resolve(proc, &mut found.namespaces);
+    }
     found.hidden = hides_processes(proc);
     Ok(found)
 }
@@ -86,6 +106,9 @@ impl Inventory {
             for (fd, id) in &process.fds {
                 all.entry(*id).or_default().fds.push((pid, *fd));
             }
+            for (fd, inode) in &process.sockets {
+                all.entry((Kind::Network, *inode)).or_default().sockets.push((pid, *fd));
+            }
         }
     }
 
@@ -111,6 +134,35 @@ impl Inventory {
         }
     }
 
+    /// The same in mount namespaces that nothing but a mount or a descriptor holds: we have to go in to see them.
+    /// Whether that led to namespaces that were not known.
+    fn add_hidden_mounts(&mut self, proc: &Proc) -> bool {
+        let known = self.namespaces.len();
+        let empty = |((kind, _), ns): &(&Id, &Namespace)| {
+            *kind == Kind::Mount && ns.nprocs == 0 && ns.threads.is_empty() && ns.is_held()
+        };
+        let spaces: Vec<(u64, Option<String>)> = self
+            .namespaces
+            .iter()
+            .filter(empty)
+            .map(|(id, ns)| {
+                let opened = relations::open(proc, *id, ns);
+                (id.1, opened.and_then(|fd| super::hidden::mountinfo(proc, &fd)))
+            })
+            .collect();
+        for (space, text) in spaces {
+            self.mounts_unreadable += usize::from(text.is_none());
+            for (id, target) in namespace_mounts(&text.unwrap_or_default()) {
+                // What others see as well says nothing new.
+                let ns = self.namespaces.entry(id).or_default();
+                if !ns.mounts.iter().any(|(_, known)| *known == target) {
+                    ns.hidden_mounts.push((space, target));
+                }
+            }
+        }
+        self.namespaces.len() > known
+    }
+
     /// What could not be read, as sentences; empty if nothing was hidden.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -128,6 +180,11 @@ impl Inventory {
             self.scan.fds_unreadable,
             "process has descriptors that are closed to us",
             "processes have descriptors that are closed to us",
+        );
+        add(
+            self.scan.sockets_unreadable,
+            "socket did not tell its network namespace",
+            "sockets did not tell their network namespaces",
         );
         add(
             self.mounts_unreadable,

@@ -37,9 +37,10 @@ impl Relation {
     }
 }
 
-/// Asks the kernel about every namespace, and adds the ancestors that nothing else led to.
+/// Asks the kernel about every namespace that has not been asked, and adds the ancestors that nothing else led to.
 pub fn resolve(proc: &Proc, all: &mut BTreeMap<Id, Namespace>) {
-    let known: Vec<Id> = all.keys().copied().collect();
+    let asked = |ns: &Namespace| ns.owner != Relation::None || ns.parent != Relation::None;
+    let known: Vec<Id> = all.iter().filter(|(_, ns)| !asked(ns)).map(|(id, _)| *id).collect();
     for id in known {
         let opened = all.get(&id).and_then(|ns| open(proc, id, ns));
         match opened {
@@ -98,7 +99,7 @@ pub fn relation(answer: io::Result<OwnedFd>) -> (Relation, Option<OwnedFd>) {
 }
 
 /// Opens a namespace by whatever holds it; `None` if nothing works, or it is another one by now.
-fn open(proc: &Proc, (kind, inode): Id, ns: &Namespace) -> Option<OwnedFd> {
+pub fn open(proc: &Proc, (kind, inode): Id, ns: &Namespace) -> Option<OwnedFd> {
     let name = kind.proc_name();
     let from_process = ns.pid.map(|pid| format!("{pid}/ns/{name}"));
     let from_thread = ns.threads.first().map(|(pid, tid)| format!("{pid}/task/{tid}/ns/{name}"));
@@ -107,10 +108,9 @@ fn open(proc: &Proc, (kind, inode): Id, ns: &Namespace) -> Option<OwnedFd> {
     let same = |fd: &OwnedFd| fstat(fd).is_ok_and(|s| s.st_ino == inode);
     let paths = [from_process, from_thread, from_fd, from_children].into_iter().flatten();
     let by_path = paths.filter_map(|path| proc.open_at(&path).ok()).find(same);
-    by_path.or_else(|| {
-        let mounts = ns.mounts.iter().filter_map(|(pid, target)| open_mounted(proc, *pid, target));
-        mounts.into_iter().find(same)
-    })
+    let mounted = || ns.mounts.iter().filter_map(|(pid, target)| open_mounted(proc, *pid, target)).find(same);
+    let by_socket = || ns.sockets.iter().filter_map(|(pid, fd)| super::sockets::open(*pid, *fd)).find(same);
+    by_path.or_else(mounted).or_else(by_socket)
 }
 
 /// Opens a bind-mounted namespace inside the root of the process that sees it. The path is walked inside that root

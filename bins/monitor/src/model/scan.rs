@@ -1,13 +1,16 @@
 //! Which namespaces every process, thread and descriptor is in: one pass over /proc with as few calls as can be.
 //!
-//! For a process: open its directory, read the ten links, list its descriptors, ask how many threads there are.
+//! For a process: open its `ns` directory, read the ten links, list its descriptors, ask how many threads there are.
 //! Threads are read only where there is more than one. Work is shared among the processors.
 
-use crate::procfs::{Device, Proc, identity, is_gone, nslink, numbers};
+use super::digits::{Digits, PidPath};
+use super::sockets;
+use crate::procfs::{Proc, identity, is_gone, nslink, numbers, numbers_of_proc};
 use drydock_core::Result;
 use drydock_namespaces::Kind;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, readlinkat_raw, statat};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,8 +47,12 @@ pub struct Process {
     pub threads: Vec<(u32, Links)>,
     /// Descriptors open on namespaces.
     pub fds: Vec<(u32, Id)>,
+    /// Sockets that are in another network namespace than the process: descriptor and inode number of the namespace.
+    pub sockets: Vec<(u32, u64)>,
     /// Its descriptors could not be listed.
     pub fds_unreadable: bool,
+    /// Sockets whose network namespace could not be asked.
+    pub sockets_unreadable: usize,
 }
 
 impl Process {
@@ -73,6 +80,8 @@ pub struct Scan {
     pub unreadable: Vec<u32>,
     /// Processes whose descriptors are closed to us (they may hold namespaces that we cannot see).
     pub fds_unreadable: usize,
+    /// Sockets whose network namespace could not be asked.
+    pub sockets_unreadable: usize,
 }
 
 /// How deep to look.
@@ -106,6 +115,7 @@ pub fn scan(proc: &Proc, depth: Depth) -> Result<Scan> {
         all.processes.extend(part.processes);
         all.unreadable.extend(part.unreadable);
         all.fds_unreadable += part.fds_unreadable;
+        all.sockets_unreadable += part.sockets_unreadable;
     }
     all.processes.sort_by_key(|p| p.pid);
     all.unreadable.sort_unstable();
@@ -114,10 +124,13 @@ pub fn scan(proc: &Proc, depth: Depth) -> Result<Scan> {
 
 fn scan_some<'a>(proc: &Proc, pids: impl Iterator<Item = &'a u32>, depth: Depth) -> Scan {
     let mut scan = Scan::default();
+    // A socket that many processes have inherited is asked once.
+    let mut asked = BTreeMap::new();
     for pid in pids {
-        match read_process(proc, *pid, depth) {
+        match read_with(proc, *pid, depth, &mut asked) {
             Ok(Some(process)) => {
                 scan.fds_unreadable += usize::from(process.fds_unreadable);
+                scan.sockets_unreadable += process.sockets_unreadable;
                 scan.processes.push(process);
             }
             Ok(None) => {}
@@ -133,17 +146,26 @@ fn scan_some<'a>(proc: &Proc, pids: impl Iterator<Item = &'a u32>, depth: Depth)
 /// # Errors
 /// EACCES or EPERM when its namespaces are closed to us (ptrace(2), access mode checking).
 pub fn read_process(proc: &Proc, pid: u32, depth: Depth) -> std::io::Result<Option<Process>> {
+    read_with(proc, pid, depth, &mut BTreeMap::new())
+}
+
+/// Network namespaces of sockets by the sockets' inode numbers; `None` for one that could not be asked.
+type Asked = BTreeMap<u64, Option<u64>>;
+
+fn read_with(proc: &Proc, pid: u32, depth: Depth, asked: &mut Asked) -> std::io::Result<Option<Process>> {
     let mut process = Process { pid, ..Process::default() };
-    let dir = proc.directory(&pid.to_string(), false)?;
-    let ns = openat(&dir, c"ns", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut path = PidPath::new(pid);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let ns = openat(proc.root(), path.to("/ns"), flags, Mode::empty())?;
     process.links = read_links(ns.as_fd())?;
+    drop(ns);
     if process.links.iter().all(Option::is_none) {
         return Ok(None);
     }
     if depth == Depth::Everything {
-        process.threads = read_threads(dir.as_fd(), pid, &process.links);
-        match read_fds(dir.as_fd(), proc.nsfs()) {
-            Ok(fds) => process.fds = fds,
+        process.threads = read_threads(proc.root(), &mut path, pid, &process.links);
+        match read_fds(proc, &mut path, &mut process, asked) {
+            Ok(()) => {}
             Err(error) => process.fds_unreadable = !is_gone(&error),
         }
     }
@@ -179,13 +201,13 @@ fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Option<Id>>
 }
 
 /// Threads that left their process's namespaces (unshare(2) and setns(2) act on one thread).
-fn read_threads(dir: BorrowedFd<'_>, pid: u32, main: &Links) -> Vec<(u32, Links)> {
+fn read_threads(proc: BorrowedFd<'_>, path: &mut PidPath, pid: u32, main: &Links) -> Vec<(u32, Links)> {
     // The link count of the directory is two more than the number of threads: cheaper than listing it.
-    if statat(dir, c"task", AtFlags::empty()).is_ok_and(|s| s.st_nlink <= 3) {
+    if statat(proc, path.to("/task"), AtFlags::empty()).is_ok_and(|s| s.st_nlink <= 3) {
         return Vec::new();
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(task) = openat(dir, c"task", flags, Mode::empty()) else { return Vec::new() };
+    let Ok(task) = openat(proc, path.to("/task"), flags, Mode::empty()) else { return Vec::new() };
     let tids = numbers(task.as_fd()).unwrap_or_default();
     let read = |tid: u32| {
         let ns = openat(&task, format!("{tid}/ns"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -195,65 +217,49 @@ fn read_threads(dir: BorrowedFd<'_>, pid: u32, main: &Links) -> Vec<(u32, Links)
     others.filter(|(_, links)| links != main).collect()
 }
 
-fn read_fds(dir: BorrowedFd<'_>, nsfs: Option<Device>) -> std::io::Result<Vec<(u32, Id)>> {
-    let fd = openat(dir, c"fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut found = Vec::new();
-    let mut name = itoa::Digits::default();
-    for number in numbers(fd.as_fd())? {
-        if let Some(id) = namespace_behind(fd.as_fd(), name.of(number), nsfs) {
-            found.push((number, id));
+/// Looks behind each descriptor: at namespaces, and at sockets that stay in the namespace they were made in.
+fn read_fds(
+    proc: &Proc,
+    path: &mut PidPath,
+    process: &mut Process,
+    asked: &mut Asked,
+) -> std::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(proc.root(), path.to("/fd"), flags, Mode::empty())?;
+    let mut name = Digits::default();
+    let mut sockets = Vec::new();
+    for number in numbers_of_proc(dir.as_fd())? {
+        let name = name.of(number);
+        match identity(dir.as_fd(), name) {
+            Ok(found) if found.socket => sockets.push((number, found.inode)),
+            Ok(found) if proc.nsfs().is_some_and(|nsfs| nsfs != found.device) => {}
+            other => {
+                let inode = other.ok().map(|found| found.inode);
+                process.fds.extend(namespace_behind(dir.as_fd(), name, inode).map(|id| (number, id)));
+            }
         }
     }
-    Ok(found)
+    let own = process.namespace(Kind::Network);
+    for (fd, namespace) in sockets::namespaces(process.pid, &sockets, asked) {
+        match namespace {
+            None => process.sockets_unreadable += 1,
+            found if found == own => {}
+            Some(inode) => process.sockets.push((fd, inode)),
+        }
+    }
+    Ok(())
 }
 
 /// The namespace that a descriptor is open on. Its link says `net:[…]` when it was opened through /proc, but shows a
 /// path when it was opened through a bind mount: so what it leads to is looked at.
-fn namespace_behind(dir: BorrowedFd<'_>, name: &CStr, nsfs: Option<Device>) -> Option<Id> {
-    let inode = match identity(dir, name) {
-        Ok((device, inode)) if nsfs.is_none_or(|nsfs| nsfs == device) => inode,
-        Ok(_) => return None,
-        Err(_) => return read_link(dir, name).ok()?,
-    };
+fn namespace_behind(dir: BorrowedFd<'_>, name: &CStr, inode: Option<u64>) -> Option<Id> {
     if let Some(id) = read_link(dir, name).ok()? {
         return Some(id);
     }
+    let inode = inode?;
     let file = openat(dir, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let file = super::relations::reopen(file)?;
     Some((super::relations::kind_of(&file)?, inode))
-}
-
-/// Numbers as C strings without an allocation each.
-mod itoa {
-    use std::ffi::CStr;
-
-    #[derive(Default)]
-    pub struct Digits([u8; 11]);
-
-    impl Digits {
-        /// The number in decimal.
-        pub fn of(&mut self, mut number: u32) -> &CStr {
-            let mut at = self.0.len() - 1;
-            while at > 0 {
-                at -= 1;
-                if let Some(digit) = self.0.get_mut(at) {
-                    *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
-                }
-                number /= 10;
-                if number == 0 {
-                    break;
-                }
-            }
-            self.0.get(at..).and_then(|b| CStr::from_bytes_until_nul(b).ok()).unwrap_or_default()
-        }
-    }
-
-    #[test]
-    fn digits() {
-        for n in [0, 7, 10, 4_294_967_295] {
-            assert_eq!(Digits::default().of(n).to_str().unwrap(), n.to_string());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::procfs::pressure::{self, Pressure};
 use drydock_cgroups::{Cgroup, Stats};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// One look at the counters.
@@ -43,7 +43,26 @@ pub fn read(directories: &[PathBuf]) -> Reading {
     Reading { at: Instant::now(), stats: cgroup.map(|c| c.stats()) }
 }
 
+/// The limit and the use of memory of one cgroup directory: `u64::MAX` for no limit, `None` without the controller.
+pub fn memory_limit(directory: &Path) -> Option<(u64, u64)> {
+    let number = |file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(directory.join(file)).ok()?;
+        if text.trim() == "max" { Some(u64::MAX) } else { text.trim().parse().ok() }
+    };
+    let (max, current) = match number("memory.max") {
+        Some(max) => (max, number("memory.current")?),
+        None => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes")?),
+    };
+    // v1's "no limit" is the greatest number of pages.
+    Some((if max > 1 << 62 { u64::MAX } else { max }, current))
+}
+
 impl Reading {
+    /// Of counters that were read just now; `None` when the cgroup is gone.
+    pub fn of(stats: Option<Stats>) -> Self {
+        Self { at: Instant::now(), stats }
+    }
+
     /// Whether the cgroup was there.
     pub fn exists(&self) -> bool {
         self.stats.is_some()

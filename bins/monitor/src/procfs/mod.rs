@@ -13,4 +13,4 @@ pub mod stat;
 pub mod status;
 pub mod sysvipc;
 
-pub use reader::{Device, Proc, identity, is_gone, numbers};
+pub use reader::{Device, Identity, Proc, identity, is_gone, numbers, numbers_of_proc};

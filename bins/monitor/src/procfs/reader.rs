@@ -3,7 +3,7 @@
 use drydock_core::error::CallExt;
 use drydock_core::text::escape_bytes;
 use drydock_core::{Error, Result};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, fstatfs, openat, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxFlags, fstatfs, openat, statx};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io;
@@ -134,7 +134,7 @@ impl Proc {
 
     /// The device of nsfs, on which all namespace files are.
     pub fn nsfs(&self) -> Option<Device> {
-        let ask = || identity(self.dir.as_fd(), c"self/ns/user").ok().map(|(device, _)| device);
+        let ask = || identity(self.dir.as_fd(), c"self/ns/user").ok().map(|found| found.device);
         *self.nsfs.get_or_init(ask)
     }
 
@@ -144,14 +144,29 @@ impl Proc {
     }
 }
 
+/// What a link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The file system's device.
+    pub device: Device,
+    /// Inode number.
+    pub inode: u64,
+    /// It is a socket.
+    pub socket: bool,
+}
+
 /// Device and inode number of what a link leads to, without asking a file system that may hang (a server that does not
 /// answer). Source: statx(2), `AT_STATX_DONT_SYNC`.
 ///
 /// # Errors
 /// statx(2)'s.
-pub fn identity(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<(Device, u64)> {
-    let found = statx(dir, name, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
-    Ok(((found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+pub fn identity(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Identity> {
+    let found = statx(dir, name, AtFlags::STATX_DONT_SYNC, StatxFlags::INO | StatxFlags::TYPE)?;
+    Ok(Identity {
+        device: (found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        socket: FileType::from_raw_mode(u32::from(found.stx_mode)) == FileType::Socket,
+    })
 }
 
 /// The entries of a directory that are numbers (pids, tids, descriptors), ascending.
@@ -165,6 +180,31 @@ pub fn numbers(dir: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     while let Some(entry) = raw.next() {
         if let Some(n) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
             found.push(n);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The same for a directory of /proc, whose entries come in one piece when they fit: without asking for more after the
+/// last.
+///
+/// # Errors
+/// As [`numbers`].
+pub fn numbers_of_proc(dir: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    const SIZE: usize = 8 << 10;
+    /// An entry has a header, and a name of a few digits.
+    const ENTRY: usize = 48;
+    let mut buffer = [MaybeUninit::<u8>::uninit(); SIZE];
+    let mut raw = RawDir::new(dir, &mut buffer);
+    let (mut found, mut seen) = (Vec::new(), 0);
+    while let Some(entry) = raw.next() {
+        seen += 1;
+        if let Some(n) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
+            found.push(n);
+        }
+        if raw.is_buffer_empty() && seen * ENTRY < SIZE {
+            break;
         }
     }
     found.sort_unstable();

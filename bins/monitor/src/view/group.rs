@@ -2,7 +2,7 @@
 
 use crate::Session;
 use crate::model::scan::{Depth, Scan, scan};
-use drydock_cli::output::{print_json, print_line, print_text, table};
+use drydock_cli::output::{print_line, print_text, table};
 use drydock_core::Result;
 use drydock_namespaces::Kind;
 use serde::Serialize;
@@ -61,7 +61,7 @@ pub fn group(session: &Session, by: Kind) -> Result<()> {
 
 fn print(session: &Session, found: &Groups) -> Result<()> {
     if session.json {
-        return print_json(found);
+        return session.print(&found);
     }
     for group in &found.groups {
         let plural = if group.nprocs == 1 { "process" } else { "processes" };

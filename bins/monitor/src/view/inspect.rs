@@ -6,7 +6,7 @@ use crate::model::cgroups::Place;
 use crate::model::inspect::{Capabilities, Inspection, inspect as look};
 use crate::model::target::Target;
 use crate::procfs::idmap::Extent;
-use drydock_cli::output::{print_json, print_text, table};
+use drydock_cli::output::{print_text, table};
 use drydock_core::Result;
 use drydock_core::size::show;
 use drydock_core::text::escape;
@@ -18,7 +18,7 @@ use drydock_core::text::escape;
 pub fn inspect(session: &Session, target: &Target) -> Result<()> {
     let found = look(&session.proc, target)?;
     if session.json {
-        return print_json(&found);
+        return session.print(&found);
     }
     let mut text = table(&["FIELD", "VALUE"], &facts(&found));
     text.push_str("\nNamespaces\n");

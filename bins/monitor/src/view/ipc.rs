@@ -3,7 +3,7 @@
 use crate::Session;
 use crate::model::ipc::{Object, objects};
 use crate::model::target::Target;
-use drydock_cli::output::{print_json, print_text, table};
+use drydock_cli::output::{print_text, table};
 use drydock_core::Result;
 
 /// `monitor ipc`: the System V objects of the process's ipc namespace.
@@ -13,7 +13,7 @@ use drydock_core::Result;
 pub fn ipc(session: &Session, target: &Target) -> Result<()> {
     let found = objects(&session.proc, target.pid)?;
     if session.json {
-        return print_json(&found);
+        return session.print(&found);
     }
     let row = |o: &Object| {
         let numbers = [o.id.to_string(), o.uid.to_string(), o.perms.clone(), o.size.to_string()];

@@ -1,14 +1,20 @@
 //! How it is printed: a table or sentences for people, JSON for programs. The JSON structs are the documented format.
 
+pub mod graph;
 pub mod group;
 pub mod inspect;
 pub mod ipc;
+pub mod many;
 pub mod mounts;
 pub mod ns;
+pub mod nscolumns;
 pub mod nslist;
+pub mod nsmembers;
 pub mod nstree;
 pub mod process;
+pub mod table;
 pub mod top;
+pub mod topcolumns;
 pub mod usage;
 
 use drydock_cli::output::warn;

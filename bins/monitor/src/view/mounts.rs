@@ -4,7 +4,7 @@ use crate::Session;
 use crate::model::mounts as model;
 use crate::model::target::Target;
 use crate::procfs::mountinfo::Mount;
-use drydock_cli::output::{print_json, print_text, table};
+use drydock_cli::output::{print_text, table};
 use drydock_core::Result;
 
 /// `monitor mounts`: target, source, file system, options, propagation.
@@ -14,7 +14,7 @@ use drydock_core::Result;
 pub fn mounts(session: &Session, target: &Target, tree: bool) -> Result<()> {
     let mounts = model::mounts(&session.proc, target.pid)?;
     if session.json {
-        return print_json(&mounts);
+        return session.print(&mounts);
     }
     let listed: Vec<(usize, &Mount)> =
         if tree { model::tree(&mounts) } else { mounts.iter().map(|m| (0, m)).collect() };

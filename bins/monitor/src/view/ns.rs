@@ -6,7 +6,7 @@ use crate::model::relations::{Relation, has_parent, relation};
 use crate::model::target::{Target, unreadable};
 use crate::model::types::types as all_types;
 use crate::procfs::idmap::{self, Extent};
-use drydock_cli::output::{print_json, print_line, print_text, table};
+use drydock_cli::output::{print_line, print_text, table};
 use drydock_core::sys::ns as ioctl;
 use drydock_core::{Error, Result};
 use drydock_namespaces::{Kind, NamespaceId, nsfile};
@@ -21,7 +21,7 @@ use std::path::Path;
 pub fn types(session: &Session) -> Result<()> {
     let rows = all_types();
     if session.json {
-        return print_json(&rows);
+        return session.print(&rows);
     }
     let cells = rows.iter().map(|t| {
         let enabled = if t.enabled { "yes" } else { "no" };
@@ -47,7 +47,7 @@ pub fn show(session: &Session, target: &Target) -> Result<()> {
     let namespaces = links(&session.proc, target.pid)?;
     let container = target.container.as_ref().map(|c| c.id.as_str());
     if session.json {
-        return print_json(&Shown { pid: target.pid, container, namespaces });
+        return session.print(&Shown { pid: target.pid, container, namespaces });
     }
     let row = |link: &Link| vec![link.name.to_string(), super::or_dash(link.link.clone())];
     print_text(&table(&["NAME", "NAMESPACE"], &namespaces.iter().map(row).collect::<Vec<_>>()))
@@ -96,7 +96,7 @@ pub fn diff(session: &Session, a: &Target, b: &Target) -> Result<()> {
     };
     let types: Vec<Compared> = Kind::ALL.into_iter().map(compare).collect();
     if session.json {
-        return print_json(&Diff { a: a.pid, b: b.pid, types });
+        return session.print(&Diff { a: a.pid, b: b.pid, types });
     }
     let row = |c: &Compared| {
         let verdict = match c.same {
@@ -178,7 +178,7 @@ fn print_related(
     if session.json {
         let outside = inode.is_none();
         let namespace = drydock_core::text::escape(spec);
-        return print_json(&Related {
+        return session.print(&Related {
             namespace,
             relation: word,
             kind: kind.proc_name(),
@@ -238,7 +238,7 @@ pub fn map(session: &Session, target: &Target) -> Result<()> {
     let mut words = describe("uid", &uid_map);
     words.extend(describe("gid", &gid_map));
     if session.json {
-        return print_json(&Maps { pid, user_namespace: user, uid_map, gid_map, setgroups, words });
+        return session.print(&Maps { pid, user_namespace: user, uid_map, gid_map, setgroups, words });
     }
     if let Some(inode) = user {
         print_line(&format!("user:[{inode}]"))?;

@@ -5,7 +5,7 @@ use crate::model::namespaces::{Inventory, inventory};
 use crate::model::processes::{self, Row};
 use crate::model::relations::Relation;
 use crate::model::scan::{Depth, Id, scan};
-use drydock_cli::output::{print_json, print_text};
+use drydock_cli::output::print_text;
 use drydock_core::Result;
 use drydock_core::text::escape;
 use drydock_namespaces::Kind;
@@ -38,7 +38,7 @@ pub fn tree(session: &Session, by: &str) -> Result<()> {
     let found = inventory(&session.proc)?;
     let nodes = order(session, &found, by == "owner");
     if session.json {
-        return print_json(&nodes);
+        return session.print(&nodes);
     }
     print_text(&nodes.iter().map(line).collect::<String>())?;
     super::notes(&found.notes());
@@ -134,7 +134,7 @@ fn by_process(session: &Session) -> Result<()> {
         }
     }
     if session.json {
-        return print_json(&starts);
+        return session.print(&starts);
     }
     let text = |s: &Start| {
         let list: Vec<String> =

@@ -5,7 +5,7 @@ use crate::model::processes::{self, Row};
 use crate::model::scan::{Depth, scan};
 use crate::model::target::{Target, unreadable};
 use crate::procfs::status;
-use drydock_cli::output::{print_json, print_text, table};
+use drydock_cli::output::{print_text, table};
 use drydock_core::text::escape;
 use drydock_core::{Error, Result};
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub fn pidmap(session: &Session, target: &Target) -> Result<()> {
     }
     let command = session.proc.command(pid);
     if session.json {
-        return print_json(&PidMap { pid, nspid, command });
+        return session.print(&PidMap { pid, nspid, command });
     }
     let header: Vec<String> = (0..nspid.len()).map(|level| format!("LEVEL{level}")).collect();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
@@ -64,7 +64,7 @@ pub fn tree(session: &Session, target: Option<&str>) -> Result<()> {
     let listed: Vec<Listed> =
         order.iter().filter_map(|(depth, pid)| Some(Listed { depth: *depth, row: rows.get(pid)? })).collect();
     if session.json {
-        return print_json(&listed);
+        return session.print(&listed);
     }
     let names = container_names(session);
     print_text(&listed.iter().map(|l| tree_line(l.depth, l.row, &names)).collect::<String>())
@@ -103,7 +103,7 @@ pub fn ps(session: &Session, target: Option<&str>) -> Result<()> {
     let listed: Vec<&Row> =
         rows.values().filter(|r| members.as_ref().is_none_or(|m| m.contains(&r.pid))).collect();
     if session.json {
-        return print_json(&listed);
+        return session.print(&listed);
     }
     let header = ["PID", "INSIDE", "PPID", "UID", "STAT", "%CPU", "%MEM", "RSS", "TIME", "COMMAND"];
     print_text(&table(&header, &listed.iter().map(|row| cells(row)).collect::<Vec<_>>()))

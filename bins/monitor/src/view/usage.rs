@@ -3,11 +3,13 @@
 use crate::Session;
 use crate::args::Sampling;
 use crate::model::cgroups::{self, Place};
+use crate::model::network::{self, Traffic};
+use crate::model::sampler::{Headroom, headroom};
 use crate::model::target::{Target, read_stat, runs, unreadable};
 use crate::model::usage::{Usage, between, pressure, read};
 use crate::procfs::pressure::{Pressure, Stall};
 use drydock_cgroups::Cgroup;
-use drydock_cli::output::{print_json, print_text, table};
+use drydock_cli::output::{print_text, table};
 use drydock_core::size::show;
 use drydock_core::{Error, Result};
 use serde::Serialize;
@@ -23,6 +25,10 @@ struct Sampled<'a> {
     directories: &'a [PathBuf],
     /// The hierarchies in which the process is in the root cgroup: there the figures are the whole machine's.
     whole_machine: &'a [String],
+    /// Bytes until the nearest memory limit, its own or of a cgroup above.
+    memory_headroom: Option<Headroom>,
+    /// What went through its network namespace, without the loopback.
+    network: Option<Traffic>,
     #[serde(flatten)]
     usage: Usage,
 }
@@ -34,14 +40,22 @@ struct Sampled<'a> {
 pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<()> {
     let (directories, whole_machine) = directories(session, target)?;
     let started = read_stat(&session.proc, target.pid)?.start;
-    let mut before = read(&directories);
+    let traffic = || network::of(&session.proc, &[target.pid], &mut BTreeMap::new());
+    let (mut before, mut old) = (read(&directories), traffic());
     loop {
         std::thread::sleep(sampling.interval);
-        let after = read(&directories);
+        let (after, now) = (read(&directories), traffic());
         let usage = between(&before, &after);
+        let network = now.clone().map(|now| match &old {
+            Some(old) => now.since(old, usage.interval_seconds),
+            None => now,
+        });
+        let memory_headroom = headroom(&directories, &usage.stats, &mut BTreeMap::new());
         let container = target.container.as_ref().map(|c| c.id.as_str());
         let (directories, whole_machine) = (directories.as_slice(), whole_machine.as_slice());
-        let mut sample = Sampled { pid: target.pid, container, directories, whole_machine, usage };
+        let pid = target.pid;
+        let mut sample =
+            Sampled { pid, container, directories, whole_machine, memory_headroom, network, usage };
         if !runs(&session.proc, target.pid, started) {
             sample.usage.status = "stopped";
         }
@@ -49,7 +63,7 @@ pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<
         if sampling.once || sample.usage.status == "stopped" {
             return Ok(());
         }
-        before = after;
+        (before, old) = (after, now);
     }
 }
 
@@ -79,11 +93,10 @@ fn directories(session: &Session, target: &Target) -> Result<(Vec<PathBuf>, Vec<
 
 fn print_sample(session: &Session, sample: &Sampled, once: bool) -> Result<()> {
     if session.json && once {
-        return print_json(sample);
+        return session.print(sample);
     }
     if session.json {
-        let line = serde_json::to_string(sample).map_err(|e| Error::failed("output", e.to_string()))?;
-        return print_text(&format!("{line}\n"));
+        return session.print_sample(sample);
     }
     let mut text = table(&["FIGURE", "VALUE"], &rows(sample));
     if !once {
@@ -124,6 +137,22 @@ fn of_limit(current: Option<u64>, max: Option<u64>, show: fn(u64) -> String) -> 
     }
 }
 
+fn headroom_text(h: &Headroom) -> String {
+    format!("{} (limit of {})", show(h.bytes), h.limited_by.display())
+}
+
+fn traffic_text(t: &Traffic) -> String {
+    let rate = |n: Option<u64>| n.map_or("-".to_string(), |n| format!("{}/s", show(n)));
+    let whose = if t.shared { ", the machine's" } else { "" };
+    let (rx, tx) = (rate(t.rx_bytes_per_second), rate(t.tx_bytes_per_second));
+    format!(
+        "in {rx} (all {}), out {tx} (all {}), dropped {}{whose}",
+        show(t.rx_bytes),
+        show(t.tx_bytes),
+        t.dropped
+    )
+}
+
 fn rows(sample: &Sampled) -> Vec<Vec<String>> {
     let (usage, s) = (&sample.usage, &sample.usage.stats);
     let m = &s.memory;
@@ -141,11 +170,14 @@ fn rows(sample: &Sampled) -> Vec<Vec<String>> {
         ("  file", bytes(m.file)),
         ("  kernel", bytes(m.kernel)),
         ("  shmem", bytes(m.shmem)),
+        ("  inactive file", bytes(m.inactive_file)),
+        ("memory headroom", sample.memory_headroom.as_ref().map_or("no limit".to_string(), headroom_text)),
         ("swap", of_limit(m.swap, m.swap_max, show)),
         ("oom kills", count(m.oom_kill)),
         ("pids", of_limit(s.pids.current, s.pids.max, |n| n.to_string())),
         ("read/s", bytes(usage.read_bytes_per_second)),
         ("write/s", bytes(usage.write_bytes_per_second)),
+        ("network", sample.network.as_ref().map_or(MISSING.to_string(), traffic_text)),
     ];
     for resource in ["cpu", "memory", "io"] {
         let some = s.pressure.get(resource).and_then(|p| p.some.as_ref()).map(|line| line.avg10);
@@ -183,7 +215,7 @@ pub fn psi(session: &Session, target: Option<&str>) -> Result<()> {
     let found = pressure(&session.proc, cgroup.as_ref());
     if session.json {
         let scope = if cgroup.is_some() { "cgroup" } else { "machine" };
-        return print_json(&Waiting { scope, pid: target.map(|t| t.pid), pressure: found });
+        return session.print(&Waiting { scope, pid: target.map(|t| t.pid), pressure: found });
     }
     let rows: Vec<Vec<String>> =
         found.iter().flat_map(|(resource, p)| psi_rows(resource, p.as_ref())).collect();

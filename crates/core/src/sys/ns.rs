@@ -1,4 +1,4 @@
-//! Questions to a namespace file. Source: ioctl_ns(2) (NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID).
+//! Questions to a namespace file, or to a socket about its own. Source: ioctl_ns(2), netdevice(7).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -104,4 +104,15 @@ pub fn owner_uid(ns: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: the kernel writes one uid_t to the pointer, which is valid for the call.
     let rc = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_OWNER_UID as _, &raw mut uid) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(uid) }
+}
+
+/// SIOCGSKNS of <linux/sockios.h>.
+const SIOCGSKNS: libc::c_ulong = 0x894c;
+
+/// The network namespace of a socket. Source: netdevice(7); the kernel asks for CAP_NET_ADMIN in that namespace.
+///
+/// # Errors
+/// EPERM; ENOTTY if it is not a socket.
+pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    related(socket, SIOCGSKNS)
 }

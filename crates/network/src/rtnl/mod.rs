@@ -10,6 +10,7 @@ pub use route::{Address, Neighbour, Route, decode_address, decode_neighbour, dec
 
 use crate::netlink::{Batch, Message, Protocol, Reply, Socket};
 use drydock_core::Result;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
@@ -25,6 +26,9 @@ pub(crate) const RTM_GETNEIGH: u16 = 30;
 pub(crate) const RTM_NEWQDISC: u16 = 36;
 pub(crate) const RTM_DELQDISC: u16 = 37;
 pub(crate) const RTM_GETQDISC: u16 = 38;
+const RTM_GETNSID: u16 = 90;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
 
 /// IFF_UP.
 pub const UP: u32 = 1;
@@ -90,6 +94,21 @@ impl Rtnl {
     pub fn addresses(&self) -> Result<Vec<Address>> {
         let replies = self.socket.dump("RTM_GETADDR", RTM_GETADDR, &[0; 8])?;
         Ok(decode(&replies, decode_address))
+    }
+
+    /// The number by which this socket's namespace calls another one (`link-netnsid`); `None` if it has not given it one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn namespace_id(&self, namespace: BorrowedFd<'_>) -> Result<Option<i32>> {
+        let fd = namespace.as_raw_fd().cast_unsigned();
+        let mut batch = Batch::new();
+        batch.message("RTM_GETNSID", "", RTM_GETNSID, 0, &[], |m| {
+            m.fixed(&[0; 4]).u32(NETNSA_FD, fd);
+        });
+        let reply = self.socket.get(&batch)?;
+        let attrs = reply.as_ref().and_then(|r| r.payload.get(4..)).map(crate::netlink::attributes);
+        Ok(attrs.and_then(|a| a.u32(NETNSA_NSID)).map(u32::cast_signed).filter(|id| *id >= 0))
     }
 
     /// All routes of the main tables.

@@ -90,6 +90,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     drydock_core::sys::signal::pidfd_kill(pidfd.as_fd(), 0)
         .call(|| "pidfd_send_signal(0)")
         .map_err(|e| e.on("container"))?;
+    crate::told::executed(store, &state, &plan.request().args);
     drop((pidfd, entry));
     let watch = Watch::new(Show { steps: args.explain, ..Show::default() });
     let engine = args.detach || args.process.is_some() || state.oci.is_some();

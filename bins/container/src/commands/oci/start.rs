@@ -54,10 +54,14 @@ pub fn start(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let told = life::json(&state, Life::Created).to_string();
     state.status = Life::Running;
     watch.timed("state", || state.write(&entry.dir))?;
-    watch.timed("exec", || {
+    let executed = watch.timed("exec", || {
         channel.send(&Message::Start { state: told })?;
         parent::until_executed(&channel, watch)
+    });
+    executed.inspect_err(|error| {
+        crate::told::failed(store.root(), entry.id.as_str(), "start", &state.command, error);
     })?;
+    crate::told::started(&entry.dir, &state);
     // The hooks may delete the container.
     drop(_held);
     watch.timed("hooks", || life::poststart(&state)).map_err(|error| {
