@@ -510,15 +510,8 @@ impl Running {
         self.state.status = Life::Running;
         self.state.write(&self.dir)?;
         let message = if self.state.oci.is_some() { Message::Start { state } } else { Message::Exec };
-        match self.say(&message).and_then(|()| until_executed(&self.channel, watch)) {
-            Ok(()) => crate::told::started(&self.dir, &self.state),
-            Err(error) => {
-                let (root, id) = (self.dir.parent().unwrap_or(&self.dir), self.state.id.as_str());
-                crate::told::failed(root, id, "start", &self.state.command, &error);
-                return Err(error);
-            }
-        }
-        Ok(())
+        let executed = self.say(&message).and_then(|()| until_executed(&self.channel, watch));
+        crate::told::start(&self.dir, &self.state, executed)
     }
 
     /// Leaves a created container to whoever will start it: its process no longer depends on this one, and nobody owns it.

@@ -2,8 +2,8 @@
 
 use drydock_bundle::events::{Event, note};
 use drydock_bundle::{State, Store};
-use drydock_core::Error;
 use drydock_core::exit::Ended;
+use drydock_core::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -19,8 +19,20 @@ pub fn created(dir: &Path, state: &State) {
 }
 
 /// Its command runs.
-pub fn started(dir: &Path, state: &State) {
+fn started(dir: &Path, state: &State) {
     note(root(dir), &Event::now("start", state.id.as_str()).with("pid", state.pid.unwrap_or(0)));
+}
+
+/// Whether its command runs, or why not.
+///
+/// # Errors
+/// As given.
+pub fn start(dir: &Path, state: &State, executed: Result<()>) -> Result<()> {
+    match &executed {
+        Ok(()) => started(dir, state),
+        Err(error) => failed(root(dir), state.id.as_str(), "start", &state.command, error),
+    }
+    executed
 }
 
 /// A command is run in it.

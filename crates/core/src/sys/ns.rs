@@ -105,14 +105,3 @@ pub fn owner_uid(ns: BorrowedFd<'_>) -> io::Result<u32> {
     let rc = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_OWNER_UID as _, &raw mut uid) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(uid) }
 }
-
-/// SIOCGSKNS of <linux/sockios.h>.
-const SIOCGSKNS: libc::c_ulong = 0x894c;
-
-/// The network namespace of a socket. Source: netdevice(7); the kernel asks for CAP_NET_ADMIN in that namespace.
-///
-/// # Errors
-/// EPERM; ENOTTY if it is not a socket.
-pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    related(socket, SIOCGSKNS)
-}

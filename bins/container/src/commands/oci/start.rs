@@ -58,10 +58,7 @@ pub fn start(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
         channel.send(&Message::Start { state: told })?;
         parent::until_executed(&channel, watch)
     });
-    executed.inspect_err(|error| {
-        crate::told::failed(store.root(), entry.id.as_str(), "start", &state.command, error);
-    })?;
-    crate::told::started(&entry.dir, &state);
+    crate::told::start(&entry.dir, &state, executed)?;
     // The hooks may delete the container.
     drop(_held);
     watch.timed("hooks", || life::poststart(&state)).map_err(|error| {
