@@ -3,7 +3,7 @@
 use crate::options::{Attach, Options};
 use drydock_core::{ContainerId, Ctx, Object, Result};
 use drydock_network::{DEFAULT_NETWORK, InterfaceAddress, Publish, Subnet};
-use drydock_network::{attach, names};
+use drydock_network::{attach, etc, names};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -81,6 +81,27 @@ impl Attachment {
         })
     }
 
+    /// Writes who is there into the container's hosts file, and tells the others on its networks.
+    ///
+    /// # Errors
+    /// When its own file cannot be written.
+    pub fn introduce(
+        &self,
+        id: &ContainerId,
+        files: &etc::Request,
+        own: &[IpAddr],
+        state_root: &Path,
+    ) -> Result<()> {
+        let others = names::neighbours(&lease_dir(state_root), id.as_str()).unwrap_or_default();
+        files.write_hosts_among(own, &others)?;
+        if !others.is_empty() {
+            let all = std::iter::once(self).chain(&self.more);
+            let networks: Vec<String> = all.map(|one| one.network.clone()).collect();
+            tell_others(id.as_str(), &networks, state_root);
+        }
+        Ok(())
+    }
+
     /// The request for a namespace that exists now.
     pub fn request(&self, id: &ContainerId, netns: PathBuf, state_root: &Path) -> attach::Request {
         attach::Request {
@@ -151,7 +172,7 @@ pub fn detach(id: &str, objects: &[Object], state_root: &Path, ctx: &Ctx<'_>) ->
 
 /// Tells the others on these networks who is there now: their /etc/hosts. A container that cannot be told (it ends just
 /// now, or has made something else of the file) does not keep this one from starting or ending.
-pub fn tell_others(id: &str, networks: &[String], state_root: &Path) {
+fn tell_others(id: &str, networks: &[String], state_root: &Path) {
     let leases = lease_dir(state_root);
     let members = names::members(&leases, networks).unwrap_or_default();
     for other in members.iter().filter(|other| *other != id) {

@@ -406,16 +406,7 @@ impl Maker<'_> {
             running.state.addresses.push(report.address.to_string());
             running.state.lacking.extend(report.warnings);
         }
-        let leases = crate::network::lease_dir(self.store.root());
-        let others =
-            drydock_network::names::neighbours(&leases, plan.request.id.as_str()).unwrap_or_default();
-        plan.request.files.write_hosts_among(&addresses, &others)?;
-        let networks: Vec<String> =
-            std::iter::once(attachment).chain(&attachment.more).map(|one| one.network.clone()).collect();
-        if !others.is_empty() {
-            crate::network::tell_others(plan.request.id.as_str(), &networks, self.store.root());
-        }
-        Ok(())
+        attachment.introduce(&plan.request.id, &plan.request.files, &addresses, self.store.root())
     }
 }
 

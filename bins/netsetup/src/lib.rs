@@ -3,6 +3,7 @@
 //! Each subcommand is a request to `drydock-network`; this package only parses, names and prints.
 
 mod args;
+mod cni;
 mod commands;
 mod owner;
 mod pending;
@@ -21,6 +22,10 @@ pub fn command() -> clap::Command {
 
 /// Entry point of `netsetup`.
 pub fn main() -> ExitCode {
+    if cni::is_called() {
+        drydock_core::sys::signal::set_default(nix::libc::SIGCHLD);
+        return cni::main();
+    }
     drydock_cli::main("netsetup", || match drydock_cli::parse::<Args>()? {
         Parsed::Done(code) => Ok(code),
         Parsed::Args(args) => run(args),
