@@ -31,6 +31,7 @@ pub fn state(plan: &Outside) -> State {
         addresses: Vec::new(),
         ports: match &request.network {
             Network::Bridge(attachment) => attachment.publish.iter().map(ToString::to_string).collect(),
+            Network::Foreign(foreign) => foreign.ports().iter().map(ToString::to_string).collect(),
             _ => Vec::new(),
         },
         network_name: match &request.network {

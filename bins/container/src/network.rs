@@ -3,7 +3,7 @@
 use crate::options::{Attach, Options};
 use drydock_core::{ContainerId, Ctx, Object, Result};
 use drydock_network::{DEFAULT_NETWORK, InterfaceAddress, Publish, Subnet};
-use drydock_network::{attach, etc, names};
+use drydock_network::{attach, cni, etc, names, rootless};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,77 @@ pub fn lease_dir(state_root: &Path) -> PathBuf {
     state_root.join("@networks")
 }
 
+/// A network that other programs make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Foreign {
+    /// A CNI network, by name, with published ports.
+    Cni(cni::Network, Vec<Publish>),
+    /// pasta or slirp4netns, with published ports.
+    Rootless(rootless::Program, Vec<Publish>),
+}
+
+impl Foreign {
+    /// `cni:NAME`, or `pasta`.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] for a network or program that is not there.
+    pub fn from_options(mode: &str, options: &Options) -> Result<Self> {
+        let parsed = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
+        let ports: Vec<Publish> = parsed.into_iter().flatten().collect();
+        drydock_network::publish::check(&ports, None)?;
+        match mode.strip_prefix("cni:") {
+            Some(name) => Ok(Self::Cni(cni::Network::find(name)?, ports)),
+            None => Ok(Self::Rootless(rootless::Program::installed(&ports)?, ports)),
+        }
+    }
+
+    /// As it is written down.
+    pub fn mode(&self) -> String {
+        match self {
+            Self::Cni(network, _) => format!("cni:{}", network.name),
+            Self::Rootless(rootless::Program::Pasta(_), _) => "pasta".into(),
+            Self::Rootless(rootless::Program::Slirp(_), _) => "slirp4netns".into(),
+        }
+    }
+
+    /// The ports that it publishes.
+    pub fn ports(&self) -> &[Publish] {
+        let (Self::Cni(_, ports) | Self::Rootless(_, ports)) = self;
+        ports
+    }
+
+    /// Makes it for the namespace of a process; returns its addresses.
+    ///
+    /// # Errors
+    /// The plugin's or program's own words.
+    pub fn attach(
+        &self,
+        id: &ContainerId,
+        pid: i32,
+        state_root: &Path,
+        ctx: &Ctx<'_>,
+    ) -> Result<Vec<String>> {
+        match self {
+            Self::Cni(network, ports) => {
+                let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                let attachment =
+                    cni::Attachment { container: id.as_str(), netns: Some(&netns), interface: "eth0", ports };
+                Ok(cni::addresses(&network.add(attachment, ctx)?))
+            }
+            Self::Rootless(program, ports) => {
+                let helper = ctx.measure("network", "execve(pasta)", || {
+                    program.start(pid, ports, &state_root.join(id).join("pasta.pid"))
+                })?;
+                if let Some(start_time) = drydock_bundle::state::start_time(helper) {
+                    ctx.record(&Object::Process { pid: helper, start_time })?;
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
 /// Takes away what a container has on the host's network.
 ///
 /// # Errors
@@ -153,6 +224,7 @@ pub fn detach(id: &str, objects: &[Object], state_root: &Path, ctx: &Ctx<'_>) ->
                 | Object::Sysctl { .. }
                 | Object::NetworkNamespace { .. }
                 | Object::NamespaceFiles { .. }
+                | Object::CniNetwork { .. }
         )
     };
     if !objects.iter().any(|o| ours(&o)) {

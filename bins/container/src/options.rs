@@ -57,7 +57,7 @@ pub struct Options {
         allow_negative_numbers = true
     )]
     pub pids: Option<String>,
-    /// none, host, bridge or ns:PATH [default: none; bridge with -p or --ip] (network_namespaces(7))
+    /// none, host, bridge, pasta (without root), cni:NAME or ns:PATH [default: none; with -p or --ip bridge, without root pasta] (network_namespaces(7))
     #[arg(long, visible_alias = "network", value_name = "MODE", help_heading = "Network")]
     pub net: Option<String>,
     /// Publish a port: [HOSTIP:]PORT:PORT[/tcp|udp|sctp]; on 127.0.0.1 unless HOSTIP is given

@@ -300,9 +300,9 @@ impl Maker<'_> {
         }
         self.of_bundle(running, plan, ctx)?;
         let waits = waits(plan, self.watch.show());
-        let explained = !self.watch.show().nothing();
-        // When explaining, the network comes first, so that the lines do not mix.
-        if explained {
+        // First when explaining: the lines do not mix. And for other programs: later they may not open its namespaces.
+        let first = !self.watch.show().nothing() || matches!(plan.request.network, Network::Foreign(_));
+        if first {
             self.network(running, plan, ctx)?;
         }
         if waits {
@@ -310,7 +310,7 @@ impl Maker<'_> {
             let view = crate::idmap::view(&plan.request, running.child.pid, &mut running.state.lacking)?;
             running.say_with(&Message::Begin, view)?;
         }
-        if !explained {
+        if !first {
             self.network(running, plan, ctx)?;
         }
         self.watch.note(|| "child process in init(): what is done inside follows".into());
@@ -395,6 +395,10 @@ impl Maker<'_> {
     }
 
     fn network(&self, running: &mut Running, plan: &Outside, ctx: &Ctx<'_>) -> Result<()> {
+        if let Network::Foreign(foreign) = &plan.request.network {
+            let made = foreign.attach(&plan.request.id, running.child.pid, self.store.root(), ctx)?;
+            running.state.addresses.extend(made);
+        }
         let Network::Bridge(attachment) = &plan.request.network else { return Ok(()) };
         self.watch.announce("network", &format!("veth to bridge {}, address, route, NAT", attachment.bridge));
         let netns = PathBuf::from(format!("/proc/{}/ns/net", running.child.pid));

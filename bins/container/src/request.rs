@@ -56,6 +56,8 @@ pub enum Network {
     Host,
     /// A veth pair to a bridge.
     Bridge(crate::network::Attachment),
+    /// Made by other programs: CNI plugins, or pasta.
+    Foreign(crate::network::Foreign),
     /// An existing namespace, which is not deleted with the container.
     Namespace(PathBuf),
 }
@@ -67,6 +69,7 @@ impl Network {
             Network::None => "none".into(),
             Network::Host => "host".into(),
             Network::Bridge(_) => "bridge".into(),
+            Network::Foreign(foreign) => foreign.mode(),
             Network::Namespace(path) => format!("ns:{}", path.display()),
         }
     }
@@ -286,11 +289,26 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
     // Nothing on the host changes unless asked for; a published port asks for a bridge.
     let fallback = if options.publish.is_empty() && options.ip.is_none() && options.attach.is_none() {
         "none"
-    } else {
+    } else if root || options.ip.is_some() || options.attach.is_some() {
         "bridge"
+    } else {
+        // Without root a port is published by pasta.
+        "pasta"
     };
     let mode = options.net.as_deref().unwrap_or(fallback);
     let bridged = mode == "bridge";
+    let foreign = matches!(mode, "pasta" | "slirp4netns") || mode.starts_with("cni:");
+    if foreign && options.ip.is_none() {
+        if mode.starts_with("cni:") && !root {
+            return Err(Error::bad_input(
+                "--net",
+                "'cni' needs root: plugins add links to the host's network",
+            )
+            .hint("--net pasta"));
+        }
+        namespaces.new.insert(Kind::Network);
+        return Ok(Network::Foreign(crate::network::Foreign::from_options(mode, options)?));
+    }
     if !bridged && !options.publish.is_empty() {
         return Err(Error::bad_input(
             "--publish",
@@ -312,7 +330,7 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
         }
         "bridge" => {
             Err(Error::bad_input("--net", "'bridge' needs root: only it may add links to the host's network")
-                .hint("--net none, or --net host"))
+                .hint("--net pasta, none or host"))
         }
         other => match other.strip_prefix("ns:") {
             Some(path) if path.starts_with('/') => {
@@ -325,7 +343,7 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
                 let shown = drydock_core::text::shorten(&drydock_core::text::escape(other), 60);
                 Err(Error::bad_input(
                     "--net",
-                    format!("'{shown}' (allowed: none, host, bridge, ns:/absolute/path)"),
+                    format!("'{shown}' (allowed: none, host, bridge, pasta, cni:NAME, ns:/absolute/path)"),
                 ))
             }
         },

@@ -74,6 +74,15 @@ pub enum Object {
         /// The namespace's name.
         namespace: String,
     },
+    /// An attachment by other CNI plugins: their DEL takes it away.
+    CniNetwork {
+        /// The network's name.
+        network: String,
+        /// CNI_CONTAINERID.
+        container: String,
+        /// CNI_IFNAME.
+        interface: String,
+    },
     /// A link in the host's network namespace; its ifalias carries the owner.
     Link {
         /// Interface name, at most 15 bytes.

@@ -51,6 +51,12 @@ pub fn remove_with(
     }
     keep(release(owner, objects, &Scope::All, lease_dir, ctx).map(drop));
     for object in objects {
+        if let Object::CniNetwork { network, container, interface } = object
+            && container == owner
+        {
+            let gone = crate::cni::Attachment { container, netns: None, interface, ports: &[] };
+            keep(crate::cni::Network::find(network).and_then(|n| n.delete(gone, ctx)));
+        }
         if let Object::NamespaceFiles { namespace } = object
             && netns::path_of(namespace).is_ok()
         {

@@ -106,6 +106,17 @@ pub enum NetStep {
         /// Owner.
         owner: String,
     },
+    /// Call the plugins of a CNI network.
+    Cni {
+        /// Network.
+        network: String,
+        /// CNI_CONTAINERID.
+        container: String,
+        /// CNI_IFNAME.
+        interface: String,
+        /// ADD, not DEL.
+        add: bool,
+    },
     /// Write a file of a named namespace.
     WriteFile {
         /// Below /etc/netns.
@@ -222,6 +233,15 @@ impl Explain for NetStep {
                 "flock(2)",
                 None,
             ),
+            NetStep::Cni { network, container, interface, add } => step(
+                format!(
+                    "CNI_COMMAND={} CNI_CONTAINERID={container} CNI_IFNAME={interface}: the plugins of {network}",
+                    if *add { "ADD" } else { "DEL" }
+                ),
+                "the network is other plugins' to make",
+                "https://www.cni.dev",
+                add.then(|| "CNI_COMMAND=DEL".to_string()),
+            ),
             NetStep::WriteFile { path, .. } => step(
                 format!("open({path:?}, O_WRONLY|O_CREAT|O_TRUNC|O_NOFOLLOW), write(…)"),
                 "ip netns exec and netsetup ns exec bind it over the file in /etc",
@@ -256,6 +276,11 @@ impl Explain for NetStep {
                 previous.as_ref().map(|p| Object::Sysctl { path: path.clone(), previous: p.clone() })
             }
             NetStep::Rules { owner, .. } => Some(Object::Nft { owner: owner.clone() }),
+            NetStep::Cni { network, container, interface, add: true } => Some(Object::CniNetwork {
+                network: network.clone(),
+                container: container.clone(),
+                interface: interface.clone(),
+            }),
             NetStep::WriteFile { namespace, .. } => {
                 Some(Object::NamespaceFiles { namespace: namespace.clone() })
             }

@@ -258,6 +258,12 @@ impl Script {
         let attachment = match &request.network {
             Network::Namespace(path) => return Ok(Some(path.display().to_string())),
             Network::None | Network::Host => return Ok(None),
+            Network::Foreign(foreign) => {
+                return Err(Error::bad_input(
+                    "--net",
+                    format!("'{}' cannot be said in lines", foreign.mode()),
+                ));
+            }
             Network::Bridge(attachment) => attachment,
         };
         let name = request.id.to_string();
@@ -269,7 +275,7 @@ impl Script {
         option(&mut line, "--network", Some(&attachment.network));
         option(&mut line, "--subnet", attachment.subnet);
         option(&mut line, "--addr", attachment.address);
-        line.push(if attachment.internal { "--no-default-route" } else { "--nat" }.into());
+        line.push(if attachment.internal { "--internal" } else { "--nat" }.into());
         if let Origin::Options(options) = origin {
             options.publish.iter().for_each(|spec| option(&mut line, "--publish", Some(spec)));
         }
