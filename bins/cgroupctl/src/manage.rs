@@ -19,9 +19,7 @@ pub fn add(args: &Add) -> Outcome {
     for pid in &pids {
         if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
             let what = if args.thread { "thread" } else { "process" };
-            return Err(Error::failed(format!("{what} {pid}"), format!("no such {what}"))
-                .in_stage("cgroup")
-                .into());
+            return Err(Error::bad_input(format!("{what} {pid}"), format!("no such {what}")).into());
         }
     }
     let explainer = explainer(&args.say);

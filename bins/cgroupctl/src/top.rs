@@ -35,8 +35,8 @@ impl Screen {
         let mut out = format!("\x1b[H\x1b[K{}\r\n", drydock_core::text::escape(title));
         for (i, line) in text.lines().enumerate().take(self.rows()) {
             match colours.get(i).copied().flatten().filter(|_| colour) {
-                Some(code) => out.push_str(&format!("\x1b[{code}m{line}\x1b[0m\x1b[K\r\n")),
-                None => out.push_str(&format!("{line}\x1b[K\r\n")),
+                Some(code) => out.push_str(&format!("\x1b[{code}m{line}\x1b[0m\x1b[K\n")),
+                None => out.push_str(&format!("{line}\x1b[K\n")),
             }
         }
         out.push_str("\x1b[J");
