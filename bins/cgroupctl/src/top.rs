@@ -32,7 +32,7 @@ impl Screen {
     /// Draws a title and lines, each with its colour (SGR number) if it has one.
     pub fn draw(&self, title: &str, text: &str, colours: &[Option<u8>]) -> Result<()> {
         let colour = colour_on_stdout();
-        let mut out = format!("\x1b[H\x1b[K{}\r\n", drydock_core::text::escape(title));
+        let mut out = format!("\x1b[H\x1b[K{}\n", drydock_core::text::escape(title));
         for (i, line) in text.lines().enumerate().take(self.rows()) {
             match colours.get(i).copied().flatten().filter(|_| colour) {
                 Some(code) => out.push_str(&format!("\x1b[{code}m{line}\x1b[0m\x1b[K\n")),
