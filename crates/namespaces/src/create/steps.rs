@@ -73,7 +73,12 @@ impl Explain for CreateStep {
                 "clone(2)",
             ),
             CreateStep::Unshare { new } => {
-                ("clone", format!("unshare({})", new.flag_names()), "the caller itself goes in", "unshare(2)")
+                let why = if *new == Set::EMPTY.with(Kind::Pid) {
+                    "what the caller forks next goes in, not the caller itself"
+                } else {
+                    "the caller itself goes in"
+                };
+                ("clone", format!("unshare({})", new.flag_names()), why, "unshare(2)")
             }
             CreateStep::Time { offsets } => (
                 "time",
