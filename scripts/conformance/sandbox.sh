@@ -41,6 +41,10 @@ finish() {
     trap - EXIT INT TERM
     for directory in "${made[@]}"; do
         echo $$ >"${directory%/*}/cgroup.procs" 2>/dev/null || true
+        # A process that is frozen does not die.
+        while IFS= read -r state; do
+            echo THAWED >"$state" 2>/dev/null || true
+        done < <(find "$directory" -name freezer.state)
         for pass in 1 2 3 4 5; do
             find "$directory" -name cgroup.procs -exec cat {} + 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
             find "$directory" -depth -type d -exec rmdir {} + 2>/dev/null || true
