@@ -54,7 +54,7 @@ impl Bundle {
         };
         let dir = std::fs::canonicalize(dir).map_err(|e| bad(plain(&e)))?;
         let bytes = read(&dir.join(FILE)).map_err(|e| bad(e.sentence()))?;
-        let json = json::read(FILE, &bytes)?;
+        let mut json = json::read(FILE, &bytes)?;
         if !json.is_object() {
             let found = match &json {
                 Value::Null => "null",
@@ -63,6 +63,7 @@ impl Bundle {
             };
             return Err(Error::bad_input(FILE, format!("the top level is {found} (allowed: an object)")));
         }
+        shape::fold_case(&mut json, &schema::CONFIG);
         shape::check("", &json, &schema::CONFIG)?;
         rules::check(&json)?;
         let (spec, linux) = by_type(FILE, &json)?;

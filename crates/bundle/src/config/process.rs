@@ -24,7 +24,8 @@ impl Bundle {
             Error::bad_input("--process", format!("'{shown}': {problem}"))
         })?;
         let process = json::read("--process", &bytes)?;
-        let json = json!({ "ociVersion": "1.3.0", "root": { "path": "." }, "process": process });
+        let mut json = json!({ "ociVersion": "1.3.0", "root": { "path": "." }, "process": process });
+        shape::fold_case(&mut json, &schema::CONFIG);
         shape::check("", &json, &schema::CONFIG)?;
         rules::check(&json)?;
         let (spec, linux) = by_type("--process", &json)?;

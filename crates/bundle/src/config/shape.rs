@@ -99,6 +99,31 @@ pub fn check(place: &str, value: &Value, shape: &Shape) -> Result<()> {
     }
 }
 
+/// Gives members that are spelt in another case the name that they have in the table, as the decoder of Go does, for which
+/// such files were written: ignored, a limit would be without effect. An exact name goes before.
+pub fn fold_case(value: &mut Value, shape: &Shape) {
+    match (shape, value) {
+        (Shape::List(item, _), Value::Array(values)) => {
+            values.iter_mut().for_each(|value| fold_case(value, item))
+        }
+        (Shape::Map(member, _), Value::Object(values)) => {
+            values.values_mut().for_each(|value| fold_case(value, member));
+        }
+        (Shape::Object(fields), Value::Object(values)) => fields.iter().for_each(|field| {
+            if !values.contains_key(field.name) {
+                let other = values.keys().find(|name| name.eq_ignore_ascii_case(field.name)).cloned();
+                if let Some(found) = other.and_then(|name| values.remove(&name)) {
+                    values.insert(field.name.to_string(), found);
+                }
+            }
+            if let Some(value) = values.get_mut(field.name) {
+                fold_case(value, &field.shape);
+            }
+        }),
+        _ => {}
+    }
+}
+
 impl Shape {
     fn kind(&self) -> &'static str {
         match self {
@@ -154,5 +179,31 @@ fn int(place: &str, number: &serde_json::Number, low: i128, high: i128) -> Resul
             &number.to_string(),
             &format!("a whole number without point and exponent, {low} to {high}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_in_another_case() {
+        let mut json = json!({
+            "ociversion": "1.0.0",
+            "linux": { "Resources": { "hugepageLimits": [{ "pagesize": "2MB", "limit": 1, "LIMIT": 2 }] } },
+            "annotations": { "Linux": "x" },
+            "Unknown": 1
+        });
+        fold_case(&mut json, &super::super::schema::CONFIG);
+        assert_eq!(
+            json,
+            json!({
+                "ociVersion": "1.0.0",
+                "linux": { "resources": { "hugepageLimits": [{ "pageSize": "2MB", "limit": 1, "LIMIT": 2 }] } },
+                "annotations": { "Linux": "x" },
+                "Unknown": 1
+            })
+        );
     }
 }
