@@ -160,16 +160,70 @@ fn one_id_from_create_to_delete() {
     place.bundle.is_gone();
 }
 
+/// The user namespace gives the right to both: to make a time namespace, and to join one.
+#[test]
+fn a_time_namespace_is_made_and_joined() {
+    needs_rootless!();
+    require!(Path::new("/proc/self/ns/time").exists(), "no time namespace");
+    let offsets = |place: &Place| {
+        place
+            .exec(&["cat", "/proc/self/timens_offsets"])
+            .success()
+            .stdout_has("monotonic")
+            .stdout_has("7881")
+            .stdout_has("1337");
+    };
+    let mut place = Place::new("sleep 600");
+    let namespaces = place.bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({ "type": "time" }));
+    place.bundle.config["linux"]["timeOffsets"] =
+        json!({ "monotonic": { "secs": 7881 }, "boottime": { "secs": 1337 } });
+    place.create();
+    place.on("start").success();
+    offsets(&place);
+    let state: Value = serde_json::from_str(&place.on("state").success().stdout).unwrap();
+    let pid = state["pid"].as_i64().unwrap();
+    let mut other = Place::new("sleep 600");
+    other.bundle.config["linux"]["namespaces"] = json!([
+        { "type": "mount" },
+        { "type": "user", "path": format!("/proc/{pid}/ns/user") },
+        { "type": "pid", "path": format!("/proc/{pid}/ns/pid") },
+        { "type": "time", "path": format!("/proc/{pid}/ns/time") }
+    ]);
+    for name in ["uidMappings", "gidMappings"] {
+        other.bundle.config["linux"].as_object_mut().unwrap().remove(name);
+    }
+    other.bundle.config.as_object_mut().unwrap().remove("hostname");
+    other.create();
+    other.on("start").success();
+    offsets(&other);
+    for place in [other, place] {
+        place.run(&["delete", "--force", &place.bundle.id]).success();
+        place.bundle.is_gone();
+    }
+}
+
 /// Without a part of the cgroups there are no limits, and who asks for some is told.
 #[test]
 fn limits_that_cannot_be_are_refused() {
     needs_rootless!();
     let mut place = Place::new("true");
-    drydock_testkit::run(&mut place.bundled(&["run"])).success();
+    let quiet = drydock_testkit::run(&mut place.bundled(&["run"])).success();
+    assert!(!quiet.stderr.contains("discouraged"), "{}", quiet.describe());
     place.bundle.config["linux"]["resources"] = json!({ "pids": { "limit": 10 } });
-    drydock_testkit::run(&mut place.bundled(&["run"])).fails_with(125).says("cgroup");
+    let told = drydock_testkit::run(&mut place.bundled(&["run"])).fails_with(125).says("cgroup");
+    told.says("cannot set pids limit: container could not join or create cgroup");
     place.bundle.is_gone();
     place.bundle.config["linux"]["resources"] = json!({});
+    // Nothing by which all its processes could be found.
+    let config = place.bundle.config.clone();
+    let namespaces = place.bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    let mounts = place.bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "proc");
+    drydock_testkit::run(&mut place.bundled(&["run"])).success().says("strongly discouraged");
+    place.bundle.is_gone();
+    place.bundle.config = config;
     let path = format!("/{}", place.bundle.sandbox.unique("path"));
     place.bundle.config["linux"]["cgroupsPath"] = json!(path);
     drydock_testkit::run(&mut place.bundled(&["run"])).fails_with(125).says("cgroup");

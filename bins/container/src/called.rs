@@ -43,9 +43,11 @@ impl Name {
         if let Some(line) = exec_line(error) {
             return line;
         }
-        let inside = match sentence.strip_prefix("mounts: ") {
-            Some(rest) => format!("error during container init: error mounting {rest}"),
-            None => sentence,
+        // Of stages whose words are looked for.
+        let inside = match sentence.split_once(": ") {
+            Some(("mounts", rest)) => format!("error during container init: error mounting {rest}"),
+            Some(("cgroup", rest)) => format!("unable to apply cgroup configuration: {rest}"),
+            _ => sentence,
         };
         match verb {
             "run" | "create" | "restore" => {

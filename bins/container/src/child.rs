@@ -10,6 +10,7 @@ use drydock_core::sys::process::{clone_sibling, exit_now};
 use drydock_core::{Ctx, Error, Observer, Result, Step};
 use drydock_init::inside::{self, Peer};
 use drydock_namespaces::join;
+use drydock_namespaces::time::Offsets;
 use drydock_security::Handover;
 use drydock_security::seccomp::Call;
 use drydock_supervise::Blocked;
@@ -32,7 +33,9 @@ pub struct Child {
     pub mapped: Option<PathBuf>,
     /// It prepares outside of the pid namespace of the command.
     pub outside: Option<Outside>,
-    /// Make a time namespace's offsets effective, and the like: wait for the parent's word before anything else.
+    /// Offsets of a time namespace that the parent has no right to make.
+    pub clock: Option<Offsets>,
+    /// Wait for the parent's word before anything else.
     pub wait_to_begin: bool,
     /// The conversation.
     pub channel: Channel,
@@ -59,6 +62,8 @@ pub enum Outside {
     Make {
         /// What is joined first.
         first: join::Plan,
+        /// What is joined next, with the right that this gives.
+        then: Option<join::Plan>,
         /// New namespaces.
         new: drydock_namespaces::Set,
     },
@@ -87,6 +92,7 @@ impl Child {
             cgroup,
             mapped,
             outside,
+            clock,
             wait_to_begin,
             channel,
             streams,
@@ -110,7 +116,7 @@ impl Child {
             show,
             stderr,
         };
-        let begin = wait_to_begin.then_some(mapped);
+        let begin = wait_to_begin.then_some((mapped, clock));
         let prepared = peer.prepare(&mut inside, outside, join.as_ref(), &cgroup, begin, streams);
         drop((cgroup, join));
         let error = match prepared.and_then(|()| inside.prepare(&peer)) {
@@ -151,14 +157,15 @@ impl Parent {
         outside: Option<Outside>,
         join: Option<&join::Plan>,
         cgroup: &[OwnedFd],
-        begin: Option<Option<PathBuf>>,
+        begin: Option<(Option<PathBuf>, Option<Offsets>)>,
         streams: [Option<OwnedFd>; 3],
     ) -> Result<()> {
         let ctx = Ctx::new(self, None);
         let enters = matches!(outside, Some(Outside::Enter { .. }));
         let root = match outside {
-            Some(Outside::Make { first, new }) => {
+            Some(Outside::Make { first, then, new }) => {
                 first.apply(&ctx)?;
+                then.map_or(Ok(()), |then| then.apply(&ctx).map(drop))?;
                 drydock_namespaces::create::unshare(new)?;
                 self.channel.borrow().send(&Message::Entered)?;
                 None
@@ -170,9 +177,10 @@ impl Parent {
             inside.security().apply_before_cgroup(&ctx)?;
         }
         drydock_cgroups::join(cgroup)?;
-        if let Some(mapped) = begin {
+        if let Some((mapped, clock)) = begin {
             let view = self.expect_word()?;
             drydock_namespaces::credentials::become_root_inside()?;
+            clock.as_ref().map_or(Ok(()), crate::oci::clock::set_inside)?;
             if let (Some(view), Some(at)) = (view, mapped) {
                 crate::idmap::attach(&view, &at)?;
             }

@@ -189,22 +189,27 @@ impl Maker<'_> {
         let join = join::Request { targets: namespaces.join.clone(), skip_shared: true }.plan()?;
         // The time namespace is that of the caller's children: taken before the clone, by the courier if there is one.
         let (before, after) = join.split([Kind::Time].into_iter().collect());
-        let home = Home::remember(&namespaces.join)?;
+        let mut home = Some(Home::remember(&namespaces.join)?);
         // The user namespace owns those that are made in it, the pid namespace takes those that are born then: first.
         let (first, after) = after.split([Kind::User, Kind::Pid].into_iter().collect());
         let joins_pid = first.joins().contains(Kind::Pid);
         let by_courier = joins_user && !joins_pid;
+        let mut before = Some(before);
         if !by_courier {
-            before.apply(&Ctx::new(self.watch, None))?;
+            let ctx = Ctx::new(self.watch, None);
+            let joined =
+                before.as_ref().map(|clock| crate::oci::clock::join(clock, joins_user, &ctx)).transpose()?;
+            before = before.filter(|_| joined == Some(false));
+            home = home.filter(|_| before.is_none());
         }
         let show = self.watch.show();
-        let own_clock = crate::oci::clock::set(namespaces).map_err(|e| crate::oci::told(&plan.request, e))?;
-        let kinds: Set = match own_clock {
-            Some(_) => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
-            None => namespaces.new.without(Kind::Cgroup),
+        let clock = crate::oci::clock::set(namespaces).map_err(|e| crate::oci::told(&plan.request, e))?;
+        let kinds: Set = match clock.is_apart() {
+            true => namespaces.new.without(Kind::Cgroup).without(Kind::Time),
+            false => namespaces.new.without(Kind::Cgroup),
         };
         let (outside, user) = match joins_pid {
-            true => (Some(child::Outside::Make { first, new: kinds }), None),
+            true => (Some(child::Outside::Make { first, then: before.take(), new: kinds }), None),
             false => (None, by_courier.then_some(first)),
         };
         let child = Child {
@@ -213,6 +218,7 @@ impl Maker<'_> {
             cgroup: files,
             mapped: plan.request.mapped.clone(),
             outside,
+            clock: clock.offsets(),
             wait_to_begin: waits(plan, show),
             channel: there,
             streams: streams.child,
@@ -229,8 +235,13 @@ impl Maker<'_> {
         // The child's copies of what shows that the parent lives: open, they would hide its death.
         let child = if let Some(user) = user {
             let enter = move || {
-                before.apply(&Ctx::silent()).map(|_| drop(before))?;
-                user.apply(&Ctx::silent()).map(|_| drop(user))?;
+                let ctx = Ctx::silent();
+                let clock = match before {
+                    Some(clock) if crate::oci::clock::join(&clock, true, &ctx)? => None,
+                    other => other,
+                };
+                user.apply(&ctx).map(|_| drop(user))?;
+                clock.map_or(Ok(()), |clock| clock.apply(&ctx).map(drop))?;
                 drydock_namespaces::credentials::become_root_inside()
             };
             let forget = || {
@@ -247,10 +258,10 @@ impl Maker<'_> {
             };
             let kinds = if joins_pid { Set::EMPTY } else { kinds };
             let born = clone_child(kinds.flags(), target.as_ref().map(std::os::fd::AsFd::as_fd), run);
-            home.back()?;
+            home.map_or(Ok(()), Home::back)?;
             born.map_err(|e| drydock_namespaces::create::explain_clone(e, kinds, "clone3").in_stage("clone"))?
         };
-        own_clock.map_or(Ok(()), crate::oci::clock::back)?;
+        crate::oci::clock::back(clock)?;
         self.watch.note(|| format!("nsexec container setup: one clone3, which made process {}", child.pid));
         self.watch.count(&step, started.elapsed());
         self.watch.explain_child(child.pid, kinds.contains(Kind::Pid));

@@ -65,6 +65,21 @@ impl Plan {
         }
         let warnings = self.outside.request.bundled.iter().flat_map(|bundled| &bundled.warnings);
         warnings.for_each(|warning| log.warning(warning));
+        if self.runs_loose() {
+            log.warning(
+                "no cgroup and no pid namespace of its own: what the container's command leaves behind cannot be found \
+                 and ended. Such configuration is strongly discouraged",
+            );
+        }
+    }
+
+    /// Whether a bundle's processes are in nothing by which all could be ended.
+    fn runs_loose(&self) -> bool {
+        let namespaces = &self.outside.request.namespaces;
+        let pid =
+            namespaces.new.contains(Kind::Pid) || namespaces.join.iter().any(|(kind, _)| *kind == Kind::Pid);
+        let grouped = self.outside.cgroup.as_ref().is_some_and(|cgroup| !cgroup.steps().is_empty());
+        self.outside.request.bundled.is_some() && !pid && !grouped
     }
 
     /// Every step, in the order in which it is done. The network's come between the clone and the inside.

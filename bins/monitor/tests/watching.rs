@@ -48,7 +48,8 @@ impl Server {
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap().to_string();
+        let address =
+            line.trim().strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap().to_string();
         Self { process, address }
     }
 
@@ -81,17 +82,22 @@ fn metrics_are_served_whoever_else_is_there() {
             stream
         })
         .collect();
-    let text = server.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n");
+    let text =
+        server.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("# EOF\n"), "{text}");
     assert!(text.contains("application/openmetrics-text; version=1.0.0"), "{text}");
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let length = head.lines().find_map(|l| l.strip_prefix("Content-Length: ")).unwrap();
     assert_eq!(length.parse::<usize>().unwrap(), body.len());
     for line in body.lines() {
-        let is_sample = line.starts_with("drydock_") && line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok();
+        let is_sample =
+            line.starts_with("drydock_") && line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok();
         assert!(line.starts_with("# ") || is_sample, "{line}");
     }
-    assert!(body.contains("drydock_processes{name=\"") && body.contains("# TYPE drydock_cpu_seconds counter"), "{body}");
+    assert!(
+        body.contains("drydock_processes{name=\"") && body.contains("# TYPE drydock_cpu_seconds counter"),
+        "{body}"
+    );
     for (request, status) in [
         (&b"GET /../../etc/passwd HTTP/1.1\r\n\r\n"[..], "404"),
         (b"POST /metrics HTTP/1.1\r\n\r\n", "405"),
@@ -101,7 +107,11 @@ fn metrics_are_served_whoever_else_is_there() {
         (b"HEAD /metrics HTTP/1.0\r\n\r\n", "200"),
     ] {
         let answer = server.say(request);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{:?}: {answer}", String::from_utf8_lossy(request));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{:?}: {answer}",
+            String::from_utf8_lossy(request)
+        );
     }
     let huge = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 1 << 20]].concat();
     let answer = server.say(&huge);
@@ -161,7 +171,8 @@ fn hidden_processes_are_said() {
     let sandbox = Sandbox::new();
     let own = sandbox.join("monitor");
     std::fs::copy(bin("monitor"), &own).unwrap();
-    let parents = own.ancestors().skip(1).take_while(|p| *p != std::path::Path::new("/tmp") && p.parent().is_some());
+    let parents =
+        own.ancestors().skip(1).take_while(|p| *p != std::path::Path::new("/tmp") && p.parent().is_some());
     for dir in parents {
         use std::os::unix::fs::PermissionsExt;
         let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755));
@@ -173,7 +184,10 @@ fn hidden_processes_are_said() {
         drydock_testkit::run(&mut command)
     };
     let listed = run(&["ns", "ls"]);
-    require!(!listed.stderr.contains("Permission denied (EACCES): open"), "needs a directory that others may enter");
+    require!(
+        !listed.stderr.contains("Permission denied (EACCES): open"),
+        "needs a directory that others may enter"
+    );
     assert_eq!(listed.code, Some(0), "{}", listed.describe());
     assert!(listed.stderr.contains("hidepid"), "{}", listed.describe());
     let top = run(&["top", "--once", "--interval", "100ms"]);

@@ -143,7 +143,7 @@ fn make_dir(dir: &Path, may_exist: bool) -> Result<()> {
                     e.hint("cgroup.max.depth or cgroup.max.descendants of a parent is reached")
                 }
                 Some(Errno::EACCES | Errno::EPERM) => {
-                    e.hint("run as root, or have the parent cgroup delegated to you")
+                    e.hint("permission denied to all but its owner: run as root, or have the parent cgroup delegated to you")
                 }
                 Some(Errno::EROFS) => e.hint("the cgroup file system is mounted read-only here"),
                 Some(Errno::EEXIST) => e.hint("use it with --reuse, or make it anew with --replace"),

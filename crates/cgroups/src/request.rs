@@ -93,7 +93,7 @@ impl Request {
         let layout = &layout.clone().seen_from(self.place);
         let branches = self.branches(layout);
         if branches.is_empty() {
-            let why = nowhere(layout);
+            let why = nowhere(layout, &translate::controllers(&self.limits));
             if !self.lenient {
                 return Err(why.in_stage("cgroup"));
             }
@@ -240,7 +240,7 @@ fn branch(hierarchy: &Hierarchy, leaf: PathBuf, needed: &[String], welcome: &[&s
     })
 }
 
-fn nowhere(layout: &Layout) -> Error {
+fn nowhere(layout: &Layout, needed: &[String]) -> Error {
     if layout.mode() == Mode::None {
         return Error::failed("cgroups", "no cgroup file system is mounted")
             .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup");
@@ -250,7 +250,10 @@ fn nowhere(layout: &Layout) -> Error {
         return Error::failed("cgroups", "the cgroup file system is mounted read-only here")
             .hint("mount -o remount,rw it, or do this outside of the container");
     }
-    Error::failed("cgroups", "this user may not make any: no limits, no statistics")
+    // runc's words first, which are looked for.
+    let limit = |c: &String| format!("cannot set {c} limit: container could not join or create cgroup: ");
+    let wanted = needed.first().map(limit).unwrap_or_default();
+    Error::failed("cgroups", format!("{wanted}this user may not make any: no limits, no statistics"))
         .hint("run as root, or inside a delegated cgroup: systemd-run --user --scope -p Delegate=yes …")
 }
 

@@ -139,6 +139,7 @@ impl Start<'_> {
             cgroup: group.all_join_files()?,
             mapped: None,
             outside: Some(child::Outside::Enter { root }),
+            clock: None,
             wait_to_begin: false,
             channel: there,
             streams: [session::standard_input(reads)?, None, None],
