@@ -64,7 +64,7 @@ const VERSION: &str =
 #[derive(clap::Parser)]
 #[command(name = "container", version = VERSION, after_help = AFTER_HELP, arg_required_else_help = true)]
 #[command(disable_version_flag = true)]
-struct Cli {
+struct Globals {
     /// Print version
     #[arg(short = 'V', long, visible_short_alias = 'v', action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -82,23 +82,26 @@ struct Cli {
     /// Ignored: CRIU is found in PATH [accepted for engines]
     #[arg(long, value_name = "PATH", hide = true)]
     criu: Option<PathBuf>,
-    #[command(subcommand)]
-    verb: verbs::Verb,
 }
 
 /// The command line, for man pages and shell completions.
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    with_verbs(None)
+}
+
+/// The command line with all verbs, or with this one alone where it is known: a start need not build the others.
+fn with_verbs(asked: Option<&std::ffi::OsStr>) -> clap::Command {
+    verbs::add(<Globals as clap::CommandFactory>::command().subcommand_required(true), asked)
 }
 
 /// The command line with help that names the program as it was called, and each command with what it does first.
-fn named(program: &str) -> clap::Command {
+fn named(program: &str, asked: Option<&std::ffi::OsStr>) -> clap::Command {
     let template = |name: &str| {
         format!(
             "NAME:\n   {name} - {{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{{all-args}}{{after-help}}"
         )
     };
-    command().display_name(program).help_template(template(program)).mut_subcommands(|verb| {
+    with_verbs(asked).display_name(program).help_template(template(program)).mut_subcommands(|verb| {
         let name = format!("{program} {}", verb.get_name());
         verb.help_template(template(&name))
     })
@@ -126,13 +129,18 @@ fn run() -> Outcome {
 
 /// `verb`: what was asked for, once that is known.
 fn dispatch(called: &called::Name, verb: &mut &'static str, log: &log::Log) -> Outcome {
-    let cli = match drydock_cli::args::parse_with::<Cli>(named(called.as_str()), std::env::args_os())? {
+    let command = named(called.as_str(), log.verb());
+    let cli = match drydock_cli::args::parse_with::<verbs::Asked<Globals>>(command, std::env::args_os())? {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };
     *verb = cli.verb.name();
     log.check()?;
-    let caller =
-        verbs::Caller { root: cli.root, systemd_cgroup: cli.systemd_cgroup, strict: called.is_runc() };
+    let globals = cli.globals;
+    let caller = verbs::Caller {
+        root: globals.root,
+        systemd_cgroup: globals.systemd_cgroup,
+        strict: called.is_runc(),
+    };
     cli.verb.run(&caller)
 }

@@ -31,6 +31,7 @@ pub struct Log {
     json: bool,
     debug: bool,
     enters: bool,
+    verb: Option<OsString>,
 }
 
 /// Finds the log's options before anything is parsed: that the arguments are wrong is to be read there, too.
@@ -41,6 +42,7 @@ pub fn early(args: impl IntoIterator<Item = OsString>) -> Log {
         let bytes = arg.as_bytes();
         if !bytes.starts_with(b"--") {
             log.enters = enters(&arg, args);
+            log.verb = Some(arg);
             break;
         }
         let (name, value) = match bytes.iter().position(|b| *b == b'=') {
@@ -75,6 +77,11 @@ fn enters(verb: &OsStr, mut words: impl Iterator<Item = OsString>) -> bool {
 }
 
 impl Log {
+    /// The first word that is no option, which is the verb if the options before it are known.
+    pub fn verb(&self) -> Option<&OsStr> {
+        self.verb.as_deref()
+    }
+
     /// Whether the program's file is to be protected first of all.
     pub fn enters(&self) -> bool {
         self.enters

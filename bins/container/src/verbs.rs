@@ -2,7 +2,7 @@
 //! building those of all costs more time and memory than a container's start should.
 
 use crate::commands;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use drydock_bundle::Store;
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result, text};
@@ -159,16 +159,30 @@ fn options<A: Args>(command: Command) -> Command {
     A::augment_args(command).about(about).long_about(None)
 }
 
-impl FromArgMatches for Verb {
+impl Verb {
+    fn from_matches(matches: &mut ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.remove_subcommand().ok_or_else(missing)?;
+        let entry = find(std::ffi::OsStr::new(&name)).ok_or_else(missing)?;
+        Ok(Self { entry, matches })
+    }
+}
+
+/// A whole command line: what stands before the verb, and the verb.
+pub struct Asked<G> {
+    /// The options for all verbs.
+    pub globals: G,
+    /// The verb.
+    pub verb: Verb,
+}
+
+impl<G: FromArgMatches> FromArgMatches for Asked<G> {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
         Self::from_arg_matches_mut(&mut matches.clone())
     }
 
     fn from_arg_matches_mut(matches: &mut ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
-        let (name, matches) = matches.remove_subcommand().ok_or_else(missing)?;
-        let entry = VERBS.iter().find(|entry| entry.name == name).ok_or_else(missing)?;
-        Ok(Self { entry, matches })
+        Ok(Self { globals: G::from_arg_matches_mut(matches)?, verb: Verb::from_matches(matches)? })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
@@ -177,28 +191,28 @@ impl FromArgMatches for Verb {
     }
 }
 
-impl Subcommand for Verb {
-    fn augment_subcommands(command: Command) -> Command {
-        command.subcommands(VERBS.iter().map(|entry| {
-            let verb = Command::new(entry.name).about(entry.about);
-            // Its own --root must be there when the global one is handed down: that one then is not.
-            let verb = match entry.name {
-                "unshare" => (entry.options)(verb),
-                _ => verb.defer(entry.options),
-            };
-            match entry.alias {
-                Some(alias) => verb.visible_alias(alias),
-                None => verb,
-            }
-        }))
-    }
+fn find(name: &std::ffi::OsStr) -> Option<&'static Entry> {
+    VERBS.iter().find(|entry| name == entry.name || entry.alias.is_some_and(|alias| name == alias))
+}
 
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        Self::augment_subcommands(command)
+/// Adds the verb that was asked for, or all of them where that is none.
+pub fn add(command: Command, asked: Option<&std::ffi::OsStr>) -> Command {
+    match asked.and_then(find) {
+        Some(entry) => command.subcommand(subcommand(entry)),
+        None => command.subcommands(VERBS.iter().map(subcommand)),
     }
+}
 
-    fn has_subcommand(name: &str) -> bool {
-        VERBS.iter().any(|entry| entry.name == name || entry.alias == Some(name))
+fn subcommand(entry: &'static Entry) -> Command {
+    let verb = Command::new(entry.name).about(entry.about);
+    // Its own --root must be there when the global one is handed down: that one then is not.
+    let verb = match entry.name {
+        "unshare" => (entry.options)(verb),
+        _ => verb.defer(entry.options),
+    };
+    match entry.alias {
+        Some(alias) => verb.visible_alias(alias),
+        None => verb,
     }
 }
 

@@ -32,7 +32,7 @@ pub fn parse_from<T: clap::Parser>(args: impl IntoIterator<Item = OsString>) -> 
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_with<T: clap::Parser>(
+pub fn parse_with<T: clap::FromArgMatches>(
     mut command: clap::Command,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed<T>, Error> {
