@@ -62,6 +62,7 @@ bench: ## measure against crun and runc, into docs/BENCHMARKS.md
 	@$(MAKE) --no-print-directory build
 	@scripts/bench.sh
 	@scripts/bench-cgroups.sh
+	@scripts/bench-images.sh
 
 check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
 	@scripts/check.sh

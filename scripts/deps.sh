@@ -47,9 +47,10 @@ test|has ping|iputils-ping|iputils|iputils-ping|iputils|iputils|network tests
 test|has strace|strace|strace|strace|strace|strace|tests that kill a run at each of its system calls
 test,vm|has_busybox|busybox-static|busybox|busybox-static|busybox|busybox-static|a root file system for tests, and the VM's first program
 test|has tar|tar|tar|tar|tar|tar|what image tests compare with
-test|has umoci|umoci|umoci|umoci|umoci|umoci|what unpacked images are compared with
+test,bench|has umoci|umoci|umoci|umoci|umoci|umoci|what unpacked images are compared with
 test|has docker-registry|docker-registry|-|docker-registry|-|-|a registry for tests, on the loopback
-test|has debootstrap|debootstrap|debootstrap|debootstrap|debootstrap|debootstrap|a Debian root file system for tests
+test,bench|has debootstrap|debootstrap|debootstrap|debootstrap|debootstrap|debootstrap|a Debian root file system for tests
+bench|has zstd|zstd|zstd|zstd|zstd|zstd|what unpacking is compared with
 vm|has_qemu|qemu-system-x86|qemu-system-x86-core|-|qemu-system-x86|qemu-x86|the VM
 vm|has_virtiofsd|qemu-system-common virtiofsd|virtiofsd|-|virtiofsd|virtiofsd|the VM sees this machine's files
 engines|has containerd|containerd|containerd|containerd|containerd|containerd|an engine that runs containers through ours
