@@ -30,7 +30,7 @@ layer_file() { # KIND: the largest blob that it has
     done | sort -n | tail -n 1 | cut -d' ' -f2
 }
 gz=$(layer_file gzip) zst=$(layer_file zstd)
-programs=$(find /usr/bin -maxdepth 1 -type f -perm -1 | sort | while read -r f; do head -c 4 "$f" | grep -q ELF && echo "$f"; done | head -n 50 | tr '\n' ' ')
+programs=$(find /usr/bin -maxdepth 1 -type f -perm -1 | sort | while read -r f; do head -c 4 "$f" | grep -q ELF && echo "$f"; done | sed 50q | tr "\n" " " || true)
 cat >"$work/ldd.sh" <<'SHELL'
 to=$1; shift
 for program in "$@"; do
