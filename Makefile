@@ -63,6 +63,7 @@ bench: ## measure against crun and runc, into docs/BENCHMARKS.md
 	@scripts/bench.sh
 	@scripts/bench-cgroups.sh
 	@scripts/bench-images.sh
+	@scripts/bench-network.sh
 
 check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
 	@scripts/check.sh

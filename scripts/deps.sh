@@ -62,6 +62,7 @@ engines|has docker|docker.io docker-cli|docker-cli|docker-cli|docker|docker|its 
 bench|has crun|crun|crun|crun|crun|crun|the runtime to compare with
 bench|has cgcreate|cgroup-tools|libcgroup-tools|-|libcgroup|libcgroup-tools|the tools that cgroupctl is compared with
 bench|has runc|runc|runc|runc|runc|runc|the other runtime to compare with
+bench|has /usr/lib/cni/bridge|containernetworking-plugins|containernetworking-plugins|-|-|cni-plugins|the plugins that netsetup is compared with
 TABLE
 }
 
