@@ -31,8 +31,9 @@ pub struct Denial {
 impl Denial {
     /// The call's name, as far as we know it.
     pub fn syscall(&self) -> String {
-        let all =
-            ["amd64", "arm64", "386", "arm"].into_iter().filter_map(|name| Arch::parse(name).ok().flatten());
+        let all = ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64", "SCMP_ARCH_X86", "SCMP_ARCH_ARM"]
+            .into_iter()
+            .filter_map(|name| Arch::parse(name).ok().flatten());
         let name = all.filter(|arch| arch.audit() == self.arch).find_map(|arch| arch.name(self.number));
         name.map_or_else(|| self.number.to_string(), str::to_string)
     }

@@ -135,10 +135,14 @@ fn limit_hit(directory: &Path) -> Option<(PathBuf, u64)> {
         let local = field(&dir.join("memory.events.local"), "max");
         local.or_else(|| v1_hits(dir)).unwrap_or(0)
     };
-    directory
-        .ancestors()
-        .take(64)
-        .find_map(|dir| Some((dir.to_path_buf(), max(dir).filter(|_| hits(dir) > 0)?)))
+    // What was killed at once may have counted no hit, but has been at the limit.
+    let reached = |dir: &Path, max: u64| {
+        let peak =
+            number(&dir.join("memory.peak")).or_else(|| number(&dir.join("memory.max_usage_in_bytes")));
+        peak.is_some_and(|peak| peak.saturating_add(1 << 16) >= max)
+    };
+    let found = |dir: &Path| max(dir).filter(|max| hits(dir) > 0 || reached(dir, *max));
+    directory.ancestors().take(64).find_map(|dir| Some((dir.to_path_buf(), found(dir)?)))
 }
 
 /// v1 counts for memory alone, and for memory with swap.

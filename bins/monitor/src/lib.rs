@@ -147,6 +147,13 @@ impl Session {
             },
             Command::Top(options) => view::top::top(self, options),
             Command::Graph(options) => view::graph::graph(self, options),
+            Command::Record(options) => view::record::record(self, options),
+            Command::Replay(options) => view::record::replay(self, options),
+            Command::Serve(options) => view::serve::serve(self, options),
+            Command::Perf(options) => view::counts::perf(self, &self.target(&options.target)?, options),
+            Command::Syscalls(options) => {
+                view::counts::syscalls(self, &self.target(&options.target)?, options)
+            }
             Command::Psi { target } => view::usage::psi(self, target.as_deref()),
         }
     }

@@ -23,7 +23,7 @@ fn what_is_recorded_is_replayed() {
     assert_eq!(samples.len(), 3);
     let row = |sample: &Value| sample["containers"].as_array().unwrap().first().cloned().unwrap();
     assert!(row(&samples[0])["cpu_percent"].is_null(), "nothing before it: {}", samples[0]);
-    assert!(samples[2]["time"].as_f64().unwrap() - samples[0]["time"].as_f64().unwrap() >= 0.4);
+    assert!(samples[2]["time"].as_f64().unwrap() > samples[0]["time"].as_f64().unwrap());
     let text = monitor(&sandbox, &["replay", name, "--filter", "procs > 0"]).success().stdout;
     assert_eq!(text.matches("NAME").count(), 3, "{text}");
     // A recording that was cut off is played as far as it goes; something else is none.

@@ -245,10 +245,12 @@ fn evidence(answer: &mut Answer, counted: &Map<String, Value>) {
     if let Some(kills) = number("oom_kills") {
         add(format!("oom kills: {kills}"));
     }
-    if let Some(hits) = number("memory_limit_hits") {
+    let hits = number("memory_limit_hits");
+    if hits.is_some() || counted.contains_key("oom_kills") {
         let peak = number("memory_peak").map_or(String::new(), |n| format!(", peak {}", show(n)));
         let max = number("memory_max").map_or("no limit".to_string(), |n| format!("limit {}", show(n)));
-        add(format!("memory: {max}{peak}, the limit was hit {hits} times"));
+        let hits = hits.map_or(String::new(), |n| format!(", the limit was hit {n} times"));
+        add(format!("memory: {max}{peak}{hits}"));
     }
     if let Some(limit) = counted.get("memory_limit").and_then(Value::as_object) {
         let bytes = limit.get("bytes").and_then(Value::as_u64).unwrap_or(0);

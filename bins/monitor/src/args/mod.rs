@@ -1,11 +1,13 @@
 //! The command line.
 
 mod graph;
+mod more;
 mod ns;
 
 mod watch;
 
 pub use graph::{Drawing, GraphOptions};
+pub use more::{Counting, Record, Replay, Serve};
 pub use ns::{List, Ns};
 use watch::TOP_HELP;
 pub use watch::{Sampling, Stats, Top, interval};
@@ -122,6 +124,31 @@ pub enum Command {
         monitor graph --as mermaid web"
     )]
     Graph(GraphOptions),
+    /// Write statistics of all containers to a compact file
+    #[command(
+        after_help = "Examples:\n  monitor record -o night.rec --interval 10s\n  monitor replay night.rec --filter 'cpu > 50'\n  \
+        monitor replay night.rec --json | jq ."
+    )]
+    Record(Record),
+    /// Show what `record` has written
+    Replay(Replay),
+    /// Serve statistics of all containers for Prometheus (OpenMetrics), on this machine alone unless asked
+    #[command(
+        after_help = "Labels: name, runtime, id. At most 2000 containers are listed, the rest is counted. Loopback only, but for --listen-any.\n\n\
+        Example:\n  monitor serve --prometheus 127.0.0.1:9417 & curl -s http://127.0.0.1:9417/metrics"
+    )]
+    Serve(Serve),
+    /// Count cycles, instructions, faults, switches of a process or container for a while: perf-stat(1)
+    #[command(
+        after_help = "Of a container's cgroup as a whole where the kernel can, else of its threads and their new children.\n\
+        What may not or cannot be counted is shown with the reason."
+    )]
+    Perf(Counting),
+    /// Count system calls of a process or container for a while, by name
+    #[command(
+        after_help = "By ptrace(2), which every kernel has: what is traced is several times slower meanwhile, and goes on as before afterwards."
+    )]
+    Syscalls(Counting),
     /// Pressure: how much time tasks lost waiting for processor, memory or input and output (PSI)
     Psi {
         /// Process or container whose cgroup to ask [default: the whole machine]

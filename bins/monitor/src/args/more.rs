@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(ClapArgs, Debug, Clone)]
 pub struct Record {
     /// A new file
-    #[arg(short, long = "output", value_name = "FILE")]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub file: PathBuf,
     /// Time between two samples: seconds, or with a unit (500ms, 2s, 1m); 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "5s", allow_negative_numbers = true, value_parser = interval)]
@@ -75,7 +75,10 @@ fn address(text: &str) -> Result<SocketAddr> {
     let named = named.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
     local.or(named).or_else(|| text.parse().ok()).ok_or_else(|| {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(text), 60);
-        Error::bad_input("--prometheus", format!("'{shown}' is no address (allowed: 127.0.0.1:9417, [::1]:9417, :9417)"))
+        Error::bad_input(
+            "--prometheus",
+            format!("'{shown}' is no address (allowed: 127.0.0.1:9417, [::1]:9417, :9417)"),
+        )
     })
 }
 

@@ -10,7 +10,8 @@ pub const MAX_ROWS: usize = 2000;
 const MAX_LABEL: usize = 256;
 
 /// A family: name without prefix, type, unit or empty, help, and the samples of a row: labels and value.
-type Family = (&'static str, &'static str, &'static str, &'static str, fn(&Row) -> Vec<(&'static str, Option<f64>)>);
+type Family =
+    (&'static str, &'static str, &'static str, &'static str, fn(&Row) -> Vec<(&'static str, Option<f64>)>);
 
 #[allow(clippy::cast_precision_loss)] // OpenMetrics has only floats
 fn whole(n: Option<u64>) -> Option<f64> {
@@ -41,20 +42,32 @@ fn stalled(row: &Row, all: bool) -> Vec<(&'static str, Option<f64>)> {
 }
 
 const FAMILIES: [Family; 20] = [
-    ("cpu_seconds", "counter", "seconds", "Processor time used", |r| one(seconds(r.usage.stats.cpu.usage_us))),
+    ("cpu_seconds", "counter", "seconds", "Processor time used", |r| {
+        one(seconds(r.usage.stats.cpu.usage_us))
+    }),
     ("cpu_throttled_seconds", "counter", "seconds", "Time held back by the processor limit", |r| {
         one(seconds(r.usage.stats.cpu.throttled_us))
     }),
-    ("cpu_periods", "counter", "", "Enforcement periods that have passed", |r| one(whole(r.usage.stats.cpu.nr_periods))),
+    ("cpu_periods", "counter", "", "Enforcement periods that have passed", |r| {
+        one(whole(r.usage.stats.cpu.nr_periods))
+    }),
     ("cpu_throttled_periods", "counter", "", "Periods in which the limit was hit", |r| {
         one(whole(r.usage.stats.cpu.nr_throttled))
     }),
     ("memory_bytes", "gauge", "bytes", "Memory in use", |r| one(whole(r.usage.stats.memory.current))),
-    ("memory_peak_bytes", "gauge", "bytes", "Most memory that ever was in use", |r| one(whole(r.usage.stats.memory.peak))),
-    ("memory_limit_bytes", "gauge", "bytes", "Memory limit; absent without one", |r| one(whole(r.usage.stats.memory.max))),
-    ("memory_headroom_bytes", "gauge", "bytes", "Memory until the nearest limit, its own or of a cgroup above", |r| {
-        one(whole(r.memory_headroom.as_ref().map(|h| h.bytes)))
+    ("memory_peak_bytes", "gauge", "bytes", "Most memory that ever was in use", |r| {
+        one(whole(r.usage.stats.memory.peak))
     }),
+    ("memory_limit_bytes", "gauge", "bytes", "Memory limit; absent without one", |r| {
+        one(whole(r.usage.stats.memory.max))
+    }),
+    (
+        "memory_headroom_bytes",
+        "gauge",
+        "bytes",
+        "Memory until the nearest limit, its own or of a cgroup above",
+        |r| one(whole(r.memory_headroom.as_ref().map(|h| h.bytes))),
+    ),
     ("memory_part_bytes", "gauge", "bytes", "What the memory in use is", |r| {
         let m = &r.usage.stats.memory;
         vec![
@@ -65,7 +78,9 @@ const FAMILIES: [Family; 20] = [
         ]
     }),
     ("swap_bytes", "gauge", "bytes", "Swap in use", |r| one(whole(r.usage.stats.memory.swap))),
-    ("oom_kills", "counter", "", "Processes killed for want of memory", |r| one(whole(r.usage.stats.memory.oom_kill))),
+    ("oom_kills", "counter", "", "Processes killed for want of memory", |r| {
+        one(whole(r.usage.stats.memory.oom_kill))
+    }),
     ("processes", "gauge", "", "Processes that are seen in it", |r| one(whole(u64::try_from(r.nprocs).ok()))),
     ("tasks", "gauge", "", "Processes and threads", |r| one(whole(r.usage.stats.pids.current))),
     ("tasks_limit", "gauge", "", "Limit of processes and threads; absent without one", |r| {
@@ -79,7 +94,9 @@ const FAMILIES: [Family; 20] = [
     ("network_sent_bytes", "counter", "bytes", "Sent by its own network namespace", |r| {
         one(whole(r.network.as_ref().filter(|n| !n.shared).map(|n| n.tx_bytes)))
     }),
-    ("pressure_some_seconds", "counter", "seconds", "Time in which something in it waited", |r| stalled(r, false)),
+    ("pressure_some_seconds", "counter", "seconds", "Time in which something in it waited", |r| {
+        stalled(r, false)
+    }),
     ("pressure_full_seconds", "counter", "seconds", "Time in which all of it waited", |r| stalled(r, true)),
 ];
 
@@ -115,7 +132,10 @@ pub fn text(rows: &[Row], took: f64) -> String {
         ("containers_left_out", "Those that are not listed, for the bound", left_out.to_string()),
         ("look_seconds", "How long it took to look", took.to_string()),
     ] {
-        let _ = writeln!(out, "# TYPE drydock_{name} gauge\n# HELP drydock_{name} {help}.\ndrydock_{name} {value}");
+        let _ = writeln!(
+            out,
+            "# TYPE drydock_{name} gauge\n# HELP drydock_{name} {help}.\ndrydock_{name} {value}"
+        );
     }
     out.push_str("# EOF\n");
     out
@@ -128,5 +148,10 @@ fn labels(row: &Row) -> String {
     };
     // A path tells cgroups of one name apart, where there is no id.
     let id = row.id.as_deref().unwrap_or(&row.path);
-    format!("name=\"{}\",runtime=\"{}\",id=\"{}\"", label(&row.name), label(row.runtime.unwrap_or("")), label(id))
+    format!(
+        "name=\"{}\",runtime=\"{}\",id=\"{}\"",
+        label(&row.name),
+        label(row.runtime.unwrap_or("")),
+        label(id)
+    )
 }

@@ -99,13 +99,17 @@ fn by_cgroup(dir: &PathBuf) -> Option<(std::fs::File, Vec<i32>)> {
 fn counted(event: &'static str, fds: std::io::Result<Vec<OwnedFd>>) -> Counted {
     let fds = match fds {
         Ok(fds) => fds,
-        Err(error) => return Counted { event, value: None, running_percent: None, reason: Some(reason(&error)) },
+        Err(error) => {
+            return Counted { event, value: None, running_percent: None, reason: Some(reason(&error)) };
+        }
     };
     let (mut sum, mut enabled, mut running) = (0.0, 0u64, 0u64);
     for fd in &fds {
         let mut bytes = [0u8; 24];
         if rustix::io::read(fd, &mut bytes).is_ok_and(|n| n == 24) {
-            let number = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
+            let number = |at: usize| {
+                bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
+            };
             let (value, on, ran) = (number(0), number(8), number(16));
             let scale = if ran > 0 { on as f64 / ran as f64 } else { 1.0 };
             sum += value as f64 * scale;

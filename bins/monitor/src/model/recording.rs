@@ -29,7 +29,8 @@ type Figures = [Option<u64>; FIGURES];
 
 fn figures(row: &Row) -> Figures {
     let s = &row.usage.stats;
-    let io = |pick: fn(&Io) -> u64| s.io.as_ref().map(|all| all.values().map(pick).fold(0, u64::saturating_add));
+    let io =
+        |pick: fn(&Io) -> u64| s.io.as_ref().map(|all| all.values().map(pick).fold(0, u64::saturating_add));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // hundredths of a per cent
     let psi = |r: &str| s.pressure.get(r)?.some.as_ref().map(|l| (l.avg10 * 100.0) as u64);
     let net = row.network.as_ref().filter(|n| !n.shared);
@@ -99,7 +100,13 @@ impl Recorder {
             let (index, last) = self.names.entry(row.name.clone()).or_insert((next, [None; FIGURES]));
             number(&mut body, *index);
             if !known {
-                let kind = format!("{}\n{}\n{}\n{}", row.name, row.runtime.unwrap_or(""), row.id.as_deref().unwrap_or(""), u8::from(row.is_container));
+                let kind = format!(
+                    "{}\n{}\n{}\n{}",
+                    row.name,
+                    row.runtime.unwrap_or(""),
+                    row.id.as_deref().unwrap_or(""),
+                    u8::from(row.is_container)
+                );
                 number(&mut body, kind.len() as u64);
                 body.extend_from_slice(kind.as_bytes());
             }
@@ -164,17 +171,21 @@ impl Player {
     pub fn open(path: &Path) -> Result<Self> {
         let shown = drydock_core::text::escape(&path.display().to_string());
         let flags = nix::libc::O_NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::bad_input(shown.clone(), "no such file"),
-            _ => Error::call(format!("open(\"{shown}\", O_RDONLY)"), e),
-        })?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::bad_input(shown.clone(), "no such file"),
+                _ => Error::call(format!("open(\"{shown}\", O_RDONLY)"), e),
+            })?;
         if !file.metadata().is_ok_and(|m| m.is_file()) {
             return Err(Error::bad_input(shown, "not a regular file"));
         }
         let mut rest = Vec::new();
-        file.by_ref().take(4 << 30).read_to_end(&mut rest).call(|| format!("read(\"{shown}\")"))?;
+        file.take(4 << 30).read_to_end(&mut rest).call(|| format!("read(\"{shown}\")"))?;
         if !rest.starts_with(HEADING) {
-            return Err(Error::bad_input(shown, "not a recording (allowed: a file that monitor record has written)"));
+            return Err(Error::bad_input(
+                shown,
+                "not a recording (allowed: a file that monitor record has written)",
+            ));
         }
         Ok(Self { rest, at: HEADING.len(), rows: Vec::new(), start: Instant::now() })
     }
@@ -241,7 +252,8 @@ impl Known {
         // Times of the recording stand for times of the clock that rates are made of.
         let (old_time, old) = self.before.take().unwrap_or_else(|| (time_ms, stats.clone()));
         let passed = Duration::from_millis(time_ms.saturating_sub(old_time).min(1 << 40));
-        let (old, now) = (Reading::then(start, Some(old)), Reading::then(start + passed, Some(stats.clone())));
+        let (old, now) =
+            (Reading::then(start, Some(old)), Reading::then(start + passed, Some(stats.clone())));
         let usage = between(&old, &now);
         self.before = Some((time_ms, stats));
         let network = f(22).zip(f(23)).map(|(rx_bytes, tx_bytes)| super::network::Traffic {
@@ -304,8 +316,21 @@ impl Cursor<'_> {
 /// The names of engines that we know; a file may hold anything.
 fn known_runtime(word: &str) -> Option<&'static str> {
     const ALL: [&str; 15] = [
-        "drydock", "docker", "podman", "containerd", "cri-o", "kubernetes", "lxc", "nspawn", "libvirt", "nomad", "runc", "crun",
-        "youki", "systemd", "namespace",
+        "drydock",
+        "docker",
+        "podman",
+        "containerd",
+        "cri-o",
+        "kubernetes",
+        "lxc",
+        "nspawn",
+        "libvirt",
+        "nomad",
+        "runc",
+        "crun",
+        "youki",
+        "systemd",
+        "namespace",
     ];
     ALL.into_iter().find(|known| *known == word)
 }
@@ -319,7 +344,14 @@ mod tests {
         stats.cpu.usage_us = cpu;
         stats.memory.current = Some(memory);
         let reading = Reading::of(Some(stats));
-        let mut known = Known { name: name.into(), runtime: Some("docker"), id: None, container: true, last: [None; FIGURES], before: None };
+        let mut known = Known {
+            name: name.into(),
+            runtime: Some("docker"),
+            id: None,
+            container: true,
+            last: [None; FIGURES],
+            before: None,
+        };
         let mut row = known.row(0, Instant::now());
         row.usage = between(&reading, &reading);
         row.nprocs = 3;
@@ -339,7 +371,10 @@ mod tests {
         assert!(bytes.len() < 250, "{}", bytes.len());
         let mut player = Player::open(&dir).unwrap();
         let first = player.next_sample().unwrap();
-        assert_eq!((first.time_ms, first.rows[0].name.as_str(), first.rows[0].usage.stats.memory.current), (1000, "a", Some(5)));
+        assert_eq!(
+            (first.time_ms, first.rows[0].name.as_str(), first.rows[0].usage.stats.memory.current),
+            (1000, "a", Some(5))
+        );
         let second = player.next_sample().unwrap();
         let a = &second.rows[1];
         assert_eq!((a.usage.cpu_percent, a.nprocs, a.runtime), (Some(50.0), 3, Some("docker")));

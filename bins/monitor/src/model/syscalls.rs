@@ -35,7 +35,9 @@ impl Seen {
 
 /// The name of a call of an architecture; its number where we do not know it.
 pub fn name(arch: u32, number: u64) -> String {
-    let all = ["amd64", "arm64", "386", "arm"].into_iter().filter_map(|word| Arch::parse(word).ok().flatten());
+    let all = ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64", "SCMP_ARCH_X86", "SCMP_ARCH_ARM"]
+        .into_iter()
+        .filter_map(|word| Arch::parse(word).ok().flatten());
     let small = u32::try_from(number).unwrap_or(u32::MAX);
     let found = all.filter(|a| a.audit() == arch).find_map(|a| a.name(small));
     found.map_or_else(|| number.to_string(), str::to_string)
@@ -116,7 +118,10 @@ impl Tracer {
                 self.born(tid);
                 // A group stop stays one: the thread is to wait for SIGCONT.
                 let is_stop = event == nix::libc::PTRACE_EVENT_STOP
-                    && matches!(signal, Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU);
+                    && matches!(
+                        signal,
+                        Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU
+                    );
                 if is_stop {
                     let _ = drydock_core::sys::tracing::listen(tid.as_raw());
                 } else {

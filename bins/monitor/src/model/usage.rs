@@ -63,6 +63,11 @@ impl Reading {
         Self { at: Instant::now(), stats }
     }
 
+    /// Of counters that were read at another time.
+    pub fn then(at: Instant, stats: Option<Stats>) -> Self {
+        Self { at, stats }
+    }
+
     /// Whether the cgroup was there.
     pub fn exists(&self) -> bool {
         self.stats.is_some()

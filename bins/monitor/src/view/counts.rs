@@ -19,7 +19,8 @@ fn members(session: &Session, target: &Target) -> Result<(Vec<u32>, Vec<std::pat
     let directories = target.container.as_ref().map(|c| c.cgroup.clone()).unwrap_or_default();
     let mounts = cgroups::mounts(&session.proc).unwrap_or_default();
     let places = cgroups::places(&session.proc, &mounts, target.pid).unwrap_or_default();
-    let perf = places.into_iter().filter(|p| p.membership.controllers.iter().any(|c| c == "perf_event") && !p.root);
+    let perf =
+        places.into_iter().filter(|p| p.membership.controllers.iter().any(|c| c == "perf_event") && !p.root);
     let perf = perf.filter(|_| target.container.is_some()).filter_map(|p| p.directory);
     Ok((pids.into_iter().collect(), perf.chain(directories).collect()))
 }
@@ -34,9 +35,11 @@ pub fn perf(session: &Session, target: &Target, options: &Counting) -> Result<()
     if session.json {
         return session.print_rows(&report, &report.counters);
     }
-    if let Some(first) = report.counters.first().filter(|_| report.counters.iter().all(|c| c.value.is_none())) {
+    if let Some(first) = report.counters.first().filter(|_| report.counters.iter().all(|c| c.value.is_none()))
+    {
         let reason = first.reason.clone().unwrap_or_default();
-        return Err(Error::failed("perf", reason).hint("run as root; kernel.perf_event_paranoid=1 lets everybody count"));
+        return Err(Error::failed("perf", reason)
+            .hint("run as root; kernel.perf_event_paranoid=1 lets everybody count"));
     }
     let rows: Vec<Vec<String>> = report
         .counters
@@ -47,7 +50,10 @@ pub fn perf(session: &Session, target: &Target, options: &Counting) -> Result<()
                 (_, Some(n)) => n.to_string(),
                 (_, None) => "-".to_string(),
             };
-            let share = c.running_percent.filter(|p| *p < 99.9).map(|p| format!("counted {p:.0}% of the time, scaled"));
+            let share = c
+                .running_percent
+                .filter(|p| *p < 99.9)
+                .map(|p| format!("counted {p:.0}% of the time, scaled"));
             vec![c.event.to_string(), value, c.reason.clone().or(share).unwrap_or_default()]
         })
         .collect();
@@ -80,7 +86,10 @@ struct Call {
 pub fn syscalls(session: &Session, target: &Target, options: &Counting) -> Result<()> {
     let (pids, _) = members(session, target)?;
     if pids.contains(&std::process::id()) {
-        return Err(Error::bad_input(format!("process {}", target.pid), "we belong to it: nobody can trace itself"));
+        return Err(Error::bad_input(
+            format!("process {}", target.pid),
+            "we belong to it: nobody can trace itself",
+        ));
     }
     let tids = |pid: &u32| {
         let dir = session.proc.directory(&format!("{pid}/task"), true).ok();
@@ -105,8 +114,10 @@ pub fn syscalls(session: &Session, target: &Target, options: &Counting) -> Resul
         let document = Calls { pid: target.pid, seconds, threads: seen.threads, refused, syscalls: calls };
         return session.print_rows(&document, &document.syscalls);
     }
-    let rows: Vec<Vec<String>> =
-        calls.iter().map(|c| vec![c.count.to_string(), format!("{:.1}", c.per_second), c.name.clone()]).collect();
+    let rows: Vec<Vec<String>> = calls
+        .iter()
+        .map(|c| vec![c.count.to_string(), format!("{:.1}", c.per_second), c.name.clone()])
+        .collect();
     print_text(&table(&["CALLS", "PER-SECOND", "NAME"], &rows))?;
     print_text(&format!("{} threads traced for {seconds:.3}s\n", seen.threads))?;
     if refused > 0 {

@@ -1,5 +1,6 @@
 //! How it is printed: a table or sentences for people, JSON for programs. The JSON structs are the documented format.
 
+pub mod counts;
 pub mod graph;
 pub mod group;
 pub mod inspect;
@@ -12,6 +13,8 @@ pub mod nslist;
 pub mod nsmembers;
 pub mod nstree;
 pub mod process;
+pub mod record;
+pub mod serve;
 pub mod table;
 pub mod top;
 pub mod topcolumns;

@@ -52,7 +52,22 @@ struct Document<'a> {
 /// # Errors
 /// Bad input: no recording, unknown columns, bad conditions.
 pub fn replay(session: &Session, options: &Replay) -> Result<()> {
-    let columns = [Column::Name, Column::Runtime, Column::Procs, Column::Cpu, Column::Throttled, Column::Memory, Column::Limit, Column::MemoryPercent, Column::Read, Column::Write, Column::Rx, Column::Tx, Column::Pids, Column::PsiMemory];
+    let columns = [
+        Column::Name,
+        Column::Runtime,
+        Column::Procs,
+        Column::Cpu,
+        Column::Throttled,
+        Column::Memory,
+        Column::Limit,
+        Column::MemoryPercent,
+        Column::Read,
+        Column::Write,
+        Column::Rx,
+        Column::Tx,
+        Column::Pids,
+        Column::PsiMemory,
+    ];
     let columns = match &options.output {
         Some(list) => Column::list("--output", list, &columns)?,
         None => columns.to_vec(),

@@ -43,13 +43,16 @@ pub fn serve(session: &Session, options: &Serve) -> Result<()> {
     if !address.ip().is_loopback() && !options.listen_any {
         return Err(Error::bad_input(
             "--prometheus",
-            format!("{address} can be reached from other machines (allowed: 127.0.0.1 or [::1], or any with --listen-any)"),
+            format!(
+                "{address} can be reached from other machines (allowed: 127.0.0.1 or [::1], or any with --listen-any)"
+            ),
         ));
     }
-    let listener = TcpListener::bind(address).call(|| format!("bind({address})")).map_err(|e| match e.errno() {
-        Some(nix::libc::EADDRINUSE) => Error::failed(address.to_string(), "is in use by another process"),
-        _ => e,
-    })?;
+    let listener =
+        TcpListener::bind(address).call(|| format!("bind({address})")).map_err(|e| match e.errno() {
+            Some(nix::libc::EADDRINUSE) => Error::failed(address.to_string(), "is in use by another process"),
+            _ => e,
+        })?;
     listener.set_nonblocking(true).call(|| "fcntl(O_NONBLOCK)")?;
     let at: SocketAddr = listener.local_addr().call(|| "getsockname()")?;
     drydock_cli::print_line(&format!("http://{at}/metrics"))?;
@@ -141,7 +144,9 @@ fn answer(request: &[u8], session: &Session, figures: &mut Figures) -> Option<Ve
     let ends = |mark: &[u8]| request.windows(mark.len()).position(|w| w == mark);
     let end = match ends(b"\r\n\r\n").or_else(|| ends(b"\n\n")) {
         Some(end) => end,
-        None if request.len() > MAX_REQUEST => return Some(plain("431 Request Header Fields Too Large", "too long\n")),
+        None if request.len() > MAX_REQUEST => {
+            return Some(plain("431 Request Header Fields Too Large", "too long\n"));
+        }
         None => return None,
     };
     if end > MAX_REQUEST {
@@ -149,7 +154,8 @@ fn answer(request: &[u8], session: &Session, figures: &mut Figures) -> Option<Ve
     }
     let head = String::from_utf8_lossy(request.get(..end).unwrap_or_default()).into_owned();
     let mut words = head.lines().next().unwrap_or_default().split(' ');
-    let (method, target, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next());
+    let (method, target, version) =
+        (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next());
     if !version.is_some_and(|v| v.starts_with("HTTP/1.")) || words.next().is_some() {
         return Some(plain("400 Bad Request", "not HTTP/1\n"));
     }
@@ -186,7 +192,9 @@ fn plain(status: &str, text: &str) -> Vec<u8> {
 
 fn with(status: &str, kind: &str, text: &str) -> Vec<u8> {
     let length = text.len();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
     [head.as_bytes(), text.as_bytes()].concat()
 }
 

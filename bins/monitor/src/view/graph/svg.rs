@@ -158,10 +158,10 @@ fn chips(out: &mut String, group: &Group, place: Place, colour: &str) {
         let (fill, ink) = if space.own { (colour, "#ffffff") } else { ("#ffffff", "#8795a3") };
         rect(out, at, 11.0, fill, if space.own { colour } else { "#c5ced8" });
         // The last digits tell them apart.
-        let label = if space.own {
-            format!("{} …{:04}", space.kind, space.ns % 10_000)
-        } else {
-            space.kind.to_string()
+        let label = match (space.own, space.kind.len()) {
+            (false, _) => space.kind.to_string(),
+            (true, ..=4) => format!("{} …{:04}", space.kind, space.ns % 10_000),
+            (true, _) => format!("{} {:04}", space.kind, space.ns % 10_000),
         };
         text(out, at.x + 7.0, at.y + 15.0, 9.5, ink, space.own, &label);
     }
