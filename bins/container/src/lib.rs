@@ -36,6 +36,7 @@ pub mod plan;
 pub mod request;
 pub mod rootfs;
 pub mod session;
+pub mod streams;
 pub mod supervisor;
 mod told;
 mod userns;

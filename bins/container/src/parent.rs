@@ -6,6 +6,7 @@ use crate::handshake::{Channel, Message, failed};
 use crate::home::Home;
 use crate::plan::{Outside, Plan};
 use crate::request::Network;
+pub use crate::streams::Streams;
 use crate::watch::Watch;
 use drydock_bundle::state::start_time;
 use drydock_bundle::{Held, Life, State, Store};
@@ -35,13 +36,6 @@ pub struct Running {
     dir: PathBuf,
     channel: Channel,
     held: Option<Held>,
-}
-
-/// Where the container's standard streams go.
-#[derive(Debug, Default)]
-pub struct Streams {
-    /// The child's ends: input, output, error; `None` keeps the caller's.
-    pub child: [Option<OwnedFd>; 3],
 }
 
 /// Makes everything up to the point of no return: state, cgroup, process, network, mounts. On failure everything made is

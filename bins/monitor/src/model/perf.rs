@@ -48,7 +48,7 @@ pub struct Report {
 
 /// Counts for a while: of the cgroup where the kernel can, else of the threads of these processes and their new children.
 pub fn count(proc: &Proc, directories: &[PathBuf], pids: &[u32], time: Duration) -> Report {
-    let cgroup = directories.iter().find_map(|dir| by_cgroup(dir));
+    let cgroup = directories.iter().find_map(by_cgroup);
     let threads: Vec<i32> = pids.iter().flat_map(|pid| tids(proc, *pid)).collect();
     let scope = if cgroup.is_some() { "cgroup" } else { "threads" };
     let open = |(event, kind, config): &(&'static str, u32, u64)| {
