@@ -138,6 +138,14 @@ pub enum Ns {
         /// Name
         name: String,
     },
+    /// Give the network namespace of a process a name
+    Attach {
+        /// Name
+        name: String,
+        /// Process id
+        #[arg(allow_negative_numbers = true)]
+        pid: i32,
+    },
     /// Name the network namespace of a process
     Identify {
         /// Process id [default: the caller's own]

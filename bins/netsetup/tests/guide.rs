@@ -38,6 +38,16 @@ fn s15_named_namespaces_work_with_ip_netns_both_ways() {
         });
         assert!(found);
         assert_eq!(host.ok(&format!("ns identify {pid}")).trim(), "blue");
+        assert!(host.ok(&format!("ns attach sky {pid}")).contains("is now"));
+        assert!(host.ok(&format!("ns attach sky {pid}")).contains("already"));
+        assert_eq!(host.ok(&format!("ns identify {pid}")), "blue\nsky\n");
+        assert_eq!(
+            host.run(&["ns", "attach", "blue", &std::process::id().to_string()]).code,
+            2,
+            "another's name"
+        );
+        assert_eq!(host.run(&["ns", "attach", "x", "999999999"]).code, 2);
+        host.ok("ns del sky");
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
         if have("ip") {

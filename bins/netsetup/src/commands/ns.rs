@@ -16,6 +16,7 @@ use std::os::unix::process::CommandExt;
 pub fn run(command: Ns, common: &Common) -> Outcome {
     match command {
         Ns::Add { name } => add(&name, common)?,
+        Ns::Attach { name, pid } => attach(&name, pid, common)?,
         Ns::List => list(common)?,
         Ns::Exec { namespace, command } => return exec(&namespace, &command, common),
         Ns::Del { name } => delete(&name, common)?,
@@ -32,6 +33,20 @@ fn add(name: &str, common: &Common) -> Result<()> {
     let made = owner.journaled(&undo, |ctx| netns::add(name, ctx))?;
     let line = format!("namespace '{name}' {}", if made { "added" } else { "is there already" });
     let value = json!({ "namespace": name, "path": path, "owner": owner.id, "already": !made });
+    print::result(common, &value, &line, &[])
+}
+
+fn attach(name: &str, pid: i32, common: &Common) -> Result<()> {
+    if pid < 1 {
+        return Err(Error::bad_input(format!("pid {pid}"), "is not a process id (allowed: 1 and more)"));
+    }
+    let path = netns::path_of(name)?;
+    let owner = Owner::new(common, || drydock_network::name::owner_for(name))?;
+    let made =
+        owner.journaled(&Undo::Namespace { path: path.clone() }, |ctx| netns::attach(name, pid, ctx))?;
+    let state = if made { "is now" } else { "is already" };
+    let line = format!("namespace '{name}' {state} that of pid {pid}");
+    let value = json!({ "namespace": name, "path": path, "pid": pid, "owner": owner.id, "already": !made });
     print::result(common, &value, &line, &[])
 }
 

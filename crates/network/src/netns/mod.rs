@@ -5,7 +5,7 @@ mod named;
 mod who;
 
 pub use exec::enter;
-pub use named::{DIR, Named, add, delete, list, path_of};
+pub use named::{DIR, Named, add, attach, delete, list, path_of};
 pub use who::{Identity, identify, pids};
 
 use crate::netlink::{Protocol, Socket};

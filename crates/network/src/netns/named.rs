@@ -77,10 +77,34 @@ pub fn add(name: &str, ctx: &Ctx<'_>) -> Result<bool> {
     if is_namespace(&path).is_some() {
         return Ok(false);
     }
-    ctx.perform(&NetStep::Namespace { path: path.clone() }, |_| make(&path)).map(|()| true)
+    ctx.perform(&NetStep::Namespace { path: path.clone() }, |_| make(&path, None)).map(|()| true)
 }
 
-fn make(path: &Path) -> Result<()> {
+/// Gives the network namespace of a process a name (`ip netns attach`). False if the name is this namespace's already.
+///
+/// # Errors
+/// As [`add`]; the name is another namespace's; there is no such process.
+pub fn attach(name: &str, pid: i32, ctx: &Ctx<'_>) -> Result<bool> {
+    let path = path_of(name)?;
+    let source = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    let meta = std::fs::metadata(&source).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::bad_input(format!("pid {pid}"), "no such process"),
+        _ => Error::call(format!("stat({source:?})"), e),
+    })?;
+    match is_namespace(&path) {
+        Some(inode) if inode == meta.ino() => return Ok(false),
+        Some(_) => {
+            return Err(Error::bad_input(
+                format!("namespace '{}'", text::escape(name)),
+                "is another one already",
+            ));
+        }
+        None => {}
+    }
+    ctx.perform(&NetStep::Namespace { path: path.clone() }, |_| make(&path, Some(&source))).map(|()| true)
+}
+
+fn make(path: &Path, of: Option<&Path>) -> Result<()> {
     prepare_directory().map_err(|e| match e.errno() {
         Some(nix::libc::EPERM | nix::libc::EACCES) => {
             e.hint("named namespaces need CAP_SYS_ADMIN and a writable /run: run as root")
@@ -97,8 +121,11 @@ fn make(path: &Path) -> Result<()> {
         .open(path)
         .call(|| format!("open({path:?}, O_CREAT)"))?;
     drop(file);
-    let made = std::thread::scope(|scope| scope.spawn(|| bind_new(path)).join())
-        .unwrap_or_else(|_| Err(Error::failed("namespace thread", "ended unexpectedly")));
+    let made = match of {
+        Some(source) => bind(source, path),
+        None => std::thread::scope(|scope| scope.spawn(|| bind_new(path)).join())
+            .unwrap_or_else(|_| Err(Error::failed("namespace thread", "ended unexpectedly"))),
+    };
     if made.is_err() {
         // Nothing is mounted on it: an empty file must not stay behind.
         let _ = std::fs::remove_file(path);
@@ -111,7 +138,10 @@ fn bind_new(path: &Path) -> Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
         .call(|| "unshare(CLONE_NEWNET)")
         .map_err(|e| e.hint("a network namespace needs CAP_SYS_ADMIN: run as root"))?;
-    let source = Path::new("/proc/thread-self/ns/net");
+    bind(Path::new("/proc/thread-self/ns/net"), path)
+}
+
+fn bind(source: &Path, path: &Path) -> Result<()> {
     mount(Some(source), path, Some("none"), MsFlags::MS_BIND, None::<&str>)
         .call(|| format!("mount({source:?}, {path:?}, MS_BIND)"))
 }
