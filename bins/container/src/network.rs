@@ -81,11 +81,34 @@ impl Attachment {
         })
     }
 
+    /// Attaches the namespace of a process to every network, and writes down what it has there.
+    ///
+    /// # Errors
+    /// The network stage's.
+    pub fn attach(
+        &self,
+        request: &crate::request::Request,
+        pid: i32,
+        state_root: &Path,
+        state: &mut drydock_bundle::State,
+        ctx: &Ctx<'_>,
+    ) -> Result<()> {
+        let mut own = Vec::new();
+        for one in std::iter::once(self).chain(&self.more) {
+            let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            let report = one.request(&request.id, netns, state_root).validate()?.apply(ctx)?;
+            own.extend(addresses(&report));
+            state.addresses.push(report.address.to_string());
+            state.lacking.extend(report.warnings);
+        }
+        self.introduce(&request.id, &request.files, &own, state_root)
+    }
+
     /// Writes who is there into the container's hosts file, and tells the others on its networks.
     ///
     /// # Errors
     /// When its own file cannot be written.
-    pub fn introduce(
+    fn introduce(
         &self,
         id: &ContainerId,
         files: &etc::Request,
@@ -264,7 +287,7 @@ fn running(state_root: &Path, id: &str) -> Option<i32> {
 }
 
 /// The addresses of a report.
-pub fn addresses(report: &attach::Report) -> Vec<IpAddr> {
+fn addresses(report: &attach::Report) -> Vec<IpAddr> {
     let second = report.address6.map(InterfaceAddress::address);
     std::iter::once(report.address.address()).chain(second).collect()
 }

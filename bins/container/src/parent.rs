@@ -406,16 +406,7 @@ impl Maker<'_> {
         }
         let Network::Bridge(attachment) = &plan.request.network else { return Ok(()) };
         self.watch.announce("network", &format!("veth to bridge {}, address, route, NAT", attachment.bridge));
-        let netns = PathBuf::from(format!("/proc/{}/ns/net", running.child.pid));
-        let mut addresses = Vec::new();
-        for one in std::iter::once(attachment).chain(&attachment.more) {
-            let request = one.request(&plan.request.id, netns.clone(), self.store.root());
-            let report = request.validate()?.apply(ctx)?;
-            addresses.extend(crate::network::addresses(&report));
-            running.state.addresses.push(report.address.to_string());
-            running.state.lacking.extend(report.warnings);
-        }
-        attachment.introduce(&plan.request.id, &plan.request.files, &addresses, self.store.root())
+        attachment.attach(&plan.request, running.child.pid, self.store.root(), &mut running.state, ctx)
     }
 }
 
