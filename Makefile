@@ -8,11 +8,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TOOLS := init netsetup rootfs cgroupctl joinns monitor container
 
-# One static file a tool, for any distribution: musl where rustup has it for this machine, else glibc. The flags go with
+# One static file a tool, for any distribution: musl where rustup has it for this machine and musl-gcc is there (the
+# decompressors are C), else glibc. The flags go with
 # an explicit --target, so that procedural macros, which run in the compiler, are not linked statically, and
 # `cargo build` and `cargo test` stay as they are.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-MUSL := $(shell rustup target list --installed 2>/dev/null | grep -x "$(firstword $(subst -, ,$(HOST)))-unknown-linux-musl")
+MUSL := $(shell command -v musl-gcc >/dev/null && rustup target list --installed 2>/dev/null | grep -x "$(firstword $(subst -, ,$(HOST)))-unknown-linux-musl")
 TARGET ?= $(or $(MUSL),$(HOST))
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 RUSTFLAGS_VARIABLE := CARGO_TARGET_$(shell echo "$(TARGET)" | tr 'a-z-' 'A-Z_')_RUSTFLAGS

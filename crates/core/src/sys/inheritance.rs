@@ -3,6 +3,11 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+// SAFETY: environ(7), which every C library has; the libc crate has it for glibc only.
+unsafe extern "C" {
+    static environ: *mut *mut libc::c_char;
+}
+
 /// Overwrites the process's environment with nothing, and its arguments with `title`: for one that goes where strangers can
 /// read them. [`std::env::vars`] is empty afterwards. The calling process must have one thread; it must not have changed its
 /// environment's variables.
@@ -11,7 +16,7 @@ pub fn forget(title: &str) {
     // SAFETY: one thread, so nobody changes the array or reads a variable meanwhile. Each pointer up to the NULL is to a
     // NUL-terminated string in writable memory (the kernel's block on the stack, or what setenv(3) has made).
     unsafe {
-        let environment = (&raw const libc::environ).read();
+        let environment = (&raw const environ).read();
         if environment.is_null() {
             return;
         }
