@@ -72,7 +72,9 @@ pub fn prepare(args: &Args) -> Result<Ready> {
     let enters = [Kind::User, Kind::Mount, Kind::Pid].into_iter().any(|kind| join.joins().contains(kind));
     let confined = !args.privileged && holder.is_some() && enters;
     let mounts = join.joins().contains(Kind::Mount);
-    let root = open_root(args, process, holder, confined && mounts, found.container && mounts)?;
+    // Whoever is in the target's pid namespace can be taken hold of there, and its root with it.
+    let inside = mounts || (join.joins().contains(Kind::Pid) && !args.no_fork);
+    let root = open_root(args, process, holder, confined && inside, found.container && mounts)?;
     let directory = open_directory(args, process, confined, &mut warnings)?;
     let cgroups = cgroups(args, holder, confined, &mut warnings)?;
     if let (Some(process), true, true) =
