@@ -49,6 +49,7 @@ holds_on_host() {
     case $reason in *"time namespace"*) [ -e /proc/self/ns/time ] || return 0 ;; esac
     case $reason in *"user namespaces"*) unshare --user true 2>/dev/null || return 0 ;; esac
     case $reason in *real-time*) chrt --fifo 1 true 2>/dev/null || return 0 ;; esac
+    case $reason in *sch_netem*) [ -d /sys/module/sch_netem ] || return 0 ;; esac
     case $reason in *numa*) [ -e /proc/self/numa_maps ] || return 0 ;; esac
     case $reason in *"id-mapped mounts"*) [[ $(stat -f -c %T /tmp) =~ ^(tmpfs|ext2/ext3|xfs|btrfs)$ ]] || return 0 ;; esac
     case $reason in *overlay*) grep -qw overlay /proc/filesystems || return 0 ;; esac

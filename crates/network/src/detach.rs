@@ -69,15 +69,16 @@ pub fn remove_with(
     first
 }
 
+fn link_of(object: &Object) -> Option<&String> {
+    match object {
+        Object::Link { name } => Some(name),
+        _ => None,
+    }
+}
+
 /// The host ends that the journal names, if they are still the owner's.
 fn delete_links(owner: &str, objects: &[Object], ctx: &Ctx<'_>) -> Result<()> {
-    let names: Vec<&String> = objects
-        .iter()
-        .filter_map(|o| match o {
-            Object::Link { name } => Some(name),
-            _ => None,
-        })
-        .collect();
+    let names: Vec<&String> = objects.iter().filter_map(link_of).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -167,7 +168,11 @@ fn release(
     };
     let (mut changed, mut left) = (false, false);
     let mut gone: Vec<Network> = Vec::new();
-    let mut links: Vec<String> = Vec::new();
+    // Also those without a lease: whoever gave it back may have been killed right after it.
+    let mut links: Vec<String> = match scope {
+        Scope::All => objects.iter().filter_map(link_of).cloned().collect(),
+        Scope::Interface { link, .. } => vec![(*link).to_string()],
+    };
     // Networks whose last user of NAT leaves, and which stay for others.
     let mut without_nat: Vec<Network> = Vec::new();
     for mut network in store.networks()? {

@@ -194,9 +194,10 @@ fn files(dir: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Locks, and what was written down of containers that are gone (`container events`).
-fn is_kept(name: &str) -> bool {
-    name.ends_with("lock") || name == "@events"
+/// Whether a file of the state root stays when all containers are gone: locks, and what was written down of them
+/// (`container events`).
+pub fn is_kept(name: &str) -> bool {
+    name.ends_with("lock") || matches!(name, "@events" | "@events.old")
 }
 
 #[cfg(test)]

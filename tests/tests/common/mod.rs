@@ -58,7 +58,7 @@ pub fn everything(sandbox: &Sandbox) -> BTreeSet<String> {
     all.extend(
         tree(&sandbox.state())
             .into_iter()
-            .filter(|path| !path.ends_with("lock") && !path.ends_with('/'))
+            .filter(|path| !census::is_kept(path) && !path.ends_with('/'))
             .map(|path| format!("state {path}")),
     );
     all.extend(directories(&sandbox.state()).into_iter().map(|path| format!("state {path}/")));
@@ -75,7 +75,7 @@ fn netns_names() -> Vec<String> {
 fn directories(state: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| !matches!(name.as_str(), "@lock" | "@networks" | "@events")).collect()
+    names.filter(|name| name != "@networks" && !census::is_kept(name)).collect()
 }
 
 /// Every path below a directory, relative to it; directories end in `/`.
