@@ -26,7 +26,7 @@ export DRYDOCK_BIN_DIR=$bin_dir
 split() { awk -v n="$1" 'NR % 2 == n' "$list" >"$list.$1"; }
 guest() {
     [ -s "$list.$1" ] || return 0
-    "$vm_scripts/run.sh" --timeout "${DRYDOCK_VM_TIMEOUT:-2400}" -- bash "$vm_scripts/guest-tests.sh" "$list.$1"
+    "$vm_scripts/run.sh" --timeout "${DRYDOCK_VM_TIMEOUT:-3300}" -- bash "$vm_scripts/guest-tests.sh" "$list.$1"
 }
 split 0
 split 1
