@@ -129,6 +129,9 @@ pub fn set(args: &Set) -> Outcome {
     // All are checked before the first is touched.
     let plan = |name: &String| change(args, name, limits.clone()).validate(&layout);
     let plans = names.iter().map(plan).collect::<Result<Vec<_>>>()?;
+    for name in &names {
+        check_files(&Cgroup::open(name, &layout)?, limits.raw.keys())?;
+    }
     let disks = args.settings.iter().filter_map(|s| s.split_once('=')).filter(|(k, _)| k.starts_with("io."));
     tell_of_partitions(disks.map(|(_, value)| value));
     let mut reports = Vec::new();
@@ -152,6 +155,27 @@ pub fn set(args: &Set) -> Outcome {
             Ok(0)
         }
     }
+}
+
+/// A controller that is there has all of its files: one that it lacks is no setting of this kernel.
+fn check_files<'a>(cgroup: &Cgroup, files: impl Iterator<Item = &'a String>) -> Result<()> {
+    for file in files {
+        let controller = file.split('.').next().unwrap_or_default();
+        let there = |dir: &std::path::Path| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let own: Vec<String> =
+                names.filter(|name| name.split_once('.').is_some_and(|(c, _)| c == controller)).collect();
+            (!own.is_empty()).then(|| own.contains(file))
+        };
+        let seen: Vec<bool> = cgroup.dirs().filter_map(there).collect();
+        if !seen.is_empty() && !seen.contains(&true) {
+            let problem =
+                "is no file of this controller here (allowed: those that `cgroupctl get NAME -a` lists)";
+            return Err(Error::bad_input(escape(file), problem));
+        }
+    }
+    Ok(())
 }
 
 fn change(args: &Set, name: &str, limits: Limits) -> Request {

@@ -41,6 +41,7 @@ pub fn run(args: Run) -> Outcome {
     } else {
         Cgroup::open(&args.name, &layout)?
     };
+    refuse_frozen(&cgroup, &args.name)?;
     let outcome = watched(&cgroup, &args, || born_inside(&cgroup, &command));
     if args.rm {
         let removed = cgroup.remove(Duration::from_secs(10));
@@ -49,6 +50,16 @@ pub fn run(args: Run) -> Outcome {
         return Ok(code);
     }
     Ok(outcome?)
+}
+
+/// What is born in a frozen cgroup does not begin, and takes no signal either.
+fn refuse_frozen(cgroup: &Cgroup, name: &str) -> Result<()> {
+    if cgroup.is_frozen() == Some(true) {
+        let name = escape(name);
+        return Err(Error::failed(format!("'{name}'"), "is frozen: no command would begin in it")
+            .hint(format!("cgroupctl thaw {name}")));
+    }
+    Ok(())
 }
 
 /// `cgroupctl run --scope`.

@@ -128,3 +128,29 @@ fn help_version_and_tables() {
         assert!(check.out.contains(mount.to_str().unwrap()), "{mount:?} in {check:?}");
     }
 }
+
+#[test]
+fn a_file_that_is_none_keeps_the_others_from_being_written() {
+    if !can_run("a_file_that_is_none_keeps_the_others_from_being_written") {
+        return;
+    }
+    let n = Name::new();
+    tool(&["create", &n.0, "--pids", "77"]).ok();
+    tool(&["set", &n.0, "pids.max=33", "pids.bogus=1"]).fails(2, &["pids.bogus"]);
+    assert_eq!(file(&n.0, "pids.max").as_deref().map(str::trim), Some("77"));
+    tool(&["set", &n.0, "pids.max=33"]).ok();
+    assert_eq!(file(&n.0, "pids.max").as_deref().map(str::trim), Some("33"));
+}
+
+#[test]
+fn no_command_is_born_frozen() {
+    if !can_run("no_command_is_born_frozen") {
+        return;
+    }
+    let n = Name::new();
+    tool(&["create", &n.0]).ok();
+    tool(&["freeze", &n.0]).ok();
+    tool(&["run", &n.0, "--", "true"]).fails(125, &["is frozen", "thaw"]);
+    tool(&["thaw", &n.0]).ok();
+    tool(&["run", &n.0, "--", "true"]).ok();
+}
