@@ -175,3 +175,11 @@ fn tree(dir: &std::path::Path) -> Vec<(String, String)> {
     all.sort();
     all
 }
+
+#[test]
+fn an_image_that_is_not_there_is_told_of_as_one() {
+    let sandbox = Sandbox::new();
+    for word in ["foo:v1", "docker.io/library/x:y"] {
+        sandbox.run("container", &["run", "--rm", word]).exits(2).says("is not in the store");
+    }
+}

@@ -27,7 +27,9 @@ fn first_word(options: &mut Options, command: &mut Vec<String>) -> Result<()> {
     }
     if word.contains('/') && !Reference::is_explicit(word) && is_root(Path::new(word)) {
         options.rootfs = Some(PathBuf::from(command.remove(0)));
-    } else if Reference::is_explicit(word) || (!word.starts_with(['/', '.']) && is_stored(word)?) {
+    } else if Reference::is_explicit(word)
+        || (!word.starts_with(['/', '.']) && (is_tagged(word) || is_stored(word)?))
+    {
         options.image = Some(command.remove(0));
     }
     Ok(())
@@ -35,6 +37,11 @@ fn first_word(options: &mut Options, command: &mut Vec<String>) -> Result<()> {
 
 fn is_root(path: &Path) -> bool {
     path.is_dir() && !path.join("oci-layout").is_file()
+}
+
+/// `NAME:TAG` and `NAME@DIGEST` are no programs' names: an image that is not there is to be told of as one.
+fn is_tagged(word: &str) -> bool {
+    word.contains([':', '@']) && !word.contains(char::is_whitespace)
 }
 
 fn is_stored(word: &str) -> Result<bool> {
