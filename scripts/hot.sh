@@ -28,6 +28,9 @@ for _ in $(seq 100); do "$program" state hot 2>/dev/null | grep -q '"created"' &
 wait "$tracer"
 "$program" delete --force hot
 trace run --bundle "$bundle" hot
+"$program" create --bundle "$bundle" hot </dev/null >/dev/null 2>&1
+trace exec hot /bin/true
+"$program" delete --force hot
 
 # Symbols without what differs between builds: of several functions of one name, as generic ones are, all are meant. Those of
 # which too little is run are left out, or come last. The C library's by the archive's members.
