@@ -46,6 +46,7 @@ test|has nsenter|util-linux|util-linux|util-linux-misc|util-linux|util-linux|wha
 test|has ping|iputils-ping|iputils|iputils-ping|iputils|iputils|network tests
 test|has strace|strace|strace|strace|strace|strace|tests that kill a run at each of its system calls
 test,vm|has_busybox|busybox-static|busybox|busybox-static|busybox|busybox-static|a root file system for tests, and the VM's first program
+test|has rsvg-convert|librsvg2-bin|librsvg2-tools|librsvg|librsvg|rsvg-convert|rsvg-convert, which draws monitor's picture
 test|has tar|tar|tar|tar|tar|tar|what image tests compare with
 test,bench|has umoci|umoci|umoci|umoci|umoci|umoci|what unpacked images are compared with
 test|has docker-registry|docker-registry|-|docker-registry|-|-|a registry for tests, on the loopback

@@ -7,7 +7,7 @@ set -u
 
 vm_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # The programs that tests compare with, as reasons name them: `nft`, nft(8), or "no nft".
-programs=" busybox busybox-static capsh chrt conmon containerd ctr curl debootstrap docker docker-registry dockerd gcc getcap ionice ip iptables lsns mkfs.ext4 newuidmap nft nsenter ping ping6 podman prlimit ps python3 runc setpriv setsid sh socat
+programs=" busybox busybox-static capsh chrt conmon containerd ctr curl debootstrap docker docker-registry dockerd gcc getcap ionice ip iptables lsns mkfs.ext4 newuidmap nft nsenter perl ping ping6 podman prlimit ps python3 rsvg-convert runc setpriv setsid sh socat
  strace su systemd tar taskset tc umoci unshare "
 
 lacks_command() { # TIER COMMAND
