@@ -25,6 +25,17 @@ fn config_root_is_a_directory_that_exists() {
     }
 }
 
+/// The bundle's own directory may be the root, as runc's users have it.
+#[test]
+fn config_root_is_the_bundle() {
+    needs!();
+    let bundle = Bundle::new().with("/root/path", json!("."));
+    bundle.write();
+    let root = bundle.dir().join("rootfs");
+    std::fs::copy(bundle.dir().join("config.json"), root.join("config.json")).unwrap();
+    bundle.container(&["run", "--bundle", root.to_str().unwrap(), &bundle.id]).success();
+}
+
 /// "If true then the root filesystem MUST be read-only inside the container, defaults to false."
 #[test]
 fn config_root_readonly() {

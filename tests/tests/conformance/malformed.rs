@@ -83,7 +83,6 @@ fn resources_that_this_machine_lacks() {
 fn roots_and_sizes() {
     needs!();
     Bundle::new().with("/root/path", json!("..")).is_refused("/root/path: ");
-    Bundle::new().with("/root/path", json!(".")).is_refused("/root/path: ");
     let long = "x".repeat(5 << 20);
     Bundle::new().with("/annotations", json!({ "a": long })).is_refused("larger than 4 MiB");
 }
