@@ -1,6 +1,6 @@
 //! As dot(1) draws it.
 
-use super::text::{device_line, memory};
+use super::text::{device_line, memory, own_namespaces};
 use crate::model::graph::{Graph, MACHINE};
 use drydock_core::text::{escape, shorten};
 use std::fmt::Write;
@@ -17,12 +17,7 @@ pub fn draw(graph: &Graph) -> String {
         let title = quote(&format!("{}{runtime}", group.name));
         let _ =
             writeln!(out, "  subgraph cluster_{n} {{\n    label={title}; style=filled; color=\"{colour}\";");
-        let own: Vec<String> = group
-            .namespaces
-            .iter()
-            .filter(|s| s.own || machine)
-            .map(|s| format!("{}:[{}]", s.kind, s.ns))
-            .collect();
+        let own = own_namespaces(group);
         let label = [
             format!("pid {} {}", group.pid, shorten(&group.command, 40)),
             format!("{} processes, {} mounts", group.nprocs, group.mounts),

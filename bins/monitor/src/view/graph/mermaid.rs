@@ -1,6 +1,6 @@
 //! As mermaid draws it: in Markdown on GitHub and elsewhere.
 
-use super::text::memory;
+use super::text::{memory, own_namespaces};
 use crate::model::graph::{Graph, Group, MACHINE};
 use drydock_core::text::{escape, shorten};
 use std::fmt::Write;
@@ -11,13 +11,7 @@ pub fn draw(graph: &Graph) -> String {
     for (n, group) in graph.groups.iter().enumerate() {
         let runtime = group.runtime.map_or(String::new(), |r| format!(" ({r})"));
         let _ = writeln!(out, "  subgraph s{n}[{}]", quote(&format!("{}{runtime}", group.name)));
-        let machine = group.name == MACHINE;
-        let own: Vec<String> = group
-            .namespaces
-            .iter()
-            .filter(|s| s.own || machine)
-            .map(|s| format!("{}:[{}]", s.kind, s.ns))
-            .collect();
+        let own = own_namespaces(group);
         let label = [
             format!("pid {} {}", group.pid, shorten(&group.command, 40)),
             own.join(" "),

@@ -73,6 +73,13 @@ fn group_lines(graph: &Graph, group: &Group) -> Vec<String> {
     lines
 }
 
+/// `net:[4026531840]` for each namespace that is not the machine's; of the machine, all.
+pub fn own_namespaces(group: &Group) -> Vec<String> {
+    let machine = group.name == MACHINE;
+    let own = group.namespaces.iter().filter(|s| s.own || machine);
+    own.map(|s| format!("{}:[{}]", s.kind, s.ns)).collect()
+}
+
 /// `  632K of 100M`.
 pub fn memory(group: &Group) -> String {
     match group.memory {
