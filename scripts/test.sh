@@ -46,6 +46,7 @@ sum() {
 # All tools and tests at once; tests across tools find the tools there and need not build them.
 cargo build --workspace --all-targets --locked || broken+=("build")
 export DRYDOCK_BIN_DIR=$bin_dir
+export "CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_RUNNER=$PWD/scripts/limit.sh"
 
 for name in $tiers; do
     rm -f "$logs/$name.log"

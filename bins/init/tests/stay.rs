@@ -118,12 +118,16 @@ fn what_is_left_is_waited_for_or_killed() {
     let output = run(&mut shell(&["--wait-all", "--grace", "100", "--json"], "sleep 300 & exit 5")).exits(5);
     assert_eq!(report(&output.stderr)["killed"], 1);
     // Signals that come meanwhile go to those who are left.
-    let script = "(trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done) & exit 6";
-    let (mut child, _reader, line) = started(&mut shell(&["--wait-all"], script));
-    assert_eq!(line, "ready");
-    until("the command has ended", || children(child.id()).len() <= 1);
+    let script = "(trap 'exit 0' TERM; echo $$; while :; do sleep 0.02; done) & exit 6";
+    let (mut child, _reader, command) = started(&mut shell(&["--wait-all"], script));
+    until("the command has ended", || !Path::new("/proc").join(&command).exists());
     signal(&child, Signal::SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(6));
+    let mut status = None;
+    until("it has ended too", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|s| s.code()), Some(6));
 }
 
 #[test]
