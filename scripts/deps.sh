@@ -44,6 +44,8 @@ demo,test|has ip|iproute2|iproute|iproute2|iproute2|iproute2|ip, shown inside th
 test|has nft|nftables|nftables|nftables|nftables|nftables|what network tests compare with
 test|has nsenter|util-linux|util-linux|util-linux-misc|util-linux|util-linux|what namespace tests compare with
 test|has ping|iputils-ping|iputils|iputils-ping|iputils|iputils|network tests
+test|has pasta|passt|passt|passt|passt|passt|networks without root
+test|has slirp4netns|slirp4netns|slirp4netns|slirp4netns|slirp4netns|slirp4netns|networks without root, where pasta is missing
 test|has strace|strace|strace|strace|strace|strace|tests that kill a run at each of its system calls
 test,vm|has_busybox|busybox-static|busybox|busybox-static|busybox|busybox-static|a root file system for tests, and the VM's first program
 test|has rsvg-convert|librsvg2-bin|librsvg2-tools|librsvg|librsvg|rsvg-convert|rsvg-convert, which draws monitor's picture

@@ -29,6 +29,10 @@ pub fn request(
         hostname: hostname.map(String::from),
         hosts,
         dns,
+        forwarder: match network {
+            Network::Foreign(foreign) => foreign.resolver(),
+            _ => None,
+        },
         host_network: *network == Network::Host,
     };
     request.validate()?;

@@ -182,6 +182,7 @@ impl Foreign {
         drydock_network::publish::check(&ports, None)?;
         match mode.strip_prefix("cni:") {
             Some(name) => Ok(Self::Cni(cni::Network::find(name)?, ports)),
+            None if mode == "slirp4netns" => Ok(Self::Rootless(rootless::Program::slirp(&ports)?, ports)),
             None => Ok(Self::Rootless(rootless::Program::installed(&ports)?, ports)),
         }
     }
@@ -190,8 +191,7 @@ impl Foreign {
     pub fn mode(&self) -> String {
         match self {
             Self::Cni(network, _) => format!("cni:{}", network.name),
-            Self::Rootless(rootless::Program::Pasta(_), _) => "pasta".into(),
-            Self::Rootless(rootless::Program::Slirp(_), _) => "slirp4netns".into(),
+            Self::Rootless(program, _) => program.name().into(),
         }
     }
 
@@ -199,6 +199,22 @@ impl Foreign {
     pub fn ports(&self) -> &[Publish] {
         let (Self::Cni(_, ports) | Self::Rootless(_, ports)) = self;
         ports
+    }
+
+    /// Where the host's name server is asked if it cannot be reached from inside.
+    pub fn resolver(&self) -> Option<IpAddr> {
+        match self {
+            Self::Rootless(program, _) => Some(program.resolver()),
+            Self::Cni(..) => None,
+        }
+    }
+
+    /// What its user should know.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Self::Rootless(program, ports) => program.warning(ports),
+            Self::Cni(..) => None,
+        }
     }
 
     /// Makes it for the namespace of a process; returns its addresses.
@@ -220,13 +236,12 @@ impl Foreign {
                 Ok(cni::addresses(&network.add(attachment, ctx)?))
             }
             Self::Rootless(program, ports) => {
-                let helper = ctx.measure("network", "execve(pasta)", || {
-                    program.start(pid, ports, &state_root.join(id).join("pasta.pid"))
-                })?;
+                let dir = state_root.join(id);
+                let helper = program.start(pid, ports, &dir, ctx)?;
                 if let Some(start_time) = drydock_bundle::state::start_time(helper) {
                     ctx.record(&Object::Process { pid: helper, start_time })?;
                 }
-                Ok(Vec::new())
+                program.publish(ports, &dir)
             }
         }
     }

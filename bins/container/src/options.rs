@@ -57,10 +57,10 @@ pub struct Options {
         allow_negative_numbers = true
     )]
     pub pids: Option<String>,
-    /// none, host, bridge, pasta (without root), cni:NAME or ns:PATH [default: none; with -p or --ip bridge, without root pasta] (network_namespaces(7))
+    /// none, host, bridge, pasta or slirp4netns (without root), cni:NAME or ns:PATH [default: none; with -p or --ip bridge, without root pasta] (network_namespaces(7))
     #[arg(long, visible_alias = "network", value_name = "MODE", help_heading = "Network")]
     pub net: Option<String>,
-    /// Publish a port: [HOSTIP:]PORT:PORT[/tcp|udp|sctp]; on 127.0.0.1 unless HOSTIP is given
+    /// Publish a port: [HOSTIP:]PORT[:CONTAINERPORT][/tcp|udp|sctp], ranges as 8000-8010:9000-9010; on 127.0.0.1 unless HOSTIP is given, and the same port inside if there is one alone
     #[arg(short = 'p', long, value_name = "SPEC", help_heading = "Network")]
     pub publish: Vec<String>,
     /// Address on the bridge, within its subnet

@@ -403,6 +403,7 @@ impl Maker<'_> {
         if let Network::Foreign(foreign) = &plan.request.network {
             let made = foreign.attach(&plan.request.id, running.child.pid, self.store.root(), ctx)?;
             running.state.addresses.extend(made);
+            running.state.lacking.extend(foreign.warning());
         }
         let Network::Bridge(attachment) = &plan.request.network else { return Ok(()) };
         self.watch.announce("network", &format!("veth to bridge {}, address, route, NAT", attachment.bridge));

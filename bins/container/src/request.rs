@@ -343,7 +343,9 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
                 let shown = drydock_core::text::shorten(&drydock_core::text::escape(other), 60);
                 Err(Error::bad_input(
                     "--net",
-                    format!("'{shown}' (allowed: none, host, bridge, pasta, cni:NAME, ns:/absolute/path)"),
+                    format!(
+                        "'{shown}' (allowed: none, host, bridge, pasta, slirp4netns, cni:NAME, ns:/absolute/path)"
+                    ),
                 ))
             }
         },

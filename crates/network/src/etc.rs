@@ -26,6 +26,9 @@ pub struct Request {
     pub hosts: Vec<(String, IpAddr)>,
     /// Name servers; empty: the host's that can be reached from inside.
     pub dns: Vec<IpAddr>,
+    /// Where the host's name server is asked if it cannot be reached otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarder: Option<IpAddr>,
     /// The network is the host's own, so its loopback resolver can be reached.
     pub host_network: bool,
 }
@@ -158,6 +161,10 @@ impl Request {
                 _ => {}
             }
         }
+        if let (0, Some(address), true) = (servers, self.forwarder, host.contains("nameserver")) {
+            let _ = writeln!(text, "nameserver {address}");
+            servers = 1;
+        }
         if servers == 0 {
             text.push_str(
                 "# The host has no name server that can be reached from here; give one with --dns.\n",
@@ -240,6 +247,7 @@ mod tests {
             hostname: Some("web".into()),
             hosts: Vec::new(),
             dns: Vec::new(),
+            forwarder: None,
             host_network: false,
         }
     }
@@ -272,6 +280,9 @@ mod tests {
         );
         let same = Request { host_network: true, ..request() };
         assert!(same.resolv_conf(host).contains("nameserver 127.0.0.53"));
+        let forwarded = Request { forwarder: Some(IpAddr::from([10, 0, 2, 3])), ..request() };
+        assert!(forwarded.resolv_conf(host).contains("nameserver 10.0.2.3\n"));
+        assert!(!forwarded.resolv_conf("nameserver 9.9.9.9\n").contains("10.0.2.3"));
         let asked = Request { dns: vec![IpAddr::from([9, 9, 9, 9])], ..request() };
         assert!(asked.resolv_conf("nameserver 1.1.1.1\n").starts_with("nameserver 9.9.9.9\n"));
     }

@@ -117,6 +117,13 @@ pub enum NetStep {
         /// ADD, not DEL.
         add: bool,
     },
+    /// Start the program that makes a network without privileges.
+    Helper {
+        /// pasta or slirp4netns.
+        path: PathBuf,
+        /// Its arguments.
+        words: Vec<String>,
+    },
     /// Write a file of a named namespace.
     WriteFile {
         /// Below /etc/netns.
@@ -241,6 +248,12 @@ impl Explain for NetStep {
                 "the network is other plugins' to make",
                 "https://www.cni.dev",
                 add.then(|| "CNI_COMMAND=DEL".to_string()),
+            ),
+            NetStep::Helper { path, words } => step(
+                format!("execve({path:?}, {:?})", words.join(" ")),
+                "without root no link reaches the host: a program moves packets between the namespace and its own sockets",
+                if path.ends_with("pasta") { "pasta(1)" } else { "slirp4netns(1)" },
+                Some("SIGKILL to its process".into()),
             ),
             NetStep::WriteFile { path, .. } => step(
                 format!("open({path:?}, O_WRONLY|O_CREAT|O_TRUNC|O_NOFOLLOW), write(…)"),

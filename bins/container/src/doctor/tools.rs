@@ -36,7 +36,7 @@ pub(super) const PROBES: &[Probe] = &[
         "rootless-network",
         "pasta or slirp4netns",
         "a network for rootless containers; without it --net none or host",
-        "apt install passt",
+        "apt install passt (or slirp4netns)",
         ["pasta", "slirp4netns"]
     ),
     probe!("criu", "criu", "checkpoint and restore", "apt install criu", ["criu"]),

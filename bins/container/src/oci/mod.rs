@@ -86,6 +86,7 @@ pub fn request_with(
             hostname: None,
             hosts: vec![],
             dns: vec![],
+            forwarder: None,
             host_network: false,
         },
         inside,

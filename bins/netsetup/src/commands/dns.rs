@@ -39,6 +39,7 @@ pub fn run(args: &Dns, common: &Common) -> Outcome {
         hostname: Some(name.clone()).filter(|n| etc::Request::is_hostname(n)),
         hosts: Vec::new(),
         dns: Vec::new(),
+        forwarder: None,
         host_network: false,
     };
     let hosts =
@@ -81,8 +82,14 @@ fn resolver(args: &Dns) -> Result<(Vec<String>, String)> {
         }
         dns.push(address);
     }
-    let request =
-        etc::Request { dir: "/".into(), hostname: None, hosts: Vec::new(), dns, host_network: false };
+    let request = etc::Request {
+        dir: "/".into(),
+        hostname: None,
+        hosts: Vec::new(),
+        dns,
+        forwarder: None,
+        host_network: false,
+    };
     let mut text = request.resolver();
     if !args.search.is_empty() {
         for word in &args.search {

@@ -20,6 +20,7 @@ fn request(args: &Etc) -> Result<etc::Request> {
         hostname: args.hostname.clone(),
         hosts: args.add_host.iter().map(|word| etc::parse_host(word)).collect::<Result<_>>()?,
         dns: args.dns.iter().map(|word| etc::parse_server("--dns", word)).collect::<Result<_>>()?,
+        forwarder: None,
         host_network: args.host_network,
     };
     request.validate()?;
