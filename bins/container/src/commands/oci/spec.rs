@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 /// All that is in it is in this version too, so that older runtimes take it.
 const OCI_VERSION: &str = "1.0.2";
+/// runc's, for who calls this program so and adds to the configuration what newer versions have.
+const RUNC_VERSION: &str = "1.3.0";
 
 /// Arguments of `container spec`.
 #[derive(clap::Args, Clone, Debug)]
@@ -29,7 +31,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let dir = args.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
     let path = dir.join(config::FILE);
-    let mut text = serde_json::to_string_pretty(&configuration(args.rootless))
+    let mut text = serde_json::to_string_pretty(&configuration(args.rootless, version()))
         .map_err(|e| Error::failed("output", e.to_string()))?;
     text.push('\n');
     write(&path, &text)?;
@@ -53,13 +55,17 @@ fn write(path: &std::path::Path, text: &str) -> Result<()> {
 
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-fn configuration(rootless: bool) -> Value {
+fn version() -> &'static str {
+    if crate::called::Name::find().is_runc() { RUNC_VERSION } else { OCI_VERSION }
+}
+
+fn configuration(rootless: bool, version: &str) -> Value {
     // As runc(8): on v1 the namespace hides nothing that the mounts do not show.
     let v2 = drydock_cgroups::Layout::detect().is_ok_and(|l| l.mode() == drydock_cgroups::Mode::V2);
     let mut kinds = vec!["pid", "network", "ipc", "uts", "mount"];
     kinds.extend(v2.then_some("cgroup"));
     let mut config = json!({
-        "ociVersion": OCI_VERSION,
+        "ociVersion": version,
         "process": {
             "terminal": true,
             "user": { "uid": 0, "gid": 0 },
