@@ -62,7 +62,7 @@ bench: ## measure against crun and runc, into docs/BENCHMARKS.md
 	@scripts/deps.sh build bench
 	@$(MAKE) --no-print-directory build
 	@scripts/bench.sh
-	@for part in cgroups images network; do scripts/bench-$$part.sh || echo "bench: $$part: not measured, see above" >&2; done
+	@for part in cgroups images network monitor; do scripts/bench-$$part.sh || echo "bench: $$part: not measured, see above" >&2; done
 
 check: ## formatting, lints, rules between crates, unused dependencies, docs, shell syntax
 	@scripts/check.sh

@@ -69,7 +69,8 @@ for entry in "${runtimes[@]}"; do
     name=${entry%%=*} program=$(command -v "${entry#*=}")
     bundle "$name" '"/bin/true"'
     bundle "$name-sleep" '"/bin/sleep", "100000"'
-    at="--bundle $work/$name" id=bench-$name
+    # As engines call them: with a file for the pid.
+    at="--bundle $work/$name --pid-file $work/$name.pid" id=bench-$name
     echo "$name|create=$program create $at $id|start=$program start $id|delete=$program delete --force $id" >>"$cases.bundle"
     echo "$name run|run=$program run $at $id" >>"$cases.one"
     "$program" create --bundle "$work/$name-sleep" "$id-sleep" </dev/null >/dev/null 2>"$work/errors" &&

@@ -43,6 +43,7 @@ mod userns;
 mod verbs;
 pub mod waiting;
 pub mod watch;
+mod witness;
 
 use drydock_cli::Outcome;
 use drydock_cli::args::Parsed;

@@ -68,6 +68,23 @@ pub fn failed(root: &Path, id: &str, what: &str, command: &[String], error: &Err
     note(root, &event);
 }
 
+/// One that nobody owns ended; how, if it was seen.
+pub fn ended_unowned(dir: &Path, state: &State, how: Option<Ended>) {
+    let mut state = state.clone();
+    state.oom_killed = counted(&state.cgroup).contains_key("oom_kills");
+    match how {
+        Some(how) => ended(dir, &state, how),
+        None => note(root(dir), &unseen(&state)),
+    }
+}
+
+/// An end of which only the counters tell.
+fn unseen(state: &State) -> Event {
+    let event = Event::now("exit", state.id.as_str()).with("command", json!(state.command));
+    let event = if state.oom_killed { event.with("oom_killed", true) } else { event };
+    event.with("counted", Value::Object(counted(&state.cgroup)))
+}
+
 /// It ended. What the kernel counted goes along when it did not end well: soon its cgroup is gone.
 pub fn ended(dir: &Path, state: &State, ended: Ended) {
     let id = state.id.as_str();

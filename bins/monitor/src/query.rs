@@ -74,6 +74,15 @@ impl Query {
         if parser.rest.is_empty() { Ok(query) } else { Err(parser.wrong("&& or ||")) }
     }
 
+    /// The columns that it looks at.
+    pub fn columns(&self) -> Vec<String> {
+        match self {
+            Query::Any(all) | Query::All(all) => all.iter().flat_map(Query::columns).collect(),
+            Query::Not(one) => one.columns(),
+            Query::Is { column, .. } => vec![column.clone()],
+        }
+    }
+
     /// Whether it holds for a row; `get` gives the value of a column, `None` if it has none.
     pub fn holds(&self, get: &dyn Fn(&str) -> Option<String>) -> bool {
         match self {

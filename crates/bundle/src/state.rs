@@ -63,6 +63,9 @@ pub struct OciState {
     /// Nobody owns it: whoever called `create` (or `run --detach`) deletes it.
     #[serde(default)]
     pub unattended: bool,
+    /// An engine waits for its process: it was given a pid file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaited: bool,
     /// The namespaces that it has joined by a path, by their kinds' names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<(String, PathBuf)>,

@@ -1,5 +1,6 @@
 //! Statistics of a cgroup that is read again and again: its files are opened once, and read by one call each.
 
+use crate::needs::Needs;
 use crate::stats::{Files, Stats, pressure, v1_files, v2_files};
 use crate::{Cgroup, files};
 use nix::errno::Errno;
@@ -16,6 +17,7 @@ pub struct Meter {
     files: RefCell<BTreeMap<(Which, &'static str), Known>>,
     /// A file answered since the last look.
     alive: Cell<bool>,
+    needs: Cell<Needs>,
 }
 
 /// What is known of a file.
@@ -55,11 +57,22 @@ impl Meter {
     /// # Errors
     /// As [`Cgroup::at`].
     pub fn open(directories: impl IntoIterator<Item = PathBuf>) -> drydock_core::Result<Self> {
-        Ok(Self { cgroup: Cgroup::at(directories)?, files: RefCell::default(), alive: Cell::new(false) })
+        Ok(Self {
+            cgroup: Cgroup::at(directories)?,
+            files: RefCell::default(),
+            alive: Cell::new(false),
+            needs: Cell::new(Needs::ALL),
+        })
     }
 
     /// The counters now, as [`Cgroup::stats`] reads them; `None` when the cgroup is gone.
     pub fn read(&self) -> Option<Stats> {
+        self.read_some(Needs::ALL)
+    }
+
+    /// The same without reading what is not needed: those figures are missing then.
+    pub fn read_some(&self, needs: Needs) -> Option<Stats> {
+        self.needs.set(needs);
         self.alive.set(false);
         let mut stats = Stats { pressure: pressure(self), ..Stats::default() };
         v1_files(self, &mut stats);
@@ -70,6 +83,9 @@ impl Meter {
     }
 
     fn text(&self, which: Which, file: &'static str) -> Option<String> {
+        if !self.needs.get().wants(file, which == Which::V1Cpu) {
+            return None;
+        }
         let mut known = self.files.borrow_mut();
         let known = known.entry((which, file)).or_insert_with(|| Known::open(self.path(which, file)));
         let text = match known {

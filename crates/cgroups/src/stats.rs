@@ -177,7 +177,7 @@ pub(crate) fn pressure(files: &dyn Files) -> BTreeMap<String, Pressure> {
 pub(crate) fn v2_files(files: &dyn Files, stats: &mut Stats) {
     let one = |file: &'static str| files.read(file).and_then(|t| number(&t));
     let v2 = |file: &'static str| files.read_v2(file).map(|t| parse_flat(&t));
-    if let Some(cpu) = v2("cpu.stat").filter(|_| stats.cpu.usage_us.is_none()) {
+    if let Some(cpu) = stats.cpu.usage_us.is_none().then(|| v2("cpu.stat")).flatten() {
         let get = |key: &str| cpu.get(key).copied();
         stats.cpu.usage_us = get("usage_usec");
         stats.cpu.user_us = get("user_usec");

@@ -8,6 +8,7 @@ use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Journal, Object, Result};
 use oci_spec::runtime::LinuxResources;
+use serde_json::Value;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -116,9 +117,24 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
         crate::commands::update_rdt::apply(&rdt, &entry, &state)?;
     }
     if !limits.is_empty() {
-        change(&entry, &state, limits, args)?;
+        change(&entry, &state, limits.clone(), args)?;
     }
+    crate::told::asked(store, entry.id.as_str(), "update", &[("limits", told(&limits, &rdt))]);
     Ok(0)
+}
+
+/// What was asked for, without all that was not.
+fn told(limits: &Limits, rdt: &drydock_security::rdt::Request) -> Value {
+    let (all, none) = (serde_json::to_value(limits), serde_json::to_value(Limits::default()));
+    let mut asked = match all {
+        Ok(Value::Object(all)) => all,
+        _ => serde_json::Map::new(),
+    };
+    let none = none.unwrap_or_default();
+    asked.retain(|key, value| none.get(key) != Some(value));
+    let lines = [("l3_cache_schema", &rdt.l3_cache_schema), ("mem_bw_schema", &rdt.mem_bw_schema)];
+    asked.extend(lines.into_iter().filter_map(|(key, line)| Some((key.to_string(), line.clone()?.into()))));
+    Value::Object(asked)
 }
 
 /// The options of fields of `linux.resources`.

@@ -41,6 +41,9 @@ pub struct Bundled {
     pub warnings: Vec<String>,
     /// The container outlives its creator, who waits for nobody: `create`, and `run --detach` of a bundle.
     pub unattended: bool,
+    /// An engine waits for it: `--pid-file`.
+    #[serde(skip)]
+    pub awaited: bool,
 }
 
 impl Bundled {
@@ -70,6 +73,7 @@ impl Bundled {
             hooks: self.hooks.clone(),
             // Not before its maker has done all: killed until then, it leaves a leak.
             unattended: false,
+            awaited: self.awaited,
             joined: self.joined.clone(),
         }
     }

@@ -4,7 +4,7 @@ use super::network::{self, Traffic};
 use super::units::{Finder, Unit};
 use super::usage::{self, Reading, Usage, between};
 use crate::procfs::{Proc, stat};
-use drydock_cgroups::{Meter, Stats};
+use drydock_cgroups::{Figure, Meter, Needs, Stats};
 use drydock_core::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -54,8 +54,11 @@ pub struct Headroom {
     pub limited_by: PathBuf,
 }
 
+#[derive(Default)]
 struct Metered {
     meter: Option<Meter>,
+    /// Its directory with the memory controller's files.
+    memory: Option<PathBuf>,
     last: Option<(Reading, Option<Traffic>)>,
     age: u32,
 }
@@ -64,8 +67,43 @@ struct Metered {
 pub struct Sampler {
     finder: Finder,
     metered: HashMap<String, Metered>,
-    /// Read the counters of network namespaces, too.
+    /// What is looked at.
+    pub scope: Scope,
+}
+
+/// What is looked at: a full screen reads only what it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Counters of cgroups.
+    pub needs: Needs,
+    /// Counters of network namespaces.
     pub network: bool,
+    /// Limits of the cgroups above.
+    pub headroom: bool,
+    /// The name of a unit of which everything is read.
+    pub whole: Option<String>,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self { needs: Needs::ALL, network: true, headroom: true, whole: None }
+    }
+}
+
+impl Scope {
+    /// Nothing but processor time and memory in use.
+    pub fn least() -> Self {
+        let needs = Needs::NONE.with(Figure::Memory);
+        Self { needs, network: false, headroom: false, whole: None }
+    }
+
+    fn of(&self, name: &str) -> Self {
+        if self.whole.as_deref() == Some(name) {
+            Self::default()
+        } else {
+            Self { whole: None, ..self.clone() }
+        }
+    }
 }
 
 /// Files that were missing are looked for again after so many samples: a controller may have been enabled.
@@ -75,7 +113,7 @@ impl Sampler {
     /// With nothing measured yet: the first sample has no rates.
     pub fn new(root: Option<&Path>) -> Self {
         more_descriptors();
-        Self { finder: Finder::new(root), metered: HashMap::new(), network: true }
+        Self { finder: Finder::new(root), metered: HashMap::new(), scope: Scope::default() }
     }
 
     /// Containers whose state could not be read.
@@ -99,8 +137,9 @@ impl Sampler {
         let mut rows = Vec::with_capacity(units.len());
         for (name, unit) in units {
             if wanted(&unit) {
-                let net = if self.network { network::of(proc, &unit.pids, &mut traffic) } else { None };
-                rows.push(self.measure(proc, name, unit, net, &mut limits));
+                let scope = self.scope.of(&name);
+                let net = if scope.network { network::of(proc, &unit.pids, &mut traffic) } else { None };
+                rows.push(self.measure(proc, name, unit, net, &scope, &mut limits));
             }
         }
         Ok(rows)
@@ -112,9 +151,10 @@ impl Sampler {
         name: String,
         unit: Unit,
         net: Option<Traffic>,
+        scope: &Scope,
         limits: &mut BTreeMap<PathBuf, Option<(u64, u64)>>,
     ) -> Row {
-        let metered = self.metered.entry(name).or_insert_with(|| Metered { meter: None, last: None, age: 0 });
+        let metered = self.metered.entry(name).or_default();
         metered.age += 1;
         let by_processes = unit.pid_namespace.is_some();
         let stats = if by_processes {
@@ -122,8 +162,9 @@ impl Sampler {
         } else {
             if metered.meter.is_none() || metered.age.is_multiple_of(FRESH) {
                 metered.meter = Meter::open(unit.directories.iter().cloned()).ok();
+                metered.memory = memory_directory(&unit.directories);
             }
-            metered.meter.as_ref().and_then(Meter::read)
+            metered.meter.as_ref().and_then(|meter| meter.read_some(scope.needs))
         };
         let now = Reading::of(stats);
         // A unit that is new has no delta yet: rates are null.
@@ -134,7 +175,8 @@ impl Sampler {
             None => net,
         });
         metered.last = Some((now, network.clone()));
-        let headroom = if by_processes { None } else { headroom(&unit.directories, &figures.stats, limits) };
+        let own = metered.memory.as_deref().filter(|_| scope.headroom && !by_processes);
+        let headroom = own.and_then(|own| headroom(own, &figures.stats, limits));
         Row {
             container: unit.container.clone(),
             runtime: unit.runtime(),
@@ -184,21 +226,24 @@ fn add_up(proc: &Proc, pids: &[u32]) -> Stats {
     stats
 }
 
-/// The nearest limit of memory, from the cgroup upwards; `known` remembers those above.
+/// The directory among a cgroup's that has the memory controller's files.
+pub fn memory_directory(directories: &[PathBuf]) -> Option<PathBuf> {
+    let has = |d: &&PathBuf| d.join("memory.current").exists() || d.join("memory.usage_in_bytes").exists();
+    directories.iter().find(has).cloned()
+}
+
+/// The nearest limit of memory, from the cgroup with this directory upwards; `known` remembers those above.
 pub fn headroom(
-    directories: &[PathBuf],
+    own: &Path,
     stats: &Stats,
     known: &mut BTreeMap<PathBuf, Option<(u64, u64)>>,
 ) -> Option<Headroom> {
-    let own = directories.iter().find(|d| {
-        stats.memory.current.is_some()
-            && (d.join("memory.current").exists() || d.join("memory.usage_in_bytes").exists())
-    })?;
+    stats.memory.current?;
     let mut least = stats
         .memory
         .max
         .zip(stats.memory.current)
-        .map(|(max, current)| Headroom { bytes: max.saturating_sub(current), limited_by: own.clone() });
+        .map(|(max, current)| Headroom { bytes: max.saturating_sub(current), limited_by: own.to_path_buf() });
     for above in own.ancestors().skip(1) {
         let limit = known.entry(above.to_path_buf()).or_insert_with(|| usage::memory_limit(above));
         match limit {

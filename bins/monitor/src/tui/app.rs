@@ -9,6 +9,7 @@ use crate::model::sampler::{Row, Sampler};
 use crate::query::Query;
 use crate::view::top::{Wishes, condition};
 use crate::view::topcolumns::{Column, sort};
+use crate::view::topneeds::scope;
 use drydock_core::Result;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub enum Act {
     Redraw,
     /// A sample now.
     Look,
+    /// A sample before long: something is shown that was not read so far.
+    Soon,
     /// Ctrl-Z.
     Suspend,
 }
@@ -89,6 +92,8 @@ pub struct App {
     pub first: usize,
     /// Rows that fit on the screen.
     pub page: usize,
+    /// The screen's width, as last drawn: what does not fit is not read.
+    pub width: usize,
     /// The machine.
     pub machine: Machine,
     /// What went wrong with the last key.
@@ -113,6 +118,7 @@ impl App {
             chosen: false,
             first: 0,
             page: 10,
+            width: usize::MAX,
             machine: Machine::default(),
             message: None,
         }
@@ -123,7 +129,10 @@ impl App {
     /// # Errors
     /// As [`Sampler::sample`].
     pub fn look(&mut self, session: &Session, sampler: &mut Sampler, machine: &mut Machine) -> Result<()> {
-        sampler.network = self.details || self.columns.iter().any(|c| matches!(c, Column::Rx | Column::Tx));
+        let mut columns = self.fitting(self.width);
+        columns.push(self.wishes.sort);
+        sampler.scope = scope(&columns, self.wishes.filter.as_ref());
+        sampler.scope.whole = self.selected.clone().filter(|_| self.details);
         sampler.ancestors(self.tree);
         self.all = sampler.sample(&session.proc, &|_| true)?;
         machine.look(&session.proc);
@@ -173,7 +182,8 @@ impl App {
             Key::Ctrl('l') => return Act::Redraw,
             _ => {}
         }
-        match self.mode.clone() {
+        let before = self.shown();
+        let act = match self.mode.clone() {
             Mode::Table => self.in_table(key),
             Mode::Help => {
                 self.mode = Mode::Table;
@@ -181,7 +191,13 @@ impl App {
             }
             Mode::Columns(at) => self.in_columns(key, at),
             Mode::Filter(text) => self.in_filter(key, text),
-        }
+        };
+        if act == Act::Nothing && before != self.shown() { Act::Soon } else { act }
+    }
+
+    /// What has to be read depends on it.
+    fn shown(&self) -> (Option<String>, Column, String) {
+        (self.selected.clone().filter(|_| self.details), self.wishes.sort, self.filter_text.clone())
     }
 
     fn in_table(&mut self, key: Key) -> Act {

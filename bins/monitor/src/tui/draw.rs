@@ -15,6 +15,7 @@ impl App {
     /// One screen of this size.
     pub fn draw(&mut self, session: &Session, width: usize, height: usize) -> Canvas {
         let mut canvas = blank(width, height);
+        self.width = canvas.width;
         if canvas.height >= SMALL {
             self.heading(&mut canvas);
         }
@@ -99,7 +100,7 @@ impl App {
     }
 
     /// The columns that have room.
-    fn fitting(&self, width: usize) -> Vec<Column> {
+    pub fn fitting(&self, width: usize) -> Vec<Column> {
         const LEAST_NAME: usize = 16;
         let mut left = width;
         let mut columns = Vec::new();

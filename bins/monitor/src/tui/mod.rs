@@ -22,6 +22,9 @@ use terminal::{Event, Terminal};
 /// The first figures come after this time, however long the interval is.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// So long after the last look rates make sense.
+const SOON: Duration = Duration::from_millis(250);
+
 /// Runs until it is left. The terminal is as before then, however it ends.
 ///
 /// # Errors
@@ -43,7 +46,10 @@ pub fn run(session: &Session, options: &Top, wishes: Wishes) -> Result<()> {
                 app.look(session, &mut sampler, &mut machine)?;
                 due = Instant::now() + app.interval;
             }
-            Event::Resize => screen.forget(),
+            Event::Resize => {
+                screen.forget();
+                due = due.min(Instant::now() + SOON);
+            }
             Event::Keys(keys) => {
                 for key in keys {
                     match app.press(key) {
@@ -51,6 +57,7 @@ pub fn run(session: &Session, options: &Top, wishes: Wishes) -> Result<()> {
                         Act::Quit => return Ok(()),
                         Act::Redraw => screen.forget(),
                         Act::Look => due = Instant::now(),
+                        Act::Soon => due = due.min(Instant::now() + SOON),
                         Act::Suspend => {
                             terminal.suspend()?;
                             screen.forget();

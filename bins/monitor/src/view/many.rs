@@ -2,6 +2,7 @@
 
 use super::top::{text, warn_of};
 use super::topcolumns::{Column, sort};
+use super::topneeds::scope;
 use crate::Session;
 use crate::args::Stats;
 use crate::model::sampler::{Row, Sampler};
@@ -39,6 +40,9 @@ pub fn stats(session: &Session, options: &Stats) -> Result<()> {
     };
     let once = options.sampling.once;
     let mut sampler = Sampler::new(session.root.as_deref());
+    if !session.json {
+        sampler.scope = scope(&COLUMNS, None);
+    }
     sampler.sample(&session.proc, &wanted)?;
     warn_of(&sampler);
     loop {

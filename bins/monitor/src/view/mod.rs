@@ -18,6 +18,7 @@ pub mod serve;
 pub mod table;
 pub mod top;
 pub mod topcolumns;
+pub mod topneeds;
 pub mod usage;
 
 use drydock_cli::output::warn;

@@ -1,6 +1,7 @@
 //! `monitor top`: every cgroup with processes, the busiest first; on a terminal as a full screen ([`crate::tui`]).
 
 use super::topcolumns::{Column, for_conditions, sort, value};
+use super::topneeds::scope;
 use crate::Session;
 use crate::args::Top;
 use crate::model::sampler::{Row, Sampler};
@@ -87,6 +88,11 @@ pub fn top(session: &Session, options: &Top) -> Result<()> {
         return screen(session, options, wishes);
     }
     let mut sampler = Sampler::new(session.root.as_deref());
+    if !session.json {
+        let mut columns = wishes.columns.clone().unwrap_or_else(|| USUAL.to_vec());
+        columns.push(wishes.sort);
+        sampler.scope = scope(&columns, wishes.filter.as_ref());
+    }
     sampler.sample(&session.proc, &|_| true)?;
     warn_of(&sampler);
     let mut shown = 0;

@@ -262,7 +262,7 @@ pub fn for_conditions() -> Vec<String> {
 }
 
 /// Short names in conditions.
-const ALIASES: [&str; 4] = ["cpu", "mem", "container", "throttled"];
+const ALIASES: [&str; 9] = ["cpu", "mem", "container", "throttled", "thr", "read", "write", "rx", "tx"];
 
 /// The value of a column for a condition.
 pub fn value(row: &Row, column: &str) -> Option<String> {

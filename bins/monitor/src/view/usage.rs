@@ -4,7 +4,7 @@ use crate::Session;
 use crate::args::Sampling;
 use crate::model::cgroups::{self, Place};
 use crate::model::network::{self, Traffic};
-use crate::model::sampler::{Headroom, headroom};
+use crate::model::sampler::{Headroom, headroom, memory_directory};
 use crate::model::target::{Target, read_stat, runs, unreadable};
 use crate::model::usage::{Usage, between, pressure, read};
 use crate::procfs::pressure::{Pressure, Stall};
@@ -50,7 +50,8 @@ pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<
             Some(old) => now.since(old, usage.interval_seconds),
             None => now,
         });
-        let memory_headroom = headroom(&directories, &usage.stats, &mut BTreeMap::new());
+        let memory = memory_directory(&directories);
+        let memory_headroom = memory.and_then(|own| headroom(&own, &usage.stats, &mut BTreeMap::new()));
         let container = target.container.as_ref().map(|c| c.id.as_str());
         let (directories, whole_machine) = (directories.as_slice(), whole_machine.as_slice());
         let pid = target.pid;

@@ -11,6 +11,7 @@ pub mod ns;
 pub mod numa;
 pub mod perf;
 pub mod personality;
+pub mod pidfd;
 pub mod probe;
 pub mod process;
 pub mod ptrace;

@@ -98,7 +98,8 @@ impl BundleArgs {
         let passed = Passed::find(self.preserve_fds)?;
         request.inside.preserve_fds = passed.all;
         request.inside.env.extend(passed.environment());
-        request.bundled.get_or_insert_with(Bundled::default).unattended = unattended;
+        let bundled = request.bundled.get_or_insert_with(Bundled::default);
+        (bundled.unattended, bundled.awaited) = (unattended, self.pid_file.is_some());
         self.check_terminal(request.inside.terminal, unattended)?;
         Ok(request)
     }

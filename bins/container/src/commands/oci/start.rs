@@ -5,6 +5,7 @@ use crate::handshake::Message;
 use crate::oci::life;
 use crate::parent;
 use crate::watch::Watch;
+use crate::witness::Witness;
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Error, Kind, Result};
@@ -51,6 +52,7 @@ pub fn start(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
         return Err(not_created(&entry));
     }
     let channel = crate::waiting::reach(&entry.dir)?;
+    let witness = Witness::of(&state);
     let told = life::json(&state, Life::Created).to_string();
     state.status = Life::Running;
     watch.timed("state", || state.write(&entry.dir))?;
@@ -59,6 +61,9 @@ pub fn start(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
         parent::until_executed(&channel, watch)
     });
     crate::told::start(&entry.dir, &state, executed)?;
+    if let Some(witness) = witness {
+        witness.stay(&entry.dir, &state);
+    }
     // The hooks may delete the container.
     drop(_held);
     watch.timed("hooks", || life::poststart(&state)).map_err(|error| {
