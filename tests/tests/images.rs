@@ -2,7 +2,8 @@
 //! reaches nothing of the host.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on fails
 
-use drydock_testkit::{Output, Sandbox, is_root, require};
+use drydock_testkit::registry::Wants;
+use drydock_testkit::{Output, Registry, Sandbox, have, is_root, require};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 /// An image of busybox in a layout, `img:v1`, as these words of `rootfs config` have it. False without a busybox.
@@ -84,7 +85,7 @@ fn what_an_image_says_holds_unless_the_command_line_says_otherwise() {
         assert_eq!(run(&sandbox, &[image, "c"]).success().stdout, "entry c\n", "{image}");
     }
     run(&sandbox, &["--", "app:v1"]).fails_with(127);
-    run(&sandbox, &["--image", "nobody"]).fails_with(2).says("rootfs pull");
+    run(&sandbox, &["--pull", "never", "--image", "nobody"]).fails_with(2).says("rootfs pull");
     run(&sandbox, &["--image", "app:v1", "--rootfs", "/x"]).fails_with(2);
     // A directory as the first word is a root.
     let root = sandbox.join("root").display().to_string();
@@ -179,7 +180,75 @@ fn tree(dir: &std::path::Path) -> Vec<(String, String)> {
 #[test]
 fn an_image_that_is_not_there_is_told_of_as_one() {
     let sandbox = Sandbox::new();
-    for word in ["foo:v1", "docker.io/library/x:y"] {
-        sandbox.run("container", &["run", "--rm", word]).exits(2).says("is not in the store");
+    for word in ["foo:v1", "docker.io/library/x:y", "quay.io/a/b", "docker://x"] {
+        sandbox
+            .run("container", &["run", "--rm", "--pull", "never", word])
+            .exits(2)
+            .says("is not in the store");
     }
+    sandbox.run("container", &["run", "--rm", "--pull", "sometimes", "x:y"]).exits(2).says("--pull");
+    // Nobody listens there.
+    sandbox.run("container", &["run", "--rm", "localhost:1/x:y"]).exits(125).says("localhost:1/x:y");
+    assert!(sandbox.census().is_empty());
+}
+
+#[test]
+fn an_image_that_is_not_in_the_store_comes_from_its_registry() {
+    require!(have("docker-registry"), "docker-registry is not installed");
+    let sandbox = Sandbox::new();
+    let registry = Registry::start(&sandbox.join("registry"), Wants { password: true, ..Wants::default() });
+    let auth = sandbox.join("auth.json").display().to_string();
+    let login = ["login", "--authfile", &auth, "-u", "u", "-p", "p", &registry.host()];
+    sandbox.run("rootfs", &login).success();
+    require!(image(&sandbox, |_| {}, &["--cmd", "[\"echo\",\"one\"]"]), "no static busybox");
+    let name = format!("{}/team/app:v1", registry.host());
+    let push = || {
+        let words = ["push", "--authfile", &auth, &reference(&sandbox), &name];
+        sandbox.run("rootfs", &words).success();
+    };
+    push();
+    let start = |policy: &str| run(&sandbox, &["--authfile", &auth, "--pull", policy, &name]);
+    start("never").exits(2).says("is not in the store");
+    let first = run(&sandbox, &["--authfile", &auth, &name]).success();
+    assert_eq!(
+        (first.stdout.as_str(), first.stderr.contains("pulling")),
+        ("one\n", true),
+        "{}",
+        first.describe()
+    );
+    // It is in the store now, under its whole name; a newer one is taken only when asked for.
+    sandbox.run("rootfs", &["list", "-q"]).success().stdout_is(&name);
+    sandbox.run("rootfs", &["config", &reference(&sandbox), "--cmd", "[\"echo\",\"two\"]"]).success();
+    push();
+    let again = start("missing").success();
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("one\n", ""));
+    assert_eq!(start("never").success().stdout, "one\n");
+    assert_eq!(start("always").success().stdout, "two\n");
+    assert_eq!(start("missing").success().stdout, "two\n");
+    // A service of a Compose file is started from one as well.
+    let up = |service: &str| {
+        std::fs::write(
+            sandbox.join("compose.yaml"),
+            format!("name: {}\nservices:\n  a:\n    network_mode: none\n{service}", sandbox.unique("up")),
+        )
+        .unwrap();
+        sandbox.run("container", &["up"])
+    };
+    let output = up(&format!("    image: {name}\n"));
+    assert!(output.stdout.contains("two"), "{}", output.describe());
+    let output = up(&format!(
+        "    image: {name}\n    pull_policy: never\n    entrypoint: [echo, entry]\n    command: [word]\n"
+    ));
+    assert!(output.stdout.contains("entry word"), "{}", output.describe());
+    up("    image: nobody:x\n    pull_policy: never\n")
+        .exits(2)
+        .says("/services/a/image")
+        .says("is not in the store");
+    up("    image: x\n    pull_policy: weekly\n").exits(2).says("pull_policy");
+    up("    image: x\n    x-rootfs: .\n").exits(2).says("x-rootfs");
+    drop(registry);
+    start("always").exits(125);
+    let kept = start("newer").success();
+    assert_eq!((kept.stdout.as_str(), kept.stderr.contains("the stored one is taken")), ("two\n", true));
+    assert!(sandbox.census().is_empty());
 }

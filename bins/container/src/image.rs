@@ -3,6 +3,7 @@
 //! annotations mean nothing to us.
 
 use crate::options::Options;
+use crate::pull::is_remote;
 use drydock_core::{Ctx, Error, Result, paths};
 use drydock_images::oci::store::platform_of;
 use drydock_images::oci::{Image, Platform, Reference, Store};
@@ -28,7 +29,7 @@ fn first_word(options: &mut Options, command: &mut Vec<String>) -> Result<()> {
     if word.contains('/') && !Reference::is_explicit(word) && is_root(Path::new(word)) {
         options.rootfs = Some(PathBuf::from(command.remove(0)));
     } else if Reference::is_explicit(word)
-        || (!word.starts_with(['/', '.']) && (is_tagged(word) || is_stored(word)?))
+        || (!word.starts_with(['/', '.']) && (is_tagged(word) || is_remote(word) || is_stored(word)?))
     {
         options.image = Some(command.remove(0));
     }
@@ -77,7 +78,7 @@ pub fn resolve(options: &Options, command: &[String], open: bool, ctx: &Ctx<'_>)
         return Err(Error::bad_input("--image", "has its own root (allowed: without --rootfs)"));
     }
     let data = paths::data_root()?;
-    let image = Image::find(&Reference::parse(&word)?, &Platform::here(), &data)?;
+    let image = crate::pull::image(&word, &options, &data)?;
     warn_of_platform(&image);
     merge(&image, &mut options, &mut command)?;
     let mut progress = Progress::new(&word);

@@ -33,6 +33,7 @@ pub mod options;
 mod ours;
 pub mod parent;
 pub mod plan;
+pub mod pull;
 pub mod request;
 pub mod rootfs;
 pub mod session;

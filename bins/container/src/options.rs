@@ -17,10 +17,19 @@ pub struct Options {
     /// Directory that becomes the root file system [default: one made of the host's own programs, under an overlay]
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
-    /// Image whose root file system and command it gets: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, or a name in
-    /// the store (rootfs list); the same as the first word of the command
+    /// Image whose root file system and command it gets: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, or a name:
+    /// in the store (rootfs list), or else in its registry; the same as the first word of the command
     #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
     pub image: Option<String>,
+    /// When an image is fetched from its registry: missing (if it is not in the store), always, newer (always, but without the
+    /// registry the stored one will do), never
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "missing", help_heading = "Registry")]
+    #[serde(skip)]
+    pub pull: crate::pull::Pull,
+    /// How the registry is spoken to.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub registry: drydock_rootfs::registry::Access,
     /// First word of the command instead of the image's; empty for none
     #[arg(long, value_name = "WORD")]
     pub entrypoint: Option<String>,

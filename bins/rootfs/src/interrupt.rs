@@ -2,25 +2,35 @@
 
 use drydock_core::Result;
 use drydock_core::error::CallExt;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that ask us to end, held back.
-pub struct Interrupt(SignalFd);
+pub struct Interrupt {
+    signals: SignalFd,
+    before: SigSet,
+}
 
 impl Interrupt {
-    /// Holds them back. Before any thread is made.
+    /// Holds them back, until it is dropped. Before any thread is made.
     pub fn hold() -> Result<Self> {
         let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        set.thread_block().call(|| "pthread_sigmask(SIG_BLOCK)")?;
-        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .call(|| "signalfd()")
-            .map(Self)
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .call(|| "signalfd()")?;
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK).call(|| "pthread_sigmask(SIG_BLOCK)")?;
+        Ok(Self { signals, before })
     }
 
     /// Whether one has come.
     pub fn asked(&self) -> bool {
-        matches!(self.0.read_signal(), Ok(Some(_)))
+        matches!(self.signals.read_signal(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        // As it was; one that has come and was not asked for ends us now.
+        let _ = self.before.thread_set_mask();
     }
 }
 

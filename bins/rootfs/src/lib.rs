@@ -13,7 +13,7 @@ mod mount;
 mod new;
 mod progress;
 mod propagation;
-mod registry;
+pub mod registry;
 mod shift;
 
 use clap::{Parser, Subcommand};
@@ -68,6 +68,8 @@ enum Command {
     Pack(image::keep::Args),
     Pull(image::carry::PullArgs),
     Push(image::carry::PushArgs),
+    Login(registry::login::LoginArgs),
+    Logout(registry::login::LogoutArgs),
     #[command(visible_alias = "images")]
     List(image::look::ListArgs),
     Inspect(image::look::InspectArgs),
@@ -118,6 +120,8 @@ fn run(command: Command) -> Outcome {
         Command::Pack(args) => image::keep::run(&args),
         Command::Pull(args) => image::carry::pull(&args),
         Command::Push(args) => image::carry::push(&args),
+        Command::Login(args) => registry::login::login(&args),
+        Command::Logout(args) => registry::login::logout(&args),
         Command::List(args) => image::look::list(&args),
         Command::Inspect(args) => image::look::inspect(&args),
         Command::Tag(args) => image::change::tag(&args),

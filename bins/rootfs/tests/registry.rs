@@ -8,44 +8,12 @@ mod image;
 mod tar;
 
 use common::{command, rootfs};
-use drydock_testkit::{Sandbox, have, require};
+use drydock_testkit::registry::Wants;
+use drydock_testkit::{Registry, Sandbox, have, require};
 use image::{Layout, gzip};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::net::TcpListener;
 use tar::Tar;
-
-struct Registry {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn registry(sandbox: &Sandbox, more: &str) -> Registry {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{more}",
-        sandbox.join("registry").display()
-    );
-    std::fs::write(sandbox.join("registry.yml"), config).unwrap();
-    let mut serve = Command::new("docker-registry");
-    serve.arg("serve").arg(sandbox.join("registry.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-    let registry = Registry { child: serve.spawn().unwrap(), port };
-    for _ in 0..600 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return registry;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the registry does not come up");
-}
 
 fn image_of(sandbox: &Sandbox, layers: usize) {
     let mut layout = Layout::new(&sandbox.join("img"));
@@ -68,10 +36,10 @@ fn image_of(sandbox: &Sandbox, layers: usize) {
 fn push_and_pull_are_the_same_image() {
     require!(have("docker-registry"), "docker-registry is not installed");
     let sandbox = Sandbox::new();
-    let registry = registry(&sandbox, "");
+    let registry = Registry::start(&sandbox.join("registry"), Wants::default());
     image_of(&sandbox, 6);
     rootfs(&sandbox, &["pull", "oci:img", "local"]).success();
-    let name = format!("127.0.0.1:{}/team/app:v1", registry.port);
+    let name = format!("{}/team/app:v1", registry.host());
     let pushed = rootfs(&sandbox, &["push", "local", &name]).success();
     // Again: nothing is sent twice, and it is no error.
     rootfs(&sandbox, &["push", "local", &name]).success();
@@ -81,7 +49,7 @@ fn push_and_pull_are_the_same_image() {
     let pulled = pull(&name).success();
     assert_eq!(pushed.stdout, pulled.stdout);
     let digest = pulled.stdout.trim().rsplit_once(": ").unwrap().1.to_string();
-    pull(&format!("127.0.0.1:{}/team/app@{digest}", registry.port)).success();
+    pull(&format!("{}/team/app@{digest}", registry.host())).success();
     let unpack = |data: &std::path::Path, image: &str, dir: &str| {
         drydock_testkit::run(command(&sandbox).env("DRYDOCK_DATA", data).args(["unpack", image, dir]))
             .success();
@@ -89,9 +57,9 @@ fn push_and_pull_are_the_same_image() {
     unpack(&other, &name, "a");
     unpack(&sandbox.data(), "local", "b");
     rootfs(&sandbox, &["diff", "./a", "./b"]).success();
-    let missing = pull(&format!("127.0.0.1:{}/team/none", registry.port)).exits(125);
+    let missing = pull(&format!("{}/team/none", registry.host())).exits(125);
     assert!(missing.stderr.contains("not in the registry"), "{}", missing.describe());
-    let wrong = pull(&format!("127.0.0.1:{}/team/app@sha256:{}", registry.port, "0".repeat(64)));
+    let wrong = pull(&format!("{}/team/app@sha256:{}", registry.host(), "0".repeat(64)));
     assert_eq!(wrong.code, Some(125), "{}", wrong.describe());
     drop(registry);
     let gone = pull(&name).exits(125);
@@ -99,25 +67,78 @@ fn push_and_pull_are_the_same_image() {
 }
 
 #[test]
-fn a_password_is_taken_from_the_usual_file() {
+fn a_password_is_tried_kept_and_forgotten() {
     require!(have("docker-registry"), "docker-registry is not installed");
     let sandbox = Sandbox::new();
-    // htpasswd's line for user "u", password "p" (bcrypt).
-    let line = "u:$2y$05$fB1iQvHZVMuvH3Hn7ELmsOjkXw86a.hsJ5wfwCPr5pPQhoqY0bFpi";
-    std::fs::write(sandbox.join("htpasswd"), line).unwrap();
-    let more = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", sandbox.join("htpasswd").display());
-    let registry = registry(&sandbox, &more);
+    let registry = Registry::start(&sandbox.join("registry"), Wants { password: true, ..Wants::default() });
     image_of(&sandbox, 1);
     rootfs(&sandbox, &["pull", "oci:img", "local"]).success();
-    let name = format!("127.0.0.1:{}/app", registry.port);
-    rootfs(&sandbox, &["push", "local", &name]).fails_with(125).says("does not allow it");
-    // The header is what counts: a wrong password is refused as well.
-    let auths = format!("{{\"auths\":{{\"127.0.0.1:{}\":{{\"auth\":\"dTp3cm9uZw==\"}}}}}}", registry.port);
-    std::fs::write(sandbox.join("auth.json"), auths).unwrap();
-    rootfs(&sandbox, &["push", "--authfile", "auth.json", "local", &name])
+    let (host, name) = (registry.host(), format!("{}/app", registry.host()));
+    let push = |file: &str| rootfs(&sandbox, &["push", "--authfile", file, "local", &name]);
+    // No password, a wrong one, no file.
+    std::fs::write(sandbox.join("none.json"), "{}").unwrap();
+    push("none.json").fails_with(125).says("does not allow it").says("rootfs login");
+    let wrong = format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"dTp3cm9uZw==\"}}}}}}");
+    std::fs::write(sandbox.join("wrong.json"), wrong).unwrap();
+    push("wrong.json").fails_with(125).says("does not allow it");
+    push("nowhere").fails_with(2);
+    let login = |password: &str, more: &[&str]| {
+        let mut command = command(&sandbox);
+        command.args(["login", "--authfile", "auth.json", "--password-stdin"]).args(more);
+        drydock_testkit::run::run_for(&mut command, password.as_bytes(), drydock_testkit::run::TIME)
+    };
+    login("wrong\n", &["-u", "u", &host]).exits(125).says("user name and password");
+    assert!(!sandbox.join("auth.json").exists(), "a wrong password is kept");
+    login("p", &[&host]).exits(2).says("--username");
+    login("p", &["-u", "u", "a/b"]).exits(2);
+    let output = login("p\n", &["-u", "u", &format!("http://{host}/")]).success();
+    assert_eq!(output.stdout, format!("{host}: logged in as u\n"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(sandbox.join("auth.json")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    push("auth.json").success();
+    rootfs(&sandbox, &["pull", "--authfile", "auth.json", &name]).success();
+    let logout = || rootfs(&sandbox, &["logout", "--authfile", "auth.json", &host]);
+    logout().success();
+    push("auth.json").fails_with(125);
+    logout().exits(2);
+    // What else is in the file stays; one that is no such file is not written over.
+    std::fs::write(sandbox.join("auth.json"), r#"{"auths":{"x":{"auth":"eA=="}},"credsStore":"y"}"#).unwrap();
+    login("p", &["-u", "u", &host]).success();
+    let kept = std::fs::read_to_string(sandbox.join("auth.json")).unwrap();
+    assert!(kept.contains("eA==") && kept.contains("credsStore") && kept.contains(&host), "{kept}");
+    std::fs::write(sandbox.join("auth.json"), "other").unwrap();
+    login("p", &["-u", "u", &host]).exits(2);
+    assert_eq!(std::fs::read_to_string(sandbox.join("auth.json")).unwrap(), "other");
+}
+
+#[test]
+fn tls_is_believed_only_by_an_authority() {
+    require!(have("docker-registry") && have("openssl"), "docker-registry or openssl is not installed");
+    let sandbox = Sandbox::new();
+    let registry = Registry::start(&sandbox.join("registry"), Wants { password: true, tls: true });
+    image_of(&sandbox, 2);
+    rootfs(&sandbox, &["pull", "oci:img", "local"]).success();
+    let (host, name) = (registry.host(), format!("{}/app:v1", registry.host()));
+    let (ca, auth) = (registry.ca(), ["--authfile", "auth.json"]);
+    let run = |words: &[&str]| rootfs(&sandbox, &[words, &auth].concat());
+    let mut login = command(&sandbox);
+    login.args(["login", "-u", "u", "-p", "p", "--ca", &ca, &host]).args(auth);
+    drydock_testkit::run(&mut login).success();
+    // A server that nobody vouches for gets neither a password nor an image.
+    run(&["push", "local", &name]).fails_with(125).says("certificate").says("--ca");
+    run(&["push", "local", &name, "--ca", &ca]).success();
+    run(&["pull", &name]).fails_with(125).says("certificate");
+    run(&["pull", &name, "--ca", "auth.json"]).fails_with(2).says("no certificate");
+    run(&["pull", &name, "--ca", "nowhere"]).fails_with(2);
+    let pulled = run(&["pull", &name, "--ca", &ca]).success();
+    assert!(pulled.stdout.starts_with(&name), "{}", pulled.describe());
+    run(&["pull", &name, "again", "--tls-verify", "false"]).success();
+    // Without the password, over TLS.
+    rootfs(&sandbox, &["pull", &name, "--ca", &ca, "--authfile", "img/oci-layout"])
         .fails_with(125)
-        .says("does not allow it");
-    rootfs(&sandbox, &["push", "--authfile", "nowhere", "local", &name]).fails_with(2);
+        .says("401");
 }
 
 /// A registry of a few lines that cuts a layer off, forges another, and asks for a token.

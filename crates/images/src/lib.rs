@@ -20,6 +20,7 @@ pub mod oci;
 pub mod recipe;
 pub mod root;
 pub mod skeleton;
+pub mod unfinished;
 pub mod unpack;
 pub mod view;
 

@@ -18,6 +18,7 @@
 pub mod bins;
 pub mod census;
 pub mod probe;
+pub mod registry;
 pub mod run;
 pub mod sandbox;
 pub mod systemd;
@@ -26,6 +27,7 @@ pub mod terminal;
 pub use bins::bin;
 pub use census::{Census, Scope};
 pub use probe::{CgroupMode, cgroup_mode, have, in_vm, is_root};
+pub use registry::Registry;
 pub use run::{Output, run, run_for};
 pub use sandbox::Sandbox;
 pub use terminal::Terminal;

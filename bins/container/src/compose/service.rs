@@ -4,6 +4,7 @@ use crate::compose::file::{self, File};
 use crate::compose::tree::Node;
 use crate::compose::{mounts, vars, words};
 use crate::options::Options;
+use crate::pull::Pull;
 use drydock_core::{ContainerId, Error, Result, size, text};
 use std::net::IpAddr;
 
@@ -49,7 +50,7 @@ pub struct Service {
 }
 
 /// The fields of a service.
-pub const FIELDS: [&str; 34] = [
+pub const FIELDS: [&str; 36] = [
     "cap_add",
     "cap_drop",
     "command",
@@ -62,6 +63,7 @@ pub const FIELDS: [&str; 34] = [
     "environment",
     "extra_hosts",
     "hostname",
+    "image",
     "init",
     "labels",
     "mem_limit",
@@ -70,6 +72,7 @@ pub const FIELDS: [&str; 34] = [
     "networks",
     "pids_limit",
     "ports",
+    "pull_policy",
     "read_only",
     "security_opt",
     "stdin_open",
@@ -87,7 +90,9 @@ pub const FIELDS: [&str; 34] = [
 ];
 
 /// The options of `container run` and the fields that they come from.
-const OPTIONS: [(&str, &str); 26] = [
+const OPTIONS: [(&str, &str); 28] = [
+    ("--image", "image"),
+    ("image", "image"),
     ("--rootfs", "x-rootfs"),
     ("--cpus", "cpus"),
     ("cpus", "cpus"),
@@ -138,7 +143,7 @@ impl Service {
                 gateway_names: Vec::new(),
                 at: node.at.clone(),
             },
-            entrypoint: Vec::new(),
+            entrypoint: None,
             command: Vec::new(),
             file_env: Vec::new(),
             env: Vec::new(),
@@ -189,7 +194,7 @@ fn is_host_name(name: &str) -> bool {
 struct Reader<'a> {
     file: &'a File,
     service: Service,
-    entrypoint: Vec<String>,
+    entrypoint: Option<Vec<String>>,
     command: Vec<String>,
     file_env: Vec<(String, String)>,
     env: Vec<(String, String)>,
@@ -207,7 +212,7 @@ impl<'a> Reader<'a> {
         let inside = &mut options.inside;
         match key {
             "command" => self.command = command_line(node)?,
-            "entrypoint" => self.entrypoint = command_line(node)?,
+            "entrypoint" => self.entrypoint = Some(command_line(node)?),
             "environment" => {
                 for (key, value) in node.pairs()? {
                     // Without a value: the caller's, or none at all.
@@ -290,6 +295,20 @@ impl<'a> Reader<'a> {
                 self.service.id = ContainerId::parse(node.text()?).map_err(|e| node.bad(e.sentence()))?;
             }
             "depends_on" => self.service.depends_on = depends_on(node)?,
+            "image" => options.image = Some(node.text()?.to_string()),
+            "pull_policy" => {
+                options.pull = match node.text()? {
+                    "always" => Pull::Always,
+                    "missing" | "if_not_present" => Pull::Missing,
+                    "never" => Pull::Never,
+                    other => {
+                        return Err(node.bad(format!(
+                            "'{}' is not supported (allowed: always, missing, if_not_present, never)",
+                            text::shorten(&text::escape(other), 60)
+                        )));
+                    }
+                }
+            }
             "x-rootfs" => options.rootfs = Some(self.file.path(node.text()?)),
             key if key.starts_with("x-") => {}
             _ => return Err(node.unsupported(&FIELDS)),
@@ -368,7 +387,15 @@ impl<'a> Reader<'a> {
         if let Some(limit) = self.memory_and_swap {
             options.swap = swap(&limit, options.memory.as_deref())?;
         }
-        self.service.command = self.entrypoint.into_iter().chain(self.command).collect();
+        if options.image.is_some() && options.rootfs.is_some() {
+            return Err(node.bad("has both image and x-rootfs (allowed: one of them)"));
+        }
+        let mut words = self.entrypoint.clone().unwrap_or_default().into_iter();
+        if options.image.is_some() && self.entrypoint.is_some() {
+            // The image's own goes, also for an empty one.
+            options.entrypoint = Some(words.next().unwrap_or_default());
+        }
+        self.service.command = words.chain(self.command).collect();
         self.service.networks = self.networks;
         match (&options.net, self.service.networks.is_empty()) {
             (Some(_), false) => {

@@ -4,12 +4,14 @@ use crate::compose::output::{Follower, Printer};
 use crate::compose::project::Project;
 use crate::compose::service::Service;
 use crate::compose::{ORDER, PROJECT, SERVICE};
+use crate::image::{self, Resolved};
+use crate::options::Options;
 use crate::plan::Plan;
 use crate::request::Request;
 use crate::watch::{Show, Watch};
 use crate::{commands, supervisor};
 use drydock_bundle::{Entry, Life, State, Store};
-use drydock_core::{Error, Result};
+use drydock_core::{Ctx, Error, Result};
 use drydock_supervise::Blocked;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -34,6 +36,8 @@ pub enum Over {
 /// A session.
 pub struct Session<'a> {
     project: &'a Project,
+    /// What the services' images say; `None` for those without.
+    images: Vec<Option<Resolved>>,
     store: &'a Store,
     signals: Blocked,
     services: Vec<Followed>,
@@ -76,17 +80,33 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Bad input, what this machine cannot do.
     pub fn new(project: &'a Project, store: &'a Store, show: bool) -> Result<Self> {
+        let explain = |service: &Service, e: Error| {
+            if e.kind() == drydock_core::Kind::BadInput { service.explain(&e) } else { e }
+        };
+        let check = |service: &Service, options: &Options, command: &[String]| {
+            let request = Request::from_options(options, command, store.root());
+            request.and_then(Request::validate).map_err(|e| explain(service, e))
+        };
+        for service in project.services.iter().filter(|s| s.options.image.is_none()) {
+            check(service, &service.options, &service.command)?;
+        }
+        // Images come when all else is known to be right, and before anything is started.
+        let mut images = Vec::new();
         for service in &project.services {
-            let request = Request::from_options(&service.options, &service.command, store.root());
-            request.and_then(Request::validate).map_err(|e| {
-                if e.kind() == drydock_core::Kind::BadInput { service.explain(&e) } else { e }
-            })?;
+            let of = |s: &Service| image::resolve(&s.options, &s.command, false, &Ctx::silent());
+            let image = service.options.image.as_ref().map_or(Ok(None), |_| of(service));
+            let image = image.map_err(|e| explain(service, e))?;
+            if let Some(image) = &image {
+                check(service, &image.options, &image.command)?;
+            }
+            images.push(image);
         }
         let names: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
         let followed =
             |s: &Service| Followed { started: false, ended: None, log: Follower::new(&store.dir(&s.id)) };
         Ok(Self {
             project,
+            images,
             store,
             signals: Blocked::all()?,
             services: project.services.iter().map(followed).collect(),
@@ -167,7 +187,11 @@ impl<'a> Session<'a> {
     fn start(&mut self, number: usize, warned: &mut BTreeSet<String>) -> Result<()> {
         let Some(service) = self.project.services.get(number) else { return Ok(()) };
         let watch = Watch::new(Show::default());
-        let plan: Plan = commands::run::plan(&service.options, &service.command, self.store, &watch)?;
+        let (options, command) = match self.images.get(number).and_then(Option::as_ref) {
+            Some(image) => (&image.options, &image.command),
+            None => (&service.options, &service.command),
+        };
+        let plan: Plan = commands::run::plan(options, command, self.store, &watch)?;
         for lack in plan.outside.cgroup.iter().flat_map(|c| c.lacking()) {
             if warned.insert(lack.to_string()) {
                 drydock_cli::output::warn("container", lack);

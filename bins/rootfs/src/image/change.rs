@@ -6,8 +6,9 @@ use drydock_cli::Outcome;
 use drydock_core::{Error, Result, size};
 use drydock_images::oci::reference::check_name;
 use drydock_images::oci::spec::History;
+use drydock_images::oci::store::Removed;
 use drydock_images::oci::{Reference, Store, Transport};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Give an image of the store a further name. Who had the name before loses it.
 #[derive(clap::Args)]
@@ -214,7 +215,8 @@ pub fn config(args: &ConfigArgs) -> Outcome {
     Ok(0)
 }
 
-/// Remove what no image of the store needs: blobs, and unpacked trees that no container uses.
+/// Remove what nobody needs: blobs and unpacked trees of no image that no container uses, and what killed processes have
+/// left unfinished, here and where they unpacked to.
 #[derive(clap::Args)]
 pub struct GcArgs {
     /// Only list it; exits 1 if there is something
@@ -228,17 +230,35 @@ pub struct GcArgs {
 pub fn gc(args: &GcArgs) -> Outcome {
     crate::interrupt::raise_file_limit();
     let removed = Store::at(&data()?).gc(args.check)?;
-    let count = removed.blobs.len() + removed.trees.len();
+    let Removed { blobs, trees, unfinished, bytes } = &removed;
+    let count = blobs.len() + trees.len() + unfinished.len();
     if args.json {
-        let value: Value = json!({ "blobs": removed.blobs, "trees": removed.trees, "bytes": removed.bytes });
-        drydock_cli::print_json(&value)?;
+        drydock_cli::print_json(&removed)?;
     } else {
-        let what = if args.check { "not needed" } else { "removed" };
-        let (blobs, trees) = (removed.blobs.len(), removed.trees.len());
-        drydock_cli::print_line(&format!(
-            "{what}: {blobs} blobs, {trees} trees, {}",
-            size::show(removed.bytes)
-        ))?;
+        for path in unfinished {
+            drydock_cli::print_line(&format!("unfinished {}", path.display()))?;
+        }
+        for (what, names) in [("blob sha256:", blobs), ("tree ", trees)] {
+            for name in names.iter().filter(|_| args.check) {
+                drydock_cli::print_line(&format!("{what}{name}"))?;
+            }
+        }
+        drydock_cli::print_line(&match (count, args.check) {
+            (0, true) => "nothing that is not needed".to_string(),
+            (0, false) => "nothing to remove".to_string(),
+            (_, check) => format!(
+                "{}: {}, {}, {} unfinished, {}",
+                if check { "not needed" } else { "removed" },
+                counted(blobs.len(), "blob"),
+                counted(trees.len(), "tree"),
+                unfinished.len(),
+                size::show(*bytes)
+            ),
+        })?;
     }
     Ok(u8::from(args.check && count > 0))
+}
+
+fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

@@ -7,8 +7,8 @@ use crate::{Telling, progress};
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result};
-use drydock_images::oci::blobs;
 use drydock_images::oci::pack::Writer;
+use drydock_images::oci::{blobs, transfer};
 use drydock_images::root::Root;
 use drydock_images::unpack::{self, Archive, Job, Options, Report, Staging};
 use serde::Serialize;
@@ -192,26 +192,16 @@ pub fn export(args: &ExportArgs) -> Outcome {
         }
         _ => keep::Compress::None,
     };
-    let mut temporary = args.archive.clone().into_os_string();
-    temporary.push(format!(".new-{}", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let file =
-        std::fs::File::create_new(&temporary).call(|| format!("open({temporary:?}, O_CREAT|O_EXCL)"))?;
-    let done = keep::encode(file, compression, |out| {
-        let mut writer = Writer::new(out, &options);
-        writer.directory(&fd)?;
-        let entries = writer.entries;
-        writer.finish()?;
-        Ok(entries)
-    })
-    .and_then(|(_, entries)| {
-        let moved = std::fs::rename(&temporary, &args.archive);
-        moved.call(|| format!("rename({temporary:?}, {:?})", args.archive)).map(|()| entries)
-    });
-    if done.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    let entries = done?;
+    let entries = transfer::whole(&args.archive, |out| {
+        let written = keep::encode(out, compression, |out| {
+            let mut writer = Writer::new(out, &options);
+            writer.directory(&fd)?;
+            let entries = writer.entries;
+            writer.finish()?;
+            Ok(entries)
+        });
+        written.map(|(_, entries)| entries)
+    })?;
     let size = std::fs::metadata(&args.archive).map_or(0, |m| m.len());
     if args.json {
         drydock_cli::print_json(

@@ -1,7 +1,7 @@
 //! Who we are to a registry: names and passwords of the usual files, and the tokens that a registry's own server gives
 //! for them. Sources: containers-auth.json(5), distribution's token specification, RFC 6750.
 
-use super::Options;
+use super::Access;
 use drydock_core::{Error, Result};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// [`drydock_core::Kind::BadInput`] for a file that was named and cannot be read.
-pub fn basic(host: &str, options: &Options) -> Result<Option<String>> {
-    if let Some(path) = &options.authfile {
+pub fn basic(host: &str, access: &Access) -> Result<Option<String>> {
+    if let Some(path) = &access.authfile {
         let text = std::fs::read(path).map_err(|e| {
             let shown = drydock_core::text::escape(&path.to_string_lossy());
             Error::bad_input("--authfile", format!("'{shown}': {e}"))
@@ -22,6 +22,19 @@ pub fn basic(host: &str, options: &Options) -> Result<Option<String>> {
     }
     let read = |path: PathBuf| serde_json::from_slice::<Value>(&std::fs::read(path).ok()?).ok();
     Ok(usual_files().into_iter().filter_map(read).find_map(|value| find(&value, host)))
+}
+
+/// The header of a name and password.
+pub fn header(user: &str, password: &str) -> String {
+    format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
+}
+
+/// Where a password is written down: the file that was named, or the first of the usual ones that podman login has.
+pub fn file(access: &Access) -> Result<PathBuf> {
+    let named = access.authfile.clone();
+    named
+        .or_else(|| usual_files().into_iter().next())
+        .ok_or_else(|| Error::bad_input("--authfile", "is missing, and there is no HOME (allowed: a file)"))
 }
 
 fn usual_files() -> Vec<PathBuf> {
@@ -54,7 +67,7 @@ fn find(value: &Value, host: &str) -> Option<String> {
             .or_else(|| auths.get(&format!("http://{name}")))
     })?;
     if let (Some(user), Some(password)) = (text(entry, "username"), text(entry, "password")) {
-        return Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())));
+        return Some(header(user, password));
     }
     let auth = text(entry, "auth").filter(|a| !a.is_empty())?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b);
@@ -118,14 +131,11 @@ impl Challenge {
     /// Where to ask for a token.
     pub fn url(&self, scope: &str) -> String {
         let scope = self.scope.as_deref().unwrap_or(scope);
-        let mut url = format!(
-            "{}{}scope={}",
-            self.realm,
-            if self.realm.contains('?') { '&' } else { '?' },
-            encode(scope)
-        );
-        if let Some(service) = &self.service {
-            url.push_str(&format!("&service={}", encode(service)));
+        let words = [("scope", scope), ("service", self.service.as_deref().unwrap_or_default())];
+        let mut url = self.realm.clone();
+        for (key, value) in words.iter().filter(|(_, value)| !value.is_empty()) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{key}={}", encode(value)));
         }
         url
     }

@@ -2,7 +2,7 @@
 
 use super::auth::{self, Challenge};
 use super::names::Names;
-use super::{Options, refused, shown};
+use super::{Access, refused, shown};
 use drydock_core::{Error, Result};
 use drydock_images::oci::reference::Name;
 use std::io::Read;
@@ -43,12 +43,26 @@ impl Client {
     ///
     /// # Errors
     /// [`drydock_core::Kind::BadInput`] for files that cannot be read; no answer at all.
-    pub fn new(name: &Name, push: bool, options: &Options) -> Result<Self> {
+    pub fn new(name: &Name, push: bool, access: &Access) -> Result<Self> {
+        let verbs = if push { "pull,push" } else { "pull" };
+        let scope = format!("repository:{}:{verbs}", name.repository);
+        Self::with(name, scope, auth::basic(&name.host, access)?, access)
+    }
+
+    /// With a password of the caller's, for no repository.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn of_host(name: &Name, basic: String, access: &Access) -> Result<Self> {
+        Self::with(name, String::new(), Some(basic), access)
+    }
+
+    fn with(name: &Name, scope: String, basic: Option<String>, access: &Access) -> Result<Self> {
         let host =
             if name.host == "docker.io" { "registry-1.docker.io".to_string() } else { name.host.clone() };
         let bare = host.rsplit_once(':').map_or(host.as_str(), |(h, _)| h);
         let own = bare == "localhost" || bare == "[::1]" || bare.starts_with("127.");
-        let tls = TlsConfig::builder().root_certs(roots(options)?).disable_verification(!options.tls_verify);
+        let tls = TlsConfig::builder().root_certs(roots(access)?).disable_verification(!access.tls_verify);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .user_agent(concat!("drydock/", env!("CARGO_PKG_VERSION")))
@@ -59,20 +73,20 @@ impl Client {
             .tls_config(tls.build())
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::default(), Names);
-        let verbs = if push { "pull,push" } else { "pull" };
         let mut client = Self {
             agent,
             scheme: "https",
             host,
-            basic: auth::basic(&name.host, options)?,
-            scope: format!("repository:{}:{verbs}", name.repository),
+            basic,
+            scope,
             authorization: Mutex::new(None),
             name: name.clone(),
         };
         // This machine's own registries, and those that are said to be so, may speak plain HTTP.
-        if own || !options.tls_verify {
+        if own || !access.tls_verify {
             let secure = client.agent.get(format!("https://{}/v2/", client.host)).call();
-            if secure.is_err() {
+            // One that speaks TLS, but that nobody vouches for, is not spoken to in clear text.
+            if secure.is_err_and(|e| !e.to_string().contains("certificate")) {
                 client.scheme = "http";
             }
         }
@@ -100,7 +114,9 @@ impl Client {
         let failed = Error::failed(shown(&self.name), format!("{}: {text}", self.host));
         match error {
             ureq::Error::HostNotFound => failed.hint("no such host, or no name server answers"),
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => failed.hint("--ca FILE adds an authority"),
+            _ if error.to_string().contains("certificate") => {
+                failed.hint("--ca FILE adds an authority, --tls-verify=false takes any certificate")
+            }
             _ => failed,
         }
     }
@@ -206,7 +222,7 @@ impl Client {
 
 /// The system's authorities, where it has a file of them, else Mozilla's, which are part of the program; with `--ca` those,
 /// too.
-fn roots(options: &Options) -> Result<RootCerts> {
+fn roots(access: &Access) -> Result<RootCerts> {
     const BUNDLES: [&str; 4] = [
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",
@@ -222,7 +238,7 @@ fn roots(options: &Options) -> Result<RootCerts> {
     };
     let mut all =
         BUNDLES.iter().find_map(|path| std::fs::read(path).ok()).map(|t| read(&t)).unwrap_or_default();
-    if let Some(path) = &options.ca {
+    if let Some(path) = &access.ca {
         let shown = drydock_core::text::escape(&path.to_string_lossy());
         let text = std::fs::read(path).map_err(|e| Error::bad_input("--ca", format!("'{shown}': {e}")))?;
         let own = read(&text);

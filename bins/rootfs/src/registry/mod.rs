@@ -2,6 +2,7 @@
 
 mod auth;
 mod client;
+pub mod login;
 mod names;
 mod pull;
 mod push;
@@ -10,13 +11,15 @@ mod work;
 pub use pull::pull;
 pub use push::push;
 
+use crate::interrupt::Interrupt;
 use drydock_core::{Error, Result};
 use drydock_images::oci::reference::Name;
+use drydock_images::oci::{Digest, Platform};
 use std::path::PathBuf;
 
-/// Options of pull and push.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub struct Options {
+/// How registries are spoken to.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Access {
     /// File with the registries' passwords, as docker login and podman login write it [default: $REGISTRY_AUTH_FILE,
     /// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, ~/.docker/config.json]
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
@@ -27,9 +30,36 @@ pub struct Options {
     /// false: take any certificate, and plain HTTP where there is no TLS (always for this machine's own registries)
     #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, help_heading = "Registry")]
     tls_verify: bool,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { authfile: None, ca: None, tls_verify: true }
+    }
+}
+
+/// Options of pull and push.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    #[command(flatten)]
+    access: Access,
     /// Layers at a time
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=32), help_heading = "Registry")]
+    #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = clap::value_parser!(u8).range(1..=32), help_heading = "Registry")]
     parallel: u8,
+}
+
+/// Layers at a time, unless told otherwise.
+const PARALLEL: u8 = 4;
+
+/// Pulls an image into the store under its whole name, `HOST/REPOSITORY:TAG`, as `rootfs pull` does. A signal that asks to
+/// end stops it; what has come by then is kept, and gone on with the next time.
+///
+/// # Errors
+/// No registry, no image, no platform, no permission; another digest than announced.
+pub fn fetch(name: &Name, platform: &Platform, access: &Access) -> Result<Digest> {
+    let interrupt = Interrupt::hold()?;
+    let options = Options { access: access.clone(), parallel: PARALLEL };
+    pull(name, &name.to_string(), platform, &options, &interrupt)
 }
 
 /// What an error is about.
@@ -48,9 +78,7 @@ fn refused(name: &Name, status: u16, body: &str) -> Error {
     };
     let error = Error::failed(shown(name), problem);
     match status {
-        401 | 403 => {
-            error.hint("a private image needs a login: --authfile FILE, or docker login, podman login")
-        }
+        401 | 403 => error.hint("a private image needs a login: rootfs login HOST, or --authfile FILE"),
         _ => error,
     }
 }

@@ -25,7 +25,7 @@ pub fn pull(
     options: &Options,
     interrupt: &Interrupt,
 ) -> Result<Digest> {
-    let client = Client::new(source, false, options)?;
+    let client = Client::new(source, false, &options.access)?;
     let store = Store::at(&data()?);
     let _held = store.adding()?;
     let layout = store.layout()?;

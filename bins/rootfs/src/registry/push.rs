@@ -25,7 +25,7 @@ pub fn push(image: &Image, to: &Name, options: &Options, interrupt: &Interrupt) 
         )
         .hint("rootfs pull it into the store first"));
     };
-    let client = Client::new(to, true, options)?;
+    let client = Client::new(to, true, &options.access)?;
     let mut wanted: Vec<Blob> = Vec::new();
     for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
         if wanted.iter().any(|w| w.descriptor.digest == blob.digest) {

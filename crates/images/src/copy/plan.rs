@@ -3,6 +3,7 @@
 use super::{Report, Request, Step, relative_target};
 use crate::elf::{Content, Loader};
 use crate::root::{Root, shown};
+use crate::unfinished::Word;
 use crate::view::{Node, View};
 use drydock_core::error::{CallExt, errno_text};
 use drydock_core::{Ctx, Error, Result};
@@ -70,6 +71,7 @@ impl Plan {
         temporary.push(name);
         temporary.push(format!(".drydock-{}", std::process::id()));
         let temporary = place.with_file_name(temporary);
+        let _word = std::path::absolute(&temporary).ok().and_then(|path| Word::of(&path));
         Root::create_new(&temporary).map_err(|e| e.on(shown(&self.root)))?;
         let filled = self.fill(&temporary, ctx, progress).and_then(|report| {
             let flags = rustix::fs::RenameFlags::NOREPLACE;

@@ -375,16 +375,14 @@ impl Layout {
         Ok(Descriptor { media_type, digest, size, platform: None, annotations: Default::default() })
     }
 
-    /// Removes what killed processes left unfinished. Only while nobody writes.
-    pub fn sweep(&self) {
-        for dir in [self.dir.clone(), self.dir.join("blobs/sha256")] {
-            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if [TEMPORARY, PARTIAL].iter().any(|start| name.to_string_lossy().starts_with(start)) {
-                    let _ = std::fs::remove_file(entry.path());
-                }
-            }
-        }
+    /// Files that killed processes left unfinished. Right only while nobody writes.
+    pub fn left(&self) -> Vec<PathBuf> {
+        let dirs = [self.dir.clone(), self.dir.join("blobs/sha256")];
+        let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        let ours = |name: &std::ffi::OsStr| {
+            [TEMPORARY, PARTIAL].iter().any(|start| name.to_string_lossy().starts_with(start))
+        };
+        entries.filter(|e| ours(&e.file_name())).map(|e| e.path()).collect()
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Removed {
     pub blobs: Vec<String>,
     /// Trees of no image that no container uses.
     pub trees: Vec<String>,
+    /// What killed processes left: roots in the making, wherever they are, and parts of blobs.
+    #[serde(default)]
+    pub unfinished: Vec<PathBuf>,
     /// Bytes that this freed.
     pub bytes: u64,
 }
@@ -324,15 +327,31 @@ impl Store {
     /// When the index cannot be read: then nothing is removed.
     pub fn gc(&self, dry: bool) -> Result<Removed> {
         let mut removed = Removed::default();
+        for left in self.dir.parent().map(crate::unfinished::left).unwrap_or_default() {
+            if left.is_there() {
+                removed.bytes += freed(&left.place);
+                removed.unfinished.push(left.place.clone());
+            }
+            if !dry {
+                left.remove()?;
+            }
+        }
         if !self.exists() {
             return Ok(removed);
         }
         let layout = self.layout()?;
         let _lock = layout.lock("lock", FlockOperation::LockExclusive)?;
         let (blobs, trees) = self.needed(&layout)?;
+        for path in layout.left().into_iter().chain(staging::left(&self.dir.join("trees"), OsStr::new(""))) {
+            removed.bytes += freed(&path);
+            if !dry && path.is_dir() {
+                staging::remove(&path);
+            } else if !dry {
+                std::fs::remove_file(&path).call(|| format!("unlink({path:?})"))?;
+            }
+            removed.unfinished.push(path);
+        }
         if !dry {
-            layout.sweep();
-            staging::sweep(&self.dir.join("trees"), OsStr::new(""));
             self.settle()?;
         }
         let used = used_trees();

@@ -6,6 +6,7 @@ use super::layout::Layout;
 use super::reference::{Reference, Transport};
 use super::spec::Descriptor;
 use super::store::{Store, platform_of};
+use crate::unfinished::{self, Word};
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
 use serde_json::json;
@@ -44,14 +45,18 @@ pub fn copy(
     }
 }
 
-/// Writes a file that appears whole.
-fn whole<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T>) -> Result<T> {
+/// Writes a file that appears whole; what a killed process has written of one, `rootfs gc` removes.
+///
+/// # Errors
+/// `write`'s; open(2)'s and rename(2)'s.
+pub fn whole<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T>) -> Result<T> {
     let name =
         path.file_name().ok_or_else(|| Error::bad_input(crate::root::shown(path), "is no file name"))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".new-{}", std::process::id()));
+    temporary.push(format!("{}new-{}", unfinished::MARK, std::process::id()));
     let temporary: PathBuf = path.with_file_name(temporary);
+    let _word = std::path::absolute(&temporary).ok().and_then(|path| Word::of(&path));
     let file = File::create_new(&temporary)
         .call(|| format!("open({temporary:?}, O_CREAT|O_EXCL)"))
         .map_err(|e| e.on(crate::root::shown(path)))?;

@@ -2,6 +2,7 @@
 //! place by one rename(2) when it is complete. What a killed process left is removed by the next one.
 
 use crate::root::{Root, shown};
+use crate::unfinished::Word;
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -19,6 +20,8 @@ pub struct Staging {
     target: PathBuf,
     temporary: Option<PathBuf>,
     fd: OwnedFd,
+    // Dropped last.
+    _word: Option<Word>,
     /// The target is a mount point, or cannot be replaced: what is ready is moved into it.
     inside: bool,
 }
@@ -56,8 +59,9 @@ impl Staging {
             (parent.to_path_buf(), name.to_owned())
         };
         sweep(&place, &prefix);
-        let (temporary, fd) = create(&place, &prefix)?;
-        Ok(Self { target, temporary: Some(temporary), fd, inside })
+        let mut word = None;
+        let (temporary, fd) = create_said(&place, &prefix, &mut |path| word = Word::of(path))?;
+        Ok(Self { target, temporary: Some(temporary), fd, _word: word, inside })
     }
 
     /// The open directory to fill.
@@ -111,6 +115,10 @@ impl Drop for Staging {
 /// # Errors
 /// mkdir(2)'s.
 pub fn create(place: &Path, prefix: &OsStr) -> Result<(PathBuf, OwnedFd)> {
+    create_said(place, prefix, &mut |_| {})
+}
+
+fn create_said(place: &Path, prefix: &OsStr, say: &mut dyn FnMut(&Path)) -> Result<(PathBuf, OwnedFd)> {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     loop {
         let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -119,6 +127,7 @@ pub fn create(place: &Path, prefix: &OsStr) -> Result<(PathBuf, OwnedFd)> {
         name.push(if prefix.len() < 200 { prefix } else { OsStr::new("long") });
         name.push(format!("{MARK}{}-{n}", std::process::id()));
         let path = place.join(name);
+        say(&path);
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => continue,
@@ -135,14 +144,19 @@ pub fn create(place: &Path, prefix: &OsStr) -> Result<(PathBuf, OwnedFd)> {
     }
 }
 
-/// Removes what processes that are no more left unfinished. Nothing that goes wrong here matters.
-pub fn sweep(place: &Path, prefix: &OsStr) -> usize {
+/// The unfinished roots in a directory whose makers are no more.
+pub fn left(place: &Path, prefix: &OsStr) -> Vec<PathBuf> {
     let mut start = OsString::from(".");
     start.push(if prefix.len() < 200 { prefix } else { OsStr::new("long") });
     start.push(MARK);
     let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
     let ours = entries.filter(|e| e.file_name().as_encoded_bytes().starts_with(start.as_encoded_bytes()));
-    ours.map(|e| e.path()).filter(|path| dead(path)).inspect(|path| remove(path)).count()
+    ours.map(|e| e.path()).filter(|path| dead(path)).collect()
+}
+
+/// Removes what processes that are no more left unfinished. Nothing that goes wrong here matters.
+pub fn sweep(place: &Path, prefix: &OsStr) -> usize {
+    left(place, prefix).into_iter().inspect(|path| remove(path)).count()
 }
 
 fn dead(path: &Path) -> bool {
