@@ -361,7 +361,7 @@ fn limits_are_the_kernels() {
 
 const REFUSED: &[(&str, &str)] = &[
     ("services: {web: {build: .}}", "/services/web/build: not supported (allowed: "),
-    ("services: {web: {image: x}}", "/services/web/image: not supported"),
+    ("services: {web: {build: x}}", "/services/web/build: not supported"),
     ("services: {web: {comand: x}}", "/services/web/comand: not supported"),
     ("services: {web: {privileged: true}}", "/services/web/privileged: not supported"),
     ("services: {web: {}}\nsecrets: {}", "/secrets: not supported"),
