@@ -47,7 +47,7 @@ pub struct Args {
     pub request: Option<String>,
     /// Become the command instead of staying as PID 1
     #[arg(long, conflicts_with_all = ["reaper", "group", "session", "subreaper", "grace", "wait_all",
-        "signal_map", "exit_map", "parent_death", "pre", "post", "pause", "ready_fd", "sd_notify", "notify_fd", "warn_reaped"])]
+        "signal_map", "exit_map", "parent_death", "pre", "post", "pause", "ready_fd", "sd_notify", "notify_fd", "warn_reaped", "pid_file"])]
     pub exec: bool,
     /// Apply the container's default capabilities, seccomp profile and no_new_privs even without --root
     #[arg(long)]

@@ -6,6 +6,7 @@ mod ask;
 pub mod command;
 pub mod inside;
 pub mod options;
+mod pidfile;
 mod ready;
 pub mod reaper;
 pub mod reaping;

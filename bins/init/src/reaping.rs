@@ -4,6 +4,7 @@ use drydock_core::{Error, Result, text};
 use drydock_supervise::signals::{SignalMap, parse_signal};
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How `init` stays.
@@ -26,7 +27,7 @@ pub struct Reaping {
     #[arg(long, value_name = "FROM:TO", help_heading = "Staying")]
     pub exit_map: Vec<String>,
     /// Milliseconds that other processes may take after the command has ended: SIGTERM, then SIGKILL
-    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3_600_000), help_heading = "Staying")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = grace, help_heading = "Staying")]
     pub grace: Option<u64>,
     /// After the command, wait for all other processes without asking them to end; with --grace at most so long
     #[arg(long, help_heading = "Staying")]
@@ -52,6 +53,9 @@ pub struct Reaping {
     /// The command itself says that it is ready, by writing a line to this descriptor, which it gets (as for s6)
     #[arg(long, value_name = "FD", value_parser = descriptor, help_heading = "Staying")]
     pub notify_fd: Option<i32>,
+    /// Write the command's PID to FILE when it is started, and remove FILE when it has ended
+    #[arg(long, value_name = "FILE", help_heading = "Staying")]
+    pub pid_file: Option<PathBuf>,
     /// Say on stderr which orphans were reaped
     #[arg(long, help_heading = "Staying")]
     pub warn_reaped: bool,
@@ -60,6 +64,11 @@ pub struct Reaping {
 fn descriptor(word: &str) -> Result<i32, String> {
     let number = word.parse::<i32>().ok().filter(|n| (3..=1023).contains(n) && !word.starts_with('+'));
     number.ok_or_else(|| "not a descriptor (allowed: 3 to 1023)".to_string())
+}
+
+fn grace(word: &str) -> Result<u64, String> {
+    let number = word.parse::<u64>().ok().filter(|ms| *ms <= 3_600_000 && !word.starts_with('+'));
+    number.ok_or_else(|| "no time in milliseconds (allowed: 0 to 3600000)".to_string())
 }
 
 /// The options, checked.

@@ -3,6 +3,7 @@
 use crate::ask;
 use crate::command::Args;
 use crate::inside::{Peer, Plan};
+use crate::pidfile::PidFile;
 use drydock_cgroups::{Cgroup, Layout};
 use drydock_cli::Explainer;
 use drydock_core::error::CallExt;
@@ -85,6 +86,7 @@ pub fn run(args: &Args) -> Result<u8> {
     make_layers(&plan)?;
     plan.open_sources(None)?;
     let security = plan.security().clone();
+    let mut pid_file = PidFile::open(args.reaping.pid_file.as_deref())?;
     let signals = Blocked::all()?;
     let cloned = Set::flags(new.without(Kind::Cgroup));
     let target = birth.target.as_ref().map(AsFd::as_fd);
@@ -104,6 +106,9 @@ pub fn run(args: &Args) -> Result<u8> {
         drop(end);
         drydock_supervise::wait_exit(&child)?;
         return Err(error);
+    }
+    if let Err(error) = pid_file.write(child.pid) {
+        return Err(crate::stay::end(&child, error));
     }
     let master = if terminal { terminal_of(&end)? } else { None };
     drop(end);

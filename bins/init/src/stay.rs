@@ -1,5 +1,6 @@
 //! The plain init: what comes before the command, the command, what is left of it, what comes after.
 
+use crate::pidfile::PidFile;
 use crate::ready::Ready;
 use crate::reaping::{Checked, Reaping};
 use drydock_core::error::CallExt;
@@ -49,6 +50,7 @@ pub fn run(
     }
     let adopts = adopt(&options)?;
     let ready = Rc::new(Ready::open(&options)?);
+    let mut pid_file = PidFile::open(options.pid_file.as_deref())?;
     tie(checked.parent_death)?;
     let signals = Blocked::all()?;
     let job = !options.session && !options.pause && job::has_terminal();
@@ -65,12 +67,13 @@ pub fn run(
     let mut reaper = Reaper::new(&signals, &policy);
     let started = Instant::now();
     let main = if options.pause {
+        pid_file.write(i32::try_from(std::process::id()).unwrap_or(1))?;
         ready.say();
         reaper.pause(&[nix::libc::SIGTERM, nix::libc::SIGINT, nix::libc::SIGQUIT])?;
         None
     } else {
         let main = Main { words: command, env: &env, options: &options, job, settle };
-        let child = main.start(&ready, &mut reaper)?;
+        let child = main.start(&ready, &mut reaper, &mut pid_file)?;
         // What we stay for is the command: no directory and no descriptor of the caller's is held beside it.
         let _ = nix::unistd::chdir("/");
         for number in inherited.into_iter().filter(|fd| options.ready_fd != Some(*fd)) {
@@ -78,6 +81,7 @@ pub fn run(
         }
         Some((child.pid, reaper.wait(&child)?))
     };
+    drop(pid_file);
     let own = main.map_or(0, |(_, ended)| ended.code());
     let milliseconds = started.elapsed().as_millis();
     ready.over(own);
@@ -170,6 +174,13 @@ fn spawn(make: impl FnOnce() -> Result<Command>, failed: Option<OwnedFd>) -> Res
     process::clone_child(0, None, child).call(|| "clone3(CLONE_PIDFD)").map_err(no_process)
 }
 
+/// Ends a child that was made in vain.
+pub fn end(child: &process::Child, error: Error) -> Error {
+    let _ = signal::pidfd_kill(child.pidfd.as_fd(), nix::libc::SIGKILL);
+    let _ = drydock_supervise::wait_exit(child);
+    error
+}
+
 /// The command.
 struct Main<'a> {
     words: &'a [String],
@@ -180,7 +191,12 @@ struct Main<'a> {
 }
 
 impl Main<'_> {
-    fn start(&self, ready: &Rc<Ready>, reaper: &mut Reaper<'_>) -> Result<process::Child> {
+    fn start(
+        &self,
+        ready: &Rc<Ready>,
+        reaper: &mut Reaper<'_>,
+        pid_file: &mut PidFile,
+    ) -> Result<process::Child> {
         let command = Command::new(self.words, self.env)?;
         let (runs, failed) = pipe()?;
         let said = self.options.notify_fd.map(|number| Ok::<_, Error>((pipe()?, number))).transpose()?;
@@ -198,6 +214,9 @@ impl Main<'_> {
             },
             Some(failed),
         )?;
+        if let Err(error) = pid_file.write(child.pid) {
+            return Err(end(&child, error));
+        }
         if self.options.group && !self.options.session {
             // Both sides do it: a signal may come before the child gets there.
             let pid = nix::unistd::Pid::from_raw(child.pid);

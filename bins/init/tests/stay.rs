@@ -403,7 +403,14 @@ fn bad_options_are_refused_before_anything_runs() {
         (&["--exit-map", "300:1"], "0 to 255"),
         (&["--exit-map", "1:2", "--exit-map", "1:3"], "second rule"),
         (&["--grace", "-1"], "--grace"),
-        (&["--grace", "abc"], "--grace"),
+        (&["--grace", "abc"], "no time in milliseconds (allowed: 0 to 3600000)"),
+        (&["--grace", "+1"], "allowed: 0 to 3600000"),
+        (&["--grace", "3600001"], "allowed: 0 to 3600000"),
+        (&["--pid-file", "/no/such/file"], "No such file or directory"),
+        (&["--pid-file", "/tmp"], "no regular file"),
+        (&["--pid-file", ".."], "names no file"),
+        (&["--pid-file", ""], "--pid-file"),
+        (&["--exec", "--pid-file", "/tmp/x"], "--exec"),
         (&["--pre", ""], "--pre"),
         (&["--post", "'open"], "open quotation"),
         (&["-p", "NOPE"], "NOPE"),
@@ -418,5 +425,53 @@ fn bad_options_are_refused_before_anything_runs() {
     for (options, says) in cases {
         let output = run_for(&mut shell(options, "echo ran"), b"", Duration::from_secs(60)).fails_with(2);
         assert!(output.stderr.contains(says) && output.stdout.is_empty(), "{options:?}: {output:?}");
+        assert!(!output.stderr.contains("invalid digit"), "{options:?}: {output:?}");
     }
+}
+
+#[test]
+fn a_file_with_the_pid() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path().join("pids");
+    std::fs::create_dir(&dir).unwrap();
+    let path = dir.join("pid");
+    let file = path.to_string_lossy().into_owned();
+    let names = || std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    let for_long = Duration::from_secs(60);
+    let mut command = shell(&["--pid-file", &file], "echo $$; read line; exit 3");
+    let (mut child, _out, said) = started(command.stdin(Stdio::piped()));
+    until("the file is there", || path.exists());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{said}\n"));
+    assert_eq!(names(), ["pid"], "nothing but the file");
+    drop(child.stdin.take());
+    until("it ends", || child.try_wait().unwrap().is_some());
+    assert!(names().is_empty(), "{:?}", names());
+    // What cannot be executed or is wrong with other options leaves none.
+    run_for(&mut init(&["--pid-file", &file, "--", "/no/such/program"]), b"", for_long).fails_with(127);
+    run_for(&mut shell(&["--pid-file", &file, "-r", "x"], ""), b"", for_long).fails_with(2);
+    run_for(&mut shell(&["--pid-file", &file, "--pre", "false"], ""), b"", for_long).fails_with(125);
+    assert!(names().is_empty(), "{:?}", names());
+    // A link is not followed, and what it leads to stays as it is.
+    let other = dir.join("other");
+    std::fs::write(&other, "mine").unwrap();
+    std::os::unix::fs::symlink(&other, &path).unwrap();
+    let output = run_for(&mut shell(&["--pid-file", &file], "echo ran"), b"", for_long).fails_with(2);
+    assert!(output.stderr.contains("symbolic link") && output.stdout.is_empty(), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
+}
+
+#[test]
+fn a_file_with_the_pid_outside() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("pid");
+    let words = ["--unshare", "pid", "--pid-file", file.to_str().unwrap(), "--", "cat"];
+    let mut child = init(&words).stdin(Stdio::piped()).spawn().unwrap();
+    until("the file is there", || file.exists());
+    let pid = std::fs::read_to_string(&file).unwrap();
+    let inside = std::fs::read_link(format!("/proc/{}/ns/pid", pid.trim())).unwrap();
+    assert_ne!(inside, std::fs::read_link("/proc/self/ns/pid").unwrap());
+    drop(child.stdin.take());
+    until("it ends", || child.try_wait().unwrap().is_some());
+    assert!(!file.exists());
 }
