@@ -534,7 +534,11 @@ fn kept_namespaces_are_listed_and_removed() {
         assert_eq!(output.status.code(), Some(2), "{bad}: {}", stderr(&output));
         assert!(stdout(&container(&["ns", "list"])).contains(&path("net")), "nothing is removed then");
     }
-    for kind in ["user", "net", "uts", "ipc", "pid", "cgroup", "time"] {
+    // By its name where it lies, too.
+    let mut by_name = Command::new(CONTAINER);
+    let output = by_name.args(["ns", "rm", "time"]).current_dir(&scratch.0).output().unwrap();
+    assert!(output.status.success() && !Path::new(&path("time")).exists(), "{}", stderr(&output));
+    for kind in ["user", "net", "uts", "ipc", "pid", "cgroup"] {
         assert!(container(&["ns", "rm", &path(kind)]).status.success());
         assert!(!Path::new(&path(kind)).exists());
     }
@@ -595,6 +599,10 @@ fn ranges_make_room_for_the_own_id() {
     let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(map("3")), "0 100000 3 3 0 1 4 100003 6");
     assert_eq!(words(map("nobody")), "0 100000 10 65534 0 1");
+    // As unshare(1) took them first: the outside ids come first there.
+    let old = ["--map-users=100000,0,10", "--map-groups", "100000,0,10", "--", "cat", "/proc/self/gid_map"];
+    assert_eq!(words(ok(&old)), "0 100000 10");
+    refused(&["--map-users", "1,2"], "INSIDE:OUTSIDE:COUNT");
     refused(&["--map-user", "no-such-user"], "no such user");
     let name = "ranges_make_room_for_the_own_id";
     if !Path::new("/etc/subuid").exists() || !Path::new("/etc/subgid").exists() {
@@ -651,4 +659,27 @@ fn refusals_say_why_and_what_helps() {
         .output()
         .unwrap();
     assert!(stderr(&inside).contains("seccomp") && stdout(&inside).is_empty(), "{}", stderr(&inside));
+}
+
+#[test]
+fn a_chroot_and_settings_that_refuse() {
+    // What the kernel refuses in a chroot; and beside it what a made-up /proc/sys/kernel says.
+    let script = "mkdir -p $D/root/proc; cp $P $D/root/container; mount -t proc proc $D/root/proc
+        try() { local code=0; chroot $D/root /container unshare -U -- /container --version 2>&1 || code=$?; echo $code; }
+        try; mount -t tmpfs none $D/root/proc/sys/kernel
+        echo 1 > $D/root/proc/sys/kernel/apparmor_restrict_unprivileged_userns; try
+        echo 0 > $D/root/proc/sys/kernel/unprivileged_userns_clone; try";
+    let script = script.replace("$P", CONTAINER);
+    let Some(text) = scripted("chroot", &script) else { return };
+    let lines: Vec<&str> = text.lines().collect();
+    let reasons = [
+        "in a chroot",
+        "apparmor_restrict_unprivileged_userns is 1",
+        "kernel.unprivileged_userns_clone is 0",
+    ];
+    let fixes = ["rootfs enter", "profile with `userns,`", "sysctl -w kernel.unprivileged_userns_clone=1"];
+    assert_eq!(lines.len(), 6, "{text}");
+    for ((pair, reason), fix) in lines.chunks(2).zip(reasons).zip(fixes) {
+        assert!(pair[0].contains(reason) && pair[0].contains(fix) && pair[1] == "125", "{reason}: {text}");
+    }
 }

@@ -3,7 +3,7 @@
 use drydock_cli::{Explainer, Outcome, print_json, print_text};
 use drydock_core::{Ctx, Result};
 use drydock_namespaces::kept::{self, Kept, Remove};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `container ns`.
 #[derive(clap::Args, Debug)]
@@ -26,7 +26,8 @@ enum What {
         /// Print each step before it is done
         #[arg(long)]
         explain: bool,
-        /// Their files, as `list` shows them; a name without a slash is one of ip-netns(8)'s, in /run/netns
+        /// Their files, as `list` shows them; a name without a slash is one in /run/netns (ip-netns(8)), or else
+        /// a file here
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
@@ -50,9 +51,12 @@ pub fn run(args: &Args) -> Outcome {
     Ok(0)
 }
 
-fn place(file: &std::path::Path) -> PathBuf {
-    let is_name = !file.to_string_lossy().contains('/');
-    if is_name { std::path::Path::new("/run/netns").join(file) } else { file.to_path_buf() }
+/// A name is one of ip-netns(8)'s, or else a file in the current directory, as for `unshare --net=NAME`.
+fn place(file: &Path) -> PathBuf {
+    let named = Path::new("/run/netns").join(file);
+    let is_here = file.symlink_metadata().is_ok() && named.symlink_metadata().is_err();
+    let is_path = file.to_string_lossy().contains('/');
+    if is_path || is_here { file.to_path_buf() } else { named }
 }
 
 fn list(json: bool) -> Result<()> {

@@ -113,7 +113,8 @@ impl Request {
             true => Err(Error::bad_input(what, format!("needs a new {kind} namespace"))),
             false => Ok(()),
         };
-        let maps = !self.uid_maps.is_empty() || !self.gid_maps.is_empty() || self.setgroups.is_some();
+        let maps = !self.uid_maps.is_empty() || !self.gid_maps.is_empty();
+        need(self.setgroups.is_some(), Kind::User, "--setgroups")?;
         need(maps, Kind::User, "id map")?;
         need(self.keep_capabilities, Kind::User, "--keep-caps")?;
         need(self.owner.is_some(), Kind::User, "--owner")?;

@@ -88,7 +88,13 @@ fn parse_range(text: &str) -> Result<RangeArg, String> {
         "auto" => Ok(RangeArg::Auto),
         "subids" => Ok(RangeArg::SubIds),
         "all" => Ok(RangeArg::All),
-        other => other.parse().map(RangeArg::Map).map_err(|e: Error| e.to_string()),
+        // unshare(1) had OUTSIDE,INSIDE,COUNT first, and still takes it.
+        other => match other.split(',').collect::<Vec<_>>().as_slice() {
+            [outside, inside, count] => format!("{inside}:{outside}:{count}").parse(),
+            _ => other.parse(),
+        }
+        .map(RangeArg::Map)
+        .map_err(|e: Error| e.to_string()),
     }
 }
 
