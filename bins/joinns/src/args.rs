@@ -225,6 +225,15 @@ impl Args {
     }
 }
 
+/// Whether these words, not yet read as options, say that [`Args::enters`] without `--privileged`. Not seeing it costs time
+/// only.
+pub fn plainly_confined(words: impl IntoIterator<Item = OsString>) -> bool {
+    let plain = ["-a", "--all", "-m", "--mount", "-p", "--pid", "-U", "--user"];
+    let options: Vec<OsString> = words.into_iter().take_while(|word| word != "--").take(16).collect();
+    let has = |known: &str| options.iter().any(|word| word == known);
+    plain.into_iter().any(has) && !has("--privileged")
+}
+
 fn parse_id(text: &str) -> Result<Id, String> {
     if text == "follow" {
         return Ok(Id::Follow);
@@ -383,6 +392,10 @@ mod tests {
         for words in [&["-t", "7", "-n"][..], &["-t", "7", "-u", "-i", "-C", "-T"], &["--net=/run/netns/x"]] {
             assert!(!parsed(words).enters(), "{words:?}");
         }
+        let plainly = |words: &[&str]| plainly_confined(words.iter().map(OsString::from));
+        assert!(!plainly(&["--privileged", "-t", "7", "-a"]));
+        assert!(plainly(&["-t", "7", "-a", "--", "x"]) && plainly(&["-t", "7", "-n", "--pid"]));
+        assert!(!plainly(&["-t", "7", "-n", "--", "-a"]) && !plainly(&["web", "--", "x"]));
     }
 
     #[test]

@@ -19,10 +19,14 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 /// Closes what the caller left open above 2, but for `keep` descriptors. Called before anything of ours is open.
 pub fn close_inherited(keep: u32) {
+    let first = keep.saturating_add(3);
+    if drydock_core::sys::fd::abandon(first, u32::MAX).is_ok() {
+        return;
+    }
+    // Before Linux 5.9.
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let names: Vec<RawFd> = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
-    let first = i64::from(keep) + 3;
-    for fd in names.into_iter().filter(|fd| i64::from(*fd) >= first) {
+    for fd in names.into_iter().filter(|fd| i64::from(*fd) >= i64::from(first)) {
         // EBADF: the descriptor of the directory itself.
         let _ = nix::unistd::close(fd);
     }
@@ -49,7 +53,9 @@ pub fn run(args: Args) -> Outcome {
     // Somebody must stay to report, or to show the terminal.
     let fork = args.json || ready.terminal.is_some() || (ready.join.needs_fork() && !args.no_fork);
     let user_joined = joins.contains(Kind::User);
-    let mut inside = Inside { ready, user_joined, keep_caps: args.keep_caps, keep_fds: args.preserve_fds };
+    let pid_joined = joins.contains(Kind::Pid);
+    let mut inside =
+        Inside { ready, user_joined, pid_joined, keep_caps: args.keep_caps, keep_fds: args.preserve_fds };
     if !fork {
         inside.ready.join.apply(&ctx)?;
         return Err(inside.become_command(&ctx).into());
@@ -91,6 +97,7 @@ pub fn run(args: Args) -> Outcome {
 struct Inside {
     ready: Ready,
     user_joined: bool,
+    pid_joined: bool,
     keep_caps: bool,
     keep_fds: u32,
 }
@@ -105,7 +112,9 @@ impl Inside {
                 child_end.fail(&error);
                 error.exit_code()
             };
-            clone_child(0, None, child).call(|| "clone3({flags=CLONE_PIDFD, exit_signal=SIGCHLD})")
+            clone_child(0, None, child)
+                .call(|| "clone3({flags=CLONE_PIDFD, exit_signal=SIGCHLD})")
+                .map_err(|error| self.no_child(error))
         })
     }
 
@@ -134,9 +143,7 @@ impl Inside {
                 heir_end.fail(&error);
                 error.exit_code()
             };
-            clone_sibling(heir).call(|| "clone(CLONE_PARENT|SIGCHLD)").map_err(|e| {
-                e.hint("the target's system call filter may refuse it: --privileged leaves the filter out")
-            })
+            clone_sibling(heir).call(|| "clone(CLONE_PARENT|SIGCHLD)").map_err(|error| self.no_child(error))
         };
         let courier = || match run().and_then(|pid| teller.born(pid)) {
             Ok(()) => 0,
@@ -161,6 +168,20 @@ impl Inside {
         let pidfd = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::empty())
             .call(|| format!("pidfd_open({pid}, 0)"))?;
         Ok(Child { pid, pidfd })
+    }
+
+    /// Why nobody could be made inside.
+    fn no_child(&self, error: Error) -> Error {
+        let filtered = self.ready.taken.is_some();
+        match error.errno() {
+            // pid_namespaces(7)
+            Some(nix::libc::ENOMEM) if self.pid_joined => {
+                error.because("nobody can be made in this pid namespace: its first process has ended")
+            }
+            Some(nix::libc::EPERM | nix::libc::ENOSYS) if filtered => error
+                .hint("the target's system call filter may refuse it: --privileged leaves the filter out"),
+            _ => error,
+        }
     }
 
     /// Returns only if it could not become the command.

@@ -40,14 +40,19 @@ fn run() -> Outcome {
     if launcher::is_meant() {
         return Err(launcher::run().into());
     }
+    // Before the command line is read, which would be done twice. What fails here is told below.
+    if args::plainly_confined(std::env::args_os().skip(1)) {
+        let _ = drydock_security::run_sealed();
+    }
     match args::parse()? {
         drydock_cli::args::Parsed::Done(code) => Ok(code),
         drydock_cli::args::Parsed::Args(args) => {
             // Before anything is opened here: what the caller left open must not go into a container, not even until the exec.
             enter::close_inherited(args.preserve_fds);
             // What is entered may be hostile: it must not get hold of this program's file. Who joins neither its processes nor
-            // its mounts nor its users is nowhere to be seen there.
-            if args.enters() {
+            // its mounts nor its users is nowhere to be seen there. And with all of the caller's privileges the command could
+            // be made to write to the file in any case.
+            if args.enters() && !args.privileged {
                 drydock_security::run_sealed()?;
             }
             enter::run(args)

@@ -130,6 +130,9 @@ fn check_words(args: &Args) -> Result<()> {
     if args.tty {
         terminal::check_caller()?;
     }
+    if args.preserve_fds == 0 {
+        return Ok(());
+    }
     let open = drydock_core::sys::fd::inherited();
     let first_closed =
         (3..3 + args.preserve_fds).find(|n| i32::try_from(*n).is_ok_and(|n| n < 256 && !open.contains(&n)));

@@ -186,6 +186,41 @@ fn a_user_namespace_by_its_owner_and_by_root() {
 }
 
 #[test]
+fn runs_from_a_copy_that_nobody_writes_through() {
+    let Some(target) = target("runs_from_a_copy_that_nobody_writes_through") else { return };
+    let pid = target.pid.to_string();
+    // What waits outside is the program, too.
+    let is_protected = |args: &[&str]| {
+        let mut command = Command::new(JOINNS);
+        command.args(args).args(["--", "sh", "-c", "echo up; read line"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+        assert_eq!(line, "up\n");
+        let exe = std::fs::File::open(format!("/proc/{}/exe", child.id())).unwrap();
+        let read_only = nix::sys::statvfs::fstatvfs(&exe)
+            .unwrap()
+            .flags()
+            .contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+        let seals = nix::fcntl::fcntl(&exe, nix::fcntl::FcntlArg::F_GET_SEALS).unwrap_or(0);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        read_only || seals & nix::libc::F_SEAL_WRITE != 0
+    };
+    for words in [
+        &["-t", &pid, "-a"][..],
+        &["-t", &pid, "-mp"],
+        &[&target.path("pid")],
+        &["-t", &pid, "--all", "--tools"],
+    ] {
+        assert!(is_protected(words), "{words:?}");
+    }
+    // That is nsenter's way: the command has all of the caller's privileges.
+    assert!(!is_protected(&["-t", &pid, "-a", "--privileged"]));
+}
+
+#[test]
 fn hidden_until_it_execs() {
     let name = "hidden_until_it_execs";
     if !is_root() || which("setpriv").is_none() || which("strace").is_none() {

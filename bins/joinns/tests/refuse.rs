@@ -117,3 +117,17 @@ fn another_users_process() {
     let output = Command::new("setpriv").args(words).stdin(Stdio::null()).output().unwrap();
     refused(&output, 125, "ptrace access");
 }
+
+#[test]
+fn a_pid_namespace_without_its_first_process() {
+    if !is_root() || which("unshare").is_none() {
+        return skip("a_pid_namespace_without_its_first_process", "needs root and unshare(1)");
+    }
+    let scratch = Scratch::new("joinns-dead");
+    let file = scratch.0.join("pid").display().to_string();
+    let script = "touch $0; unshare --pid=$0 --fork true; $1 $0 -- echo ran; echo $?";
+    let words = ["--mount", "--propagation", "private", "sh", "-c", script, &file, JOINNS];
+    let output = std::process::Command::new("unshare").args(words).output().unwrap();
+    assert_eq!(stdout(&output), "125", "{}", stderr(&output));
+    assert!(stderr(&output).contains("its first process has ended"), "{}", stderr(&output));
+}

@@ -37,7 +37,16 @@ impl NamespaceId {
     /// # Errors
     /// When the kernel lacks the type or /proc is not there.
     pub fn of_self(kind: Kind) -> Result<Self> {
-        Self::of_path(Path::new(&format!("/proc/self/ns/{}", kind.proc_name())), Some(kind))
+        let path = format!("/proc/self/ns/{}", kind.proc_name());
+        let is_nsfs =
+            |fs: rustix::fs::StatFs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == NSFS_MAGIC);
+        match rustix::fs::stat(&path) {
+            Ok(stat) if rustix::fs::statfs(&path).is_ok_and(is_nsfs) => {
+                Ok(Self { dev: stat.st_dev, ino: stat.st_ino })
+            }
+            // Says what is wrong.
+            _ => Self::of_path(Path::new(&path), Some(kind)),
+        }
     }
 
     /// Of process `pid`. A single look: nothing keeps the pid from being reused afterwards (see [`crate::process`]).

@@ -208,7 +208,8 @@ impl Process {
     /// When it cannot be opened or read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let file = std::fs::File::from(self.open_at(name, OFlags::RDONLY)?);
-        let mut bytes = Vec::new();
+        // The kernel makes these files anew for each beginning of a read.
+        let mut bytes = Vec::with_capacity(4096);
         match file.take(4 << 20).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
             Err(e) if e.raw_os_error() == Some(Errno::ESRCH as i32) => Err(self.gone()),
