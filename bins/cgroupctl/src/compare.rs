@@ -64,7 +64,12 @@ pub const PAIRS: &[Pair] = &[
     pair("cgroup.threads", "tasks", "single threads"),
     pair("cgroup.type", "-", "domain or threaded"),
     pair("cgroup.max.depth", "-", "levels that may be below; cgroup.max.descendants: how many cgroups"),
-    pair("cpu.pressure", "-", "pressure stall information; memory.pressure, io.pressure too"),
+    pair("cpu.pressure", "-", "pressure stall information; io.pressure too"),
+    pair(
+        "memory.pressure",
+        "memory.pressure_level",
+        "the same of memory; v1 tells three levels (cgroupctl watch)",
+    ),
     pair("(eBPF program)", "devices.allow, devices.deny", "which device nodes may be opened"),
     pair("(nftables cgroupv2)", "net_cls.classid, net_prio.ifpriomap", "traffic of a cgroup"),
 ];

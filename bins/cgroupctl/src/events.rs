@@ -97,8 +97,18 @@ enum Until {
 
 impl Until {
     fn parse(text: &str) -> Result<Self> {
-        const COUNTERS: [&str; 7] =
-            ["low", "high", "max", "oom", "oom_kill", "oom_group_kill", "sock_throttled"];
+        const COUNTERS: [&str; 9] = [
+            "low",
+            "high",
+            "max",
+            "oom",
+            "oom_kill",
+            "oom_group_kill",
+            "sock_throttled",
+            // v1's memory.pressure_level.
+            "medium",
+            "critical",
+        ];
         if let Some(counter) = COUNTERS.iter().find(|c| **c == text) {
             return Ok(Self::Counter(counter));
         }
@@ -111,7 +121,7 @@ impl Until {
             _ => {
                 let shown = drydock_core::text::escape(text);
                 let shown = drydock_core::text::shorten(&shown, 40);
-                let allowed = "oom_kill, oom, max, high, low, empty, populated, frozen, thawed, pressure";
+                let allowed = "oom_kill, oom, max, high, low, medium, critical, empty, populated, frozen, thawed, pressure";
                 Err(Error::bad_input("--until", format!("'{shown}' is not an event (allowed: {allowed})")))
             }
         }
@@ -154,6 +164,9 @@ fn tell(name: &str, cgroup: &Cgroup, event: &Event, victims: &mut Victims, json:
         return json_line(&Line { time: now.as_secs_f64(), name, event, victims: killed, pressure });
     }
     let text = match event {
+        Event::Counter { file, key, by, .. } if file == "memory.pressure_level" => {
+            format!("{file} {key}{}", if *by > 1 { format!(" ({by} times)") } else { String::new() })
+        }
         Event::Counter { file, key, by, now } => format!("{file} {key} +{by} (now {now})"),
         Event::Populated { populated: true } => "populated".to_string(),
         Event::Populated { populated: false } => "empty: the last process has gone".to_string(),

@@ -44,11 +44,15 @@ pub fn create(args: &Create) -> Outcome {
 
 /// Disks that are not there, before anything is touched; and what limiting a partition means.
 pub fn check_disks(limits: &Limits) -> Result<()> {
-    let unknown = limits.io_max.iter().find(|io| !drydock_cgroups::device::is_there(&io.device));
-    unknown.map_or(Ok(()), |io| {
-        let problem =
-            format!("no block device {} (allowed: those of /proc/partitions, or a path)", io.device);
-        Err(Error::bad_input("io.max", problem))
+    let named = limits.io_max.iter().map(|io| ("io.max", io.device.as_str()));
+    let latency = limits.raw.get("io.latency").into_iter().flat_map(|text| text.lines());
+    let latency = latency.filter_map(|line| Some(("io.latency", line.split(' ').next()?)));
+    let weights = limits.io_weight_device.keys().map(|device| ("io.weight", device.as_str()));
+    let unknown =
+        named.chain(latency).chain(weights).find(|(_, device)| !drydock_cgroups::device::is_there(device));
+    unknown.map_or(Ok(()), |(file, device)| {
+        let problem = format!("no block device {device} (allowed: those of /proc/partitions, or a path)");
+        Err(Error::bad_input(file, problem))
     })
 }
 

@@ -181,6 +181,9 @@ fn details(shown: &Shown) -> Vec<Vec<String>> {
         let shown = format!("hca_handle={} hca_object={}", part(limit.hca_handles), part(limit.hca_objects));
         add(&format!("rdma.max {device}"), shown);
     }
+    for (device, weight) in &limits.io_weight_device {
+        add(&format!("io.weight {device}"), weight.to_string());
+    }
     for device in shown.devices.iter().flatten() {
         add("devices", format!("{} {}", if device.allow { "allow" } else { "deny" }, device.rule));
     }

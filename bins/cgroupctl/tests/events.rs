@@ -122,6 +122,39 @@ fn a_pressure_trigger_fires_under_load() {
 }
 
 #[test]
+fn levels_of_memory_pressure_are_told_on_v1() {
+    if !can_run("levels_of_memory_pressure_are_told_on_v1") {
+        return;
+    }
+    let n = Name::new();
+    tool(&["create", &n.0, "--memory", "16M"]).ok();
+    if file(&n.0, "memory.pressure_level").is_none()
+        && !dirs(&n.0).iter().any(|d| d.join("memory.pressure_level").exists())
+    {
+        return skip("levels_of_memory_pressure_are_told_on_v1", "needs cgroup v1's memory controller");
+    }
+    let data = std::env::temp_dir().join(format!("cgroupctl-pressure-{}", std::process::id()));
+    let mut watching = Watching::new(&["watch", &n.0, "--timeout", "100"]);
+    // Its pages in the cache are what the kernel has to look for.
+    let of = format!("of={}", data.display());
+    let dd = ["dd", "if=/dev/zero", &of, "bs=1M", "count=96", "status=none"];
+    tool(&[&["run", "-q", &n.0, "--"][..], &dd].concat()).ok();
+    let mut told = String::new();
+    while !told.contains("memory.pressure_level ") {
+        let line = watching.line();
+        assert_ne!(line, "", "{told}");
+        told.push_str(&line);
+    }
+    std::fs::remove_file(data).unwrap();
+    let level = told.lines().last().unwrap();
+    assert!(["low", "medium", "critical"].iter().any(|word| level.contains(word)), "{told}");
+    // That it ends is not taken for pressure.
+    tool(&["delete", &n.0]).ok();
+    let (rest, code) = watching.end();
+    assert!(code == 0 && rest.lines().last().is_some_and(|line| line.ends_with(": removed")), "{rest}");
+}
+
+#[test]
 fn what_cannot_be_watched() {
     for args in [
         &["psi", "x", "--watch", "low"][..],

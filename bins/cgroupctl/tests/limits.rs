@@ -99,14 +99,29 @@ fn a_busy_loop_gets_half_a_processor() {
         }
     };
     std::thread::sleep(std::time::Duration::from_millis(300));
-    let (start, before) = (std::time::Instant::now(), used());
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    let percent = (used() - before) as f64 * 100.0 / start.elapsed().as_micros() as f64;
+    let stat = |key: &str| counter(&n.0, "cpu.stat", key).unwrap();
+    // Where the limit was what held it in nearly every period, and nobody else, it has had just that.
+    let measure = || {
+        let (start, before) = (std::time::Instant::now(), used());
+        let (periods, throttled) = (stat("nr_periods "), stat("nr_throttled "));
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let percent = (used() - before) as f64 * 100.0 / start.elapsed().as_micros() as f64;
+        let held = (stat("nr_throttled ") - throttled) * 10 >= (stat("nr_periods ") - periods) * 9;
+        (percent, held)
+    };
+    let mut measured = vec![measure()];
+    while measured.len() < 4 && !measured.last().is_some_and(|(_, held)| *held) {
+        measured.push(measure());
+    }
     let monitor = tool(&["monitor", &n.0, "--once", "--json"]).ok().out;
     tool(&["kill", &n.0]).ok();
     assert_eq!(run.wait().unwrap().code(), Some(137));
-    // A loaded machine may give less than the limit, never more: below 35 % it was the machine, not the limit.
-    assert!(percent < 65.0, "{percent} %");
+    // A loaded machine may give less than the limit, never more.
+    assert!(measured.iter().all(|(percent, _)| *percent <= 55.0), "{measured:?}");
+    match measured.last() {
+        Some((percent, true)) => assert!(*percent >= 45.0, "{measured:?}"),
+        _ => skip("a_busy_loop_gets_half_a_processor", "the machine is too busy for the lower bound"),
+    }
     assert!(counter(&n.0, "cpu.stat", "nr_periods ").unwrap() > 0, "the limit is not enforced");
     assert!(monitor.contains("\"cpu_percent\":") && !monitor.contains("\"cpu_percent\": null"), "{monitor}");
 }

@@ -4,6 +4,7 @@
 mod common;
 use common::*;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn of_many_that_come_and_go_nothing_is_left() {
@@ -33,6 +34,32 @@ fn of_many_that_come_and_go_nothing_is_left() {
             })
         })
         .collect();
+    all.into_iter().for_each(|t| t.join().unwrap());
+    for dir in dirs(&top.0) {
+        let left = std::fs::read_dir(&dir).unwrap().flatten().filter(|e| e.path().is_dir()).count();
+        assert_eq!(left, 0, "{dir:?}");
+    }
+}
+
+#[test]
+fn five_hundred_leave_nothing() {
+    if !can_run("five_hundred_leave_nothing") {
+        return;
+    }
+    // Each is made, run in and removed by one command, 10 at a time.
+    let top = Name::new();
+    tool(&["create", &top.0]).ok();
+    let worker = |worker: usize| {
+        let top = top.0.clone();
+        std::thread::spawn(move || {
+            for round in 0..50 {
+                let name = format!("{top}/w{worker}-{round}");
+                let ran = tool(&["run", "-q", "--rm", &name, "--pids", "20", "--", "/bin/true"]);
+                assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+            }
+        })
+    };
+    let all: Vec<_> = (0..10).map(worker).collect();
     all.into_iter().for_each(|t| t.join().unwrap());
     for dir in dirs(&top.0) {
         let left = std::fs::read_dir(&dir).unwrap().flatten().filter(|e| e.path().is_dir()).count();
@@ -73,6 +100,18 @@ fn a_fork_bomb_is_killed() {
     if !can_run("a_fork_bomb_is_killed") {
         return;
     }
+    // On a loaded machine the killer itself may have to wait: then once more.
+    let mut took = Vec::new();
+    while took.len() < 3 && took.last().is_none_or(|time| *time > BOMB_IS_DEAD_IN) {
+        took.push(kill_a_bomb());
+    }
+    assert!(took.last().is_some_and(|time| *time <= BOMB_IS_DEAD_IN), "{took:?}");
+}
+
+/// From the command line to an empty cgroup.
+const BOMB_IS_DEAD_IN: Duration = Duration::from_secs(2);
+
+fn kill_a_bomb() -> Duration {
     let n = Name::new();
     tool(&["create", &n.0, "--pids", "200"]).ok();
     // As one function that runs itself twice, without end; nohup'ed in its own session, so that no signal helps.
@@ -85,10 +124,13 @@ fn a_fork_bomb_is_killed() {
         .spawn()
         .unwrap();
     eventually("it is full", || counter(&n.0, "pids.events", "max ").is_some_and(|max| max >= 1));
+    let since = Instant::now();
     let killed = tool(&["kill", &n.0, "--json"]).ok();
     assert_eq!(file(&n.0, "cgroup.procs").unwrap(), "", "{killed:?}");
+    let took = since.elapsed();
     run.wait().unwrap();
     tool(&["delete", &n.0]).ok();
+    took
 }
 
 #[test]

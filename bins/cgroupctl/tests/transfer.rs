@@ -204,3 +204,82 @@ fn one_pass_lists_what_single_files_say() {
         "{controllers}"
     );
 }
+
+/// As `save` wrote it on cgroup v1.
+const SAVED_ON_V1: &str = r#"{ "version": 1, "cgroups": [
+    { "name": "demo", "limits": {
+        "cpu": { "quota_us": 50000, "period_us": 100000 }, "cpu_weight": 300, "cpuset_cpus": "0",
+        "memory_max": 104857600, "memory_low": 8388608, "swap_max": 52428800, "pids_max": 100,
+        "devices": [{ "allow": true, "kind": "char", "major": 1, "minor": 3, "access": "rw" }] } },
+    { "name": "demo/below", "limits": { "cpu": { "quota_us": 25000, "period_us": 100000 }, "pids_max": 7 } } ] }"#;
+/// And on v2, with what v1 has no counterpart of.
+const SAVED_ON_V2: &str = r#"{ "version": 1, "cgroups": [
+    { "name": "demo", "limits": {
+        "cpu": { "quota_us": 50000, "period_us": 100000 }, "cpu_weight": 300, "cpuset_cpus": "0",
+        "memory_max": 104857600, "memory_high": 94371840, "memory_low": 8388608, "memory_min": 1048576,
+        "oom_group": true, "swap_max": 52428800, "pids_max": 100,
+        "devices": [{ "allow": true, "kind": "char", "major": 1, "minor": 3, "access": "rw" }] } },
+    { "name": "demo/below", "limits": { "cpu": { "quota_us": 25000, "period_us": 100000 }, "pids_max": 7 } } ] }"#;
+
+/// What both files mean, as this machine's kernel shows it.
+fn has_the_limits(name: &str) {
+    let v1 = [
+        ("cpu.cfs_quota_us", "50000"),
+        ("cpu.shares", "3072"),
+        ("memory.limit_in_bytes", "104857600"),
+        ("memory.memsw.limit_in_bytes", "157286400"),
+        ("memory.soft_limit_in_bytes", "8388608"),
+    ];
+    let v2 = [
+        ("cpu.max", "50000 100000"),
+        ("cpu.weight", "300"),
+        ("memory.max", "104857600"),
+        ("memory.swap.max", "52428800"),
+        ("memory.low", "8388608"),
+    ];
+    let both = [("pids.max", "100"), ("cpuset.cpus", "0")];
+    for (kernel_file, value) in (if is_v2() { v2 } else { v1 }).into_iter().chain(both) {
+        assert_eq!(file_of(name, kernel_file), value, "{kernel_file}");
+    }
+    let below = format!("{name}/below");
+    assert_eq!(file_of(&below, "pids.max"), "7");
+    let denied = tool(&["run", "-q", &below, "--", "sh", "-c", "echo x >/dev/null && head -c 1 /dev/zero"]);
+    assert!(denied.code != 0 && denied.err.contains("/dev/zero"), "{denied:?}");
+    assert!(denied.err.contains("Operation not permitted"), "{denied:?}");
+}
+
+#[test]
+fn what_one_version_saved_the_other_restores() {
+    if !can_run("what_one_version_saved_the_other_restores") {
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("cgroupctl-versions-{}.json", std::process::id()));
+    let words = path.to_str().unwrap();
+    let (one, two) = (Name::new(), Name::new());
+    std::fs::write(&path, SAVED_ON_V1).unwrap();
+    let restore = |name: &str, more: &[&str]| tool(&[&["restore", words, "--name", name], more].concat());
+    restore(&one.0, &[]).ok();
+    has_the_limits(&one.0);
+    std::fs::write(&path, SAVED_ON_V2).unwrap();
+    if is_v2() {
+        restore(&two.0, &[]).ok();
+        assert_eq!(file_of(&two.0, "memory.high"), "94371840");
+        assert_eq!(file_of(&two.0, "memory.min"), "1048576");
+        assert_eq!(file_of(&two.0, "memory.oom.group"), "1");
+    } else {
+        // What cannot be is said, and nothing is made; or left out, by name.
+        restore(&two.0, &[]).fails(125, &["cgroup v1"]);
+        assert!(dirs(&two.0).is_empty());
+        let left_out = restore(&two.0, &["--lenient"]).ok().err;
+        for what in ["memory.high", "memory.min", "memory.oom.group"] {
+            assert!(left_out.contains(what), "{what}: {left_out}");
+        }
+    }
+    has_the_limits(&two.0);
+    // What is saved here is what was saved there, but for what is left out.
+    let saved = |name: &str| tool(&["save", name]).ok().out.replace(name, "demo");
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&saved(&one.0)), json(SAVED_ON_V1));
+    assert_eq!(json(&saved(&two.0)), json(if is_v2() { SAVED_ON_V2 } else { SAVED_ON_V1 }));
+    std::fs::remove_file(path).unwrap();
+}

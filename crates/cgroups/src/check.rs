@@ -98,6 +98,10 @@ impl Limits {
         check(self.blkio_leaf_weight, |v| range("blkio.leaf_weight", v, 10, 1000, ""))?;
         either("io.weight", self.io_weight, "blkio.weight", self.blkio_weight)?;
         self.blkio_weight_device.iter().try_for_each(DeviceWeight::check)?;
+        for (device, weight) in &self.io_weight_device {
+            crate::device::check_numbers(device)?;
+            range("io.weight", *weight, 0, 10_000, "")?;
+        }
         self.io_max.iter().try_for_each(IoMax::check)
     }
 }
@@ -210,7 +214,11 @@ fn check_raw(file: &str, value: &str) -> Result<()> {
             "not a limit (allowed of cgroup.*: cgroup.max.depth, cgroup.max.descendants; to freeze and kill there are commands)",
         ));
     }
-    check_value(file, value)
+    match file {
+        // A line a device or resource.
+        "io.latency" | "misc.max" => value.split('\n').try_for_each(|line| check_value(file, line)),
+        _ => check_value(file, value),
+    }
 }
 
 /// Files that move, stop or kill processes, or change what the tree is, are no resources.

@@ -35,6 +35,7 @@ pub(crate) fn of(file: &str, asked: &str, kernel: &str, page: u64) -> Effect {
             same(list(asked) == list(kernel))
         }
         "io.max" => same(io(asked, kernel)),
+        "io.weight" | "io.latency" | "misc.max" => same(lines(asked, kernel)),
         _ if file.starts_with("blkio.throttle.") => same(throttle(asked, kernel)),
         "memory.max"
         | "memory.high"
@@ -85,6 +86,18 @@ fn io(asked: &str, kernel: &str) -> bool {
     words.all(has)
 }
 
+/// `8:0 200` or `res_a 10` among lines; `default` is for a device that then has no line of its own.
+fn lines(asked: &str, kernel: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+    let asked = words(asked);
+    let (Some(first), Some(last)) = (asked.first(), asked.last()) else { return true };
+    match kernel.lines().map(words).find(|line| line.first() == Some(first)) {
+        Some(line) => line == asked,
+        // Where the kernel shows no line there is nothing to compare with.
+        None => last == "default" || kernel.lines().count() == 0,
+    }
+}
+
 /// `8:0 1048576`; 0 removes the line.
 fn throttle(asked: &str, kernel: &str) -> bool {
     match asked.split_once(' ') {
@@ -128,6 +141,12 @@ mod tests {
         assert_eq!(judged("blkio.throttle.write_bps_device", "8:0 5", "8:16 1\n8:0 5"), Effect::Same);
         assert_eq!(judged("blkio.throttle.write_bps_device", "8:0 0", "8:16 1"), Effect::Same);
         assert_eq!(judged("blkio.throttle.write_bps_device", "8:0 7", "8:0 5"), Effect::None);
-        assert_eq!(judged("misc.max", "res_a 1", "res_a 2"), Effect::Same, "not judged");
+        assert_eq!(judged("misc.max", "res_a 1", "res_b 5\nres_a 2"), Effect::None);
+        assert_eq!(judged("misc.max", "res_a 1", "res_b 5\nres_a 1"), Effect::Same);
+        assert_eq!(judged("io.weight", "default 200", "default 200\n8:0 7"), Effect::Same);
+        assert_eq!(judged("io.weight", "8:0 7", "default 200"), Effect::None);
+        assert_eq!(judged("io.weight", "8:0 default", "default 200"), Effect::Same);
+        assert_eq!(judged("io.latency", "8:0 target=5", "8:0 target=5"), Effect::Same);
+        assert_eq!(judged("rdma.max", "x 1", "x 2"), Effect::Same, "not judged");
     }
 }

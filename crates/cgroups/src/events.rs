@@ -3,6 +3,7 @@
 //! Source: the kernel's admin-guide/cgroup-v2 (cgroup.events, memory.events, pids.events), accounting/psi.
 
 use crate::group::Cgroup;
+use crate::level::LevelWatch;
 use crate::oom::OomWatch;
 use crate::psi::Trigger;
 use crate::stats::parse_flat;
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// A counter of memory.events or pids.events went up.
+    /// A counter of memory.events or pids.events went up; on v1 also memory.pressure_level was reached, counted from here.
     Counter {
         /// `memory.events`.
         file: String,
@@ -59,6 +60,8 @@ pub struct Watch {
     files: Vec<Flat>,
     /// v1's memory controller tells by an eventfd.
     oom: Option<OomWatch>,
+    /// And so of memory pressure.
+    levels: Option<LevelWatch>,
     triggers: Vec<(Trigger, File)>,
     populated: bool,
     frozen: Option<bool>,
@@ -87,9 +90,10 @@ impl Cgroup {
         }
         let v1 = self.with_file("memory.oom_control").is_some();
         let oom = if v1 { self.watch_oom()? } else { None };
+        let levels = if v1 { self.watch_levels()? } else { None };
         let triggers = triggers.into_iter().map(|t| t.open(self)).collect::<Result<Vec<_>>>()?;
         let (populated, frozen) = (self.populated(), self.is_frozen());
-        Ok(Watch { cgroup: self.clone(), files, oom, triggers, populated, frozen })
+        Ok(Watch { cgroup: self.clone(), files, oom, levels, triggers, populated, frozen })
     }
 
     /// Whether any process is in it or below it.
@@ -154,6 +158,9 @@ impl Watch {
             let (fd, flags) = oom.poll_for();
             fds.push(PollFd::new(fd, flags));
         }
+        for fd in self.levels.iter().flat_map(LevelWatch::fds) {
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
         let timeout = PollTimeout::try_from(pause.as_millis()).unwrap_or(PollTimeout::ZERO);
         poll(&mut fds, timeout)?;
         let ready =
@@ -176,6 +183,11 @@ impl Watch {
                 let (file, key) = counter("memory.oom_control", "oom");
                 events.push(Event::Counter { file, key, by, now });
             }
+        }
+        let there = self.there();
+        if let Some((level, by, now)) = self.levels.as_mut().and_then(|levels| levels.news(there)) {
+            let (file, key) = (crate::level::FILE.to_string(), level.to_string());
+            events.push(Event::Counter { file, key, by, now });
         }
         Ok(events)
     }

@@ -104,7 +104,10 @@ pub fn items(limits: &Limits, memory: Option<u64>) -> Vec<Item> {
     }
     for (file, value) in &limits.raw {
         let known = matches!(file.as_str(), "io.latency" | "memory.swap.high" | "misc.max");
-        let way = Way::Files(vec![File { raw: !known, ..File::new(file.as_str(), value.clone()) }]);
+        // The kernel takes a line of these at a time.
+        let lines = if known { value.lines().collect() } else { vec![value.as_str()] };
+        let raw = |line| File { raw: !known, ..File::new(file.as_str(), line) };
+        let way = Way::Files(lines.into_iter().map(raw).collect());
         items.add(controller_of(file), file, way.clone(), way);
     }
     items.0
@@ -204,6 +207,15 @@ fn io(limits: &Limits, items: &mut Items) {
         let v1 = File::new("blkio.weight", convert::blkio_weight_from_io(weight).to_string());
         let v1 = v1.clone().or("blkio.bfq.weight", v1.value);
         items.add("io", "io.weight", Way::Files(vec![v1]), one("io.weight", format!("default {weight}")));
+    }
+    for (device, weight) in &limits.io_weight_device {
+        let (ours, v1) = match weight {
+            0 => ("default".to_string(), 0),
+            weight => (weight.to_string(), convert::blkio_weight_from_io(*weight)),
+        };
+        let line = format!("{device} {v1}");
+        let v1 = File::new("blkio.weight_device", line.clone()).or("blkio.bfq.weight_device", line);
+        items.add("io", "io.weight", Way::Files(vec![v1]), one("io.weight", format!("{device} {ours}")));
     }
     if let Some(weight) = limits.blkio_weight {
         let v1 = File::new("blkio.weight", weight.to_string()).or("blkio.bfq.weight", weight.to_string());

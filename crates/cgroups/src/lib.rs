@@ -26,6 +26,7 @@ mod grow;
 mod items;
 mod kill;
 mod layout;
+mod level;
 mod limits;
 mod list;
 mod meter;

@@ -82,6 +82,9 @@ pub struct Limits {
     /// io.weight, 1 to 10000, default 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_weight: Option<u64>,
+    /// The same for single devices by `major:minor`; 0 is the device's default again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub io_weight_device: BTreeMap<String, u64>,
     /// v1's blkio.weight, 10 to 1000 (v2: io.bfq.weight as it is, else converted to io.weight).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blkio_weight: Option<u64>,

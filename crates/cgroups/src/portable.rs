@@ -30,6 +30,7 @@ impl Cgroup {
             swap_max: not(all.swap_max, UNLIMITED),
             pids_max: not(all.pids_max, UNLIMITED),
             io_weight: not(all.io_weight, 100),
+            io_weight_device: all.io_weight_device,
             io_max: all.io_max,
             hugetlb: all.hugetlb.into_iter().filter(|(_, v)| *v != UNLIMITED).collect(),
             rdma: all.rdma,
@@ -43,6 +44,13 @@ impl Cgroup {
         for file in ["memory.swap.high", "cgroup.max.depth", "cgroup.max.descendants"] {
             let value = self.read(file).map(|t| t.trim().to_string()).filter(|v| v != "max" && !v.is_empty());
             limits.raw.extend(value.map(|v| (file.to_string(), v)));
+        }
+        for file in ["io.latency", "misc.max"] {
+            let text = self.read(file).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.ends_with(" max")).collect();
+            if lines.iter().any(|line| !line.is_empty()) {
+                limits.raw.insert(file.to_string(), lines.join("\n"));
+            }
         }
         limits
     }

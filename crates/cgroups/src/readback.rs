@@ -29,6 +29,7 @@ impl Cgroup {
             io_weight: self
                 .read("io.weight")
                 .and_then(|t| number(t.lines().next()?.strip_prefix("default ")?)),
+            io_weight_device: self.io_weights(),
             blkio_weight: one("blkio.weight").or_else(|| one("blkio.bfq.weight")),
             io_max: self.io_max(),
             hugetlb: self.hugetlb(),
@@ -55,6 +56,20 @@ impl Cgroup {
         add("read_iops", |io| &mut io.riops);
         add("write_iops", |io| &mut io.wiops);
         all.into_values().collect()
+    }
+
+    /// Of single devices: `8:0 200`; v1's are converted.
+    fn io_weights(&self) -> BTreeMap<String, u64> {
+        let pair = |line: &str| {
+            let (device, weight) = line.split_once(' ').filter(|(d, _)| d.contains(':'))?;
+            Some((device.to_string(), number(weight)?))
+        };
+        if let Some(text) = self.read("io.weight") {
+            return text.lines().filter_map(pair).collect();
+        }
+        let v1 = self.read("blkio.weight_device").or_else(|| self.read("blkio.bfq.weight_device"));
+        let text = v1.unwrap_or_default();
+        text.lines().filter_map(pair).map(|(d, w)| (d, convert::io_weight_from_blkio(w))).collect()
     }
 
     /// By page size; reservations follow.

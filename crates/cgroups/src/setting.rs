@@ -41,14 +41,14 @@ impl Limits {
             "memory.swap.max" => once(key, &mut self.swap_max, Self::parse_size(key, value)?),
             "memory.swap.high" => self.keep(key, size_word(key, value)?),
             "pids.max" => once(key, &mut self.pids_max, processes(value)?),
-            "io.weight" => once(key, &mut self.io_weight, io_weight(value)?),
+            "io.weight" => self.io_weight(value),
             "io.max" => {
                 self.io_max.push(io_max(value)?);
                 Ok(())
             }
-            "io.latency" => self.keep(key, io_latency(value)?),
+            "io.latency" => self.keep_lines(key, value, io_latency),
             "rdma.max" => self.rdma_max(value),
-            "misc.max" => self.keep(key, misc(value)?),
+            "misc.max" => self.keep_lines(key, value, misc),
             "devices" => {
                 let rules = DeviceRule::parse_words(value)?;
                 rules.into_iter().for_each(|rule| self.device(rule));
@@ -99,6 +99,48 @@ impl Limits {
         match self.raw.insert(key.to_string(), value) {
             None => Ok(()),
             Some(_) => Err(twice(key)),
+        }
+    }
+
+    /// A kernel file of lines, each for the device or resource that is its first word.
+    fn keep_lines(&mut self, key: &str, value: &str, line: fn(&str) -> Result<String>) -> Result<()> {
+        let of = |line: &str| line.split(' ').next().map(str::to_string);
+        // An empty value is none of them, and says so.
+        let words = if value.is_empty() { vec![value] } else { value.lines().collect() };
+        for word in words {
+            let new = line(word.trim())?;
+            let all = self.raw.entry(key.to_string()).or_default();
+            if all.lines().any(|old| of(old) == of(&new)) {
+                return Err(twice(&format!("{key} of {}", of(&new).unwrap_or_default())));
+            }
+            if !all.is_empty() {
+                all.push('\n');
+            }
+            all.push_str(&new);
+        }
+        Ok(())
+    }
+
+    /// `200`, `default 200`, or of one disk `8:0 200`, `/path default`.
+    fn io_weight(&mut self, value: &str) -> Result<()> {
+        let count = |text: &str| Self::parse_count("io.weight", text);
+        let words: Vec<&str> = value.split_whitespace().collect();
+        match words.as_slice() {
+            [weight] | ["default", weight] => once("io.weight", &mut self.io_weight, count(weight)?),
+            [device, weight] => {
+                let weight = if *weight == "default" { 0 } else { count(weight)? };
+                if weight == 0 && words.last() != Some(&"default") {
+                    return Err(bad("io.weight", value, "out of range (allowed: 1 to 10000, or default)"));
+                }
+                let disk = crate::device::whole_disk(device)?;
+                match self.io_weight_device.insert(disk, weight) {
+                    None => Ok(()),
+                    Some(_) => Err(twice(&format!("io.weight of {device}"))),
+                }
+            }
+            _ => {
+                Err(bad("io.weight", value, "not a weight (allowed: N, default N, or DEVICE N; 1 to 10000)"))
+            }
         }
     }
 
@@ -261,10 +303,6 @@ fn processes(value: &str) -> Result<u64> {
     }
 }
 
-fn io_weight(value: &str) -> Result<u64> {
-    Limits::parse_count("io.weight", value.strip_prefix("default ").unwrap_or(value))
-}
-
 /// `8:0 rbps=1M wiops=max`, or a path instead of the numbers.
 fn io_max(value: &str) -> Result<IoMax> {
     let mut words = value.split_whitespace();
@@ -336,6 +374,12 @@ mod tests {
         );
         assert_eq!(parsed("io.latency", "8:0 target=10ms").unwrap().raw["io.latency"], "8:0 target=10000");
         assert_eq!(parsed("misc.max", "res_a max").unwrap().raw["misc.max"], "res_a max");
+        let both = parsed("misc.max", "res_a 1\nres_b 2").unwrap();
+        assert_eq!(both.raw["misc.max"], "res_a 1\nres_b 2");
+        let weights = parsed("io.weight", "8:0 200").unwrap().io_weight_device;
+        assert_eq!(weights["8:0"], 200);
+        assert_eq!(parsed("io.weight", "8:0 default").unwrap().io_weight_device["8:0"], 0);
+        assert_eq!(parsed("io.weight", "default 7").unwrap().io_weight, Some(7));
         let rdma = parsed("rdma.max", "mlx5 hca_handle=2 hca_object=max").unwrap().rdma;
         assert_eq!(rdma["mlx5"].hca_handles, Some(2));
         for (key, value) in [
@@ -347,6 +391,13 @@ mod tests {
             ("devices", "allow c 1:-3 r"),
             ("io.latency", "8:0"),
             ("misc.max", "res_a"),
+            ("misc.max", ""),
+            ("misc.max", "res_a 1\nres_a 2"),
+            ("io.weight", "8:0 0"),
+            ("io.weight", "8:0 10001"),
+            ("io.weight", "default 0"),
+            ("io.weight", "8:0 1 2"),
+            ("io.weight", "sda 1"),
             ("rdma.max", "mlx5"),
             ("rdma.max", "mlx5 foo=1"),
             ("hugetlb.3MB.max", "3M"),

@@ -86,7 +86,7 @@ impl Bus {
         let error = first.unwrap_or_else(|| Error::failed("systemd", "has no address"));
         let whose = if user { "the user's" } else { "the system's" };
         Err(error.on(format!("{whose} systemd")).in_stage("cgroup").hint(
-            "leave out --systemd-cgroup where systemd does not run: cgroups are then made by writing to cgroupfs",
+            "leave out --scope (cgroupctl run) or --systemd-cgroup (container) where systemd does not run: cgroups are then made by writing to cgroupfs",
         ))
     }
 
