@@ -4,57 +4,15 @@
 
 mod common;
 
-use common::{Running, json, monitor, wait_comm};
-use drydock_cgroups::{Hierarchy, Layout};
+use common::{Placed, Running, json, monitor};
 use drydock_testkit::terminal::Terminal;
 use drydock_testkit::{Sandbox, bin, have, is_root, require};
-use std::path::PathBuf;
 use std::process::Command;
 
 fn top(args: &[&str]) -> Command {
     let mut command = Command::new(bin("monitor"));
     command.arg("top").args(args).env("TERM", "xterm").env_remove("NO_COLOR");
     command
-}
-
-/// A directory of this name in each hierarchy with controllers, and a process in it.
-struct Placed {
-    dirs: Vec<PathBuf>,
-    process: Option<Running>,
-}
-
-impl Placed {
-    fn new(sandbox: &Sandbox, name: &str) -> Self {
-        let layout = Layout::detect().unwrap();
-        let base = |h: &Hierarchy| h.base.clone().filter(|_| h.name.is_none());
-        let dirs: Vec<PathBuf> = layout.hierarchies().iter().filter_map(base).map(|b| b.join(name)).collect();
-        for dir in &dirs {
-            std::fs::create_dir(dir).unwrap();
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                if let Ok(all) = std::fs::read_to_string(dir.parent().unwrap().join(file)) {
-                    let _ = std::fs::write(dir.join(file), all);
-                }
-            }
-        }
-        let process = Running::start(Command::new("sleep").arg("60"));
-        wait_comm(sandbox, process.pid(), "sleep");
-        for dir in &dirs {
-            std::fs::write(dir.join("cgroup.procs"), process.pid().to_string()).unwrap();
-        }
-        Self { dirs, process: Some(process) }
-    }
-}
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        drop(self.process.take());
-        for dir in &self.dirs {
-            let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-            while dir.exists() && std::fs::remove_dir(dir).is_err() && std::time::Instant::now() < until {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-        }
-    }
 }
 
 #[test]

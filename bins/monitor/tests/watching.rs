@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Running, json, monitor, wait_comm};
+use common::{Placed, Running, json, monitor, wait_comm};
 use drydock_testkit::{Sandbox, bin, have, is_root, require};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -75,7 +75,8 @@ impl Drop for Server {
 fn metrics_are_served_whoever_else_is_there() {
     let server = Server::start();
     // Slow ones that never finish their request, and one that never reads: all at once.
-    let slow: Vec<TcpStream> = (0..20)
+    // More than are served at once.
+    let slow: Vec<TcpStream> = (0..40)
         .map(|_| {
             let mut stream = TcpStream::connect(&server.address).unwrap();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ").unwrap();
@@ -85,6 +86,11 @@ fn metrics_are_served_whoever_else_is_there() {
     let text =
         server.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("# EOF\n"), "{text}");
+    // It did not have to wait until the time of those before it was over.
+    let mut middle = slow.get(25).unwrap();
+    middle.set_nonblocking(true).unwrap();
+    let still = middle.read(&mut [0u8; 16]).map_err(|e| e.kind());
+    assert_eq!(still, Err(std::io::ErrorKind::WouldBlock), "the slow ones are still there");
     assert!(text.contains("application/openmetrics-text; version=1.0.0"), "{text}");
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let length = head.lines().find_map(|l| l.strip_prefix("Content-Length: ")).unwrap();
@@ -116,6 +122,10 @@ fn metrics_are_served_whoever_else_is_there() {
     let huge = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 1 << 20]].concat();
     let answer = server.say(&huge);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    // A head without an end is not waited for: one byte more than is allowed, and there is an answer.
+    let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 8193 - 19]].concat();
+    let answer = server.say(&endless);
+    assert!(answer.starts_with("HTTP/1.1 431"), "{} bytes: {answer}", endless.len());
     let again = server.say(b"GET /metrics HTTP/1.1\r\n\r\n");
     assert!(again.starts_with("HTTP/1.1 200"), "{again}");
     drop(slow);
@@ -129,6 +139,74 @@ fn only_this_machine_is_served_unless_asked() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     monitor(&sandbox, &["serve", "--prometheus", &address]).fails_with(125).says("in use");
+}
+
+#[test]
+fn the_usual_address_is_this_machine_alone() {
+    require!(is_root() && have("unshare"), "needs root and unshare");
+    let sandbox = Sandbox::new();
+    // In a network of its own, where the usual port is free.
+    let listens = |args: &[&str]| {
+        let server = Running::start(Command::new("unshare").arg("-n").arg(bin("monitor")).args(args));
+        let mut found = Vec::new();
+        sandbox.wait_until("the server to listen", || {
+            found = listeners(server.pid());
+            !found.is_empty()
+        });
+        found
+    };
+    assert_eq!(listens(&["serve"]), ["0100007F:24C9"]);
+    assert_eq!(listens(&["serve", "--prometheus", ":8000"]), ["0100007F:1F40"]);
+    assert_eq!(listens(&["serve", "--prometheus", "0.0.0.0:8000", "--listen-any"]), ["00000000:1F40"]);
+}
+
+/// Addresses and ports that are listened on in the network of a process, of either version. Source: proc_pid_net(5).
+fn listeners(pid: u32) -> Vec<String> {
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    if std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap() == own {
+        return Vec::new();
+    }
+    let text = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    let all = [text("tcp"), text("tcp6")].concat();
+    let rows = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.get(3) == Some(&"0A")).map(|row| row[1].to_string()).collect()
+}
+
+#[test]
+fn a_name_cannot_forge_a_sample() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    // The kernel takes no line feed in a name.
+    let name = "docker-q\"} 1 drydock_forged{a=\"\\\x1b[31m.scope";
+    let placed = Placed::new(&sandbox, name);
+    require!(!placed.dirs.is_empty(), "needs a cgroup file system");
+    let server = Server::start();
+    let text = server.say(b"GET /metrics HTTP/1.1\r\n\r\n");
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    assert!(body.contains("forged"), "it is listed: {body}");
+    for line in body.lines().filter(|line| !line.starts_with('#')) {
+        assert!(!line.contains('\x1b') && is_sample(line), "{line:?}");
+    }
+}
+
+/// `name{label="value",…} number`, with quotes and backslashes in values escaped.
+fn is_sample(line: &str) -> bool {
+    let Some((head, number)) = line.rsplit_once(' ') else { return false };
+    let Some((name, labels)) = head.split_once('{') else {
+        return head.starts_with("drydock_") && head != "drydock_forged" && number.parse::<f64>().is_ok();
+    };
+    let Some(mut rest) = labels.strip_suffix('}') else { return false };
+    while let Some((label, value)) = rest.split_once("=\"") {
+        let mut escaped = false;
+        let end = value.find(|c| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        let (Some(end), false) = (end, label.contains(['"', '}'])) else { return false };
+        rest = value[end + 1..].trim_start_matches(',');
+    }
+    rest.is_empty() && name.starts_with("drydock_") && number.parse::<f64>().is_ok()
 }
 
 #[test]

@@ -121,6 +121,10 @@ impl Inventory {
             .filter_map(|(_, ns)| ns.pid.or(ns.threads.first().map(|(_, tid)| *tid)))
             .collect();
         for pid in spaces {
+            // Which it is, mountinfo alone tells; whether there is any, mountstats does for less.
+            if proc.text(&format!("{pid}/mountstats")).is_ok_and(|text| !text.contains(" with fstype nsfs")) {
+                continue;
+            }
             let Ok(text) = proc.text(&format!("{pid}/mountinfo")) else {
                 self.mounts_unreadable += usize::from(proc.exists(pid));
                 continue;

@@ -41,13 +41,23 @@ impl Traffic {
     }
 }
 
-/// The traffic of the namespace that the first readable of these processes is in; `known` remembers namespaces.
-pub fn of(proc: &Proc, pids: &[u32], known: &mut BTreeMap<u64, Option<Traffic>>) -> Option<Traffic> {
-    let inode = |pid: &str| Some(statat(proc.root(), format!("{pid}/ns/net"), AtFlags::empty()).ok()?.st_ino);
-    let (pid, namespace) = pids.iter().take(8).find_map(|pid| Some((*pid, inode(&pid.to_string())?)))?;
+/// The network namespace of a process, or of `self`.
+pub fn inode(proc: &Proc, pid: &str) -> Option<u64> {
+    Some(statat(proc.root(), format!("{pid}/ns/net"), AtFlags::empty()).ok()?.st_ino)
+}
+
+/// The traffic of the namespace (`own` is ours) that the first readable of these processes is in; `known` remembers namespaces.
+pub fn of(
+    proc: &Proc,
+    own: Option<u64>,
+    pids: &[u32],
+    known: &mut BTreeMap<u64, Option<Traffic>>,
+) -> Option<Traffic> {
+    let (pid, namespace) =
+        pids.iter().take(8).find_map(|pid| Some((*pid, inode(proc, &pid.to_string())?)))?;
     let read = || {
-        let text = proc.text(&format!("{pid}/net/dev")).ok()?;
-        Some(Traffic { namespace, shared: inode("self") == Some(namespace), ..parse(&text) })
+        let text = proc.small(&format!("{pid}/net/dev")).ok()?;
+        Some(Traffic { namespace, shared: own == Some(namespace), ..parse(&text) })
     };
     known.entry(namespace).or_insert_with(read).clone()
 }

@@ -134,11 +134,12 @@ impl Sampler {
         let units = self.finder.find(proc)?;
         self.metered.retain(|name, _| units.contains_key(name));
         let (mut limits, mut traffic) = (BTreeMap::new(), BTreeMap::new());
+        let own = network::inode(proc, "self");
         let mut rows = Vec::with_capacity(units.len());
         for (name, unit) in units {
             if wanted(&unit) {
                 let scope = self.scope.of(&name);
-                let net = if scope.network { network::of(proc, &unit.pids, &mut traffic) } else { None };
+                let net = if scope.network { network::of(proc, own, &unit.pids, &mut traffic) } else { None };
                 rows.push(self.measure(proc, name, unit, net, &scope, &mut limits));
             }
         }

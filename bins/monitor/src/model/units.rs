@@ -47,8 +47,8 @@ impl Unit {
     }
 }
 
-/// What was read of a process: the text of its cgroup file, and its pid namespace.
-type Seen = (Rc<str>, Option<u64>);
+/// What was read of a process: the text of its cgroup file, its pid namespace, and how often it was seen since.
+type Seen = (Rc<str>, Option<u64>, u32);
 
 /// Finds them, again and again with little work: a process is read when it is new, and now and then.
 #[derive(Debug, Default)]
@@ -67,8 +67,8 @@ pub struct Finder {
     pub ancestors: bool,
 }
 
-/// A process is read again after so many looks.
-const AGAIN: u32 = 8;
+/// A process is read again after 1, 2, 4, 8 looks (whoever starts one moves it soon), and then after so many.
+const AGAIN: u32 = 16;
 /// Mounts and names are.
 const AFRESH: u32 = 30;
 
@@ -133,10 +133,14 @@ impl Finder {
         let mut texts: BTreeSet<Rc<str>> = self.named.keys().cloned().collect();
         let mut groups: BTreeMap<Rc<str>, BTreeMap<Option<u64>, Vec<u32>>> = BTreeMap::new();
         for pid in pids {
-            let again = pid % AGAIN == self.turn % AGAIN;
-            let known = self.seen.remove(&pid).filter(|_| !again);
+            let due = pid % AGAIN == self.turn % AGAIN;
+            let old = self.seen.remove(&pid);
+            let times = old.as_ref().map_or(0, |seen| seen.2.saturating_add(1));
+            let again = if times < AGAIN { times.is_power_of_two() } else { due };
+            let known = old.filter(|_| !again);
             // A process that has gone or is closed to us stands nowhere.
-            let Some(now) = known.or_else(|| read(proc, pid, &mut texts)) else { continue };
+            let Some(mut now) = known.or_else(|| read(proc, pid, &mut texts)) else { continue };
+            now.2 = times;
             groups.entry(now.0.clone()).or_default().entry(now.1).or_default().push(pid);
             seen.insert(pid, now);
         }
@@ -216,7 +220,7 @@ fn add_ancestors(found: &mut BTreeMap<String, Unit>) {
 }
 
 fn read(proc: &Proc, pid: u32, texts: &mut BTreeSet<Rc<str>>) -> Option<Seen> {
-    let text = proc.text(&format!("{pid}/cgroup")).ok()?;
+    let text = proc.small(&format!("{pid}/cgroup")).ok()?;
     let text = match texts.get(text.as_str()) {
         Some(known) => known.clone(),
         None => {
@@ -226,7 +230,7 @@ fn read(proc: &Proc, pid: u32, texts: &mut BTreeSet<Rc<str>>) -> Option<Seen> {
         }
     };
     let space = rustix::fs::statat(proc.root(), format!("{pid}/ns/pid"), rustix::fs::AtFlags::empty());
-    Some((text, space.ok().map(|s| s.st_ino)))
+    Some((text, space.ok().map(|s| s.st_ino), 0))
 }
 
 /// Processes in a pid namespace of their own, in the cgroup of others.

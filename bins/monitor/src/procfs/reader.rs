@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 const MAX_FILE: usize = 64 << 20;
 /// How much of a command line is worth keeping.
 const MAX_CMDLINE: usize = 4096;
+/// The kernel gives what fits into 4 KiB, and stops short of that only before a longer line, or at the end.
+const SHORT: usize = 2048;
 
 /// A procfs mount, held open.
 #[derive(Debug)]
@@ -85,13 +87,30 @@ impl Proc {
     /// # Errors
     /// openat(2)'s and read(2)'s (ESRCH when the process went away in between).
     pub fn bytes(&self, path: &str, limit: usize) -> io::Result<Vec<u8>> {
+        self.read(path, limit, 0)
+    }
+
+    /// The same of a file whose lines are short: what is shorter than [`SHORT`] is the whole, without asking for more.
+    ///
+    /// # Errors
+    /// As [`Proc::bytes`].
+    pub fn small(&self, path: &str) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(path, MAX_FILE, SHORT)?).into_owned())
+    }
+
+    fn read(&self, path: &str, limit: usize, short: usize) -> io::Result<Vec<u8>> {
         let file = self.open_at(path)?;
         let mut bytes = Vec::new();
         let mut buffer = [0u8; 8192];
         while bytes.len() < limit {
             match rustix::io::read(&file, &mut buffer) {
                 Ok(0) => break,
-                Ok(n) => bytes.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+                Ok(n) => {
+                    bytes.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                    if n < short {
+                        break;
+                    }
+                }
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -113,12 +132,12 @@ impl Proc {
     /// # Errors
     /// As [`Proc::bytes`].
     pub fn line(&self, path: &str) -> io::Result<String> {
-        Ok(escape_bytes(self.bytes(path, MAX_CMDLINE)?.trim_ascii_end()))
+        Ok(escape_bytes(self.read(path, MAX_CMDLINE, SHORT)?.trim_ascii_end()))
     }
 
     /// The command line of a process, escaped and cut to 4 KiB; a kernel thread or zombie has none: `[comm]`.
     pub fn command(&self, pid: u32) -> String {
-        let argv = self.bytes(&format!("{pid}/cmdline"), MAX_CMDLINE).unwrap_or_default();
+        let argv = self.read(&format!("{pid}/cmdline"), MAX_CMDLINE, SHORT).unwrap_or_default();
         let words: Vec<String> = argv.split(|b| *b == 0).map(escape_bytes).collect();
         let text = words.join(" ").trim_end().to_string();
         if !text.is_empty() {

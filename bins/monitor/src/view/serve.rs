@@ -17,8 +17,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// At once; more wait in the kernel's queue.
+/// At once; for one more, the oldest that has not finished its request has to go.
 const MAX_CLIENTS: usize = 32;
+/// So many are accepted before those who are there are served again.
+const MAX_NEW: usize = 16;
 /// A request is a line and a few headers.
 const MAX_REQUEST: usize = 8 << 10;
 /// From the first byte of the request to the last of the answer.
@@ -69,9 +71,7 @@ pub fn serve(session: &Session, options: &Serve) -> Result<()> {
 /// Waits for somebody who can be served, or until somebody's time is over.
 fn wait(listener: &TcpListener, clients: &[Client]) -> Result<()> {
     let mut fds = Vec::with_capacity(clients.len() + 1);
-    if clients.len() < MAX_CLIENTS {
-        fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
-    }
+    fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
     for client in clients {
         let wanted = if client.answer.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLOUT };
         fds.push(PollFd::new(client.stream.as_fd(), wanted));
@@ -88,10 +88,15 @@ fn wait(listener: &TcpListener, clients: &[Client]) -> Result<()> {
 }
 
 fn accept(listener: &TcpListener, clients: &mut Vec<Client>) {
-    while clients.len() < MAX_CLIENTS {
+    for _ in 0..MAX_NEW {
         // EMFILE and the like pass: whoever waits is accepted later.
         let Ok((stream, _)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok() {
+            if clients.len() >= MAX_CLIENTS {
+                // They stand in the order in which they came.
+                let oldest = clients.iter().position(|c| c.answer.is_empty()).unwrap_or(0);
+                clients.remove(oldest);
+            }
             let until = Instant::now() + PATIENCE;
             clients.push(Client { stream, request: Vec::new(), answer: Vec::new(), sent: 0, until });
         }

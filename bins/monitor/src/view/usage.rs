@@ -40,7 +40,8 @@ struct Sampled<'a> {
 pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<()> {
     let (directories, whole_machine) = directories(session, target)?;
     let started = read_stat(&session.proc, target.pid)?.start;
-    let traffic = || network::of(&session.proc, &[target.pid], &mut BTreeMap::new());
+    let own = network::inode(&session.proc, "self");
+    let traffic = || network::of(&session.proc, own, &[target.pid], &mut BTreeMap::new());
     let (mut before, mut old) = (read(&directories), traffic());
     loop {
         std::thread::sleep(sampling.interval);

@@ -1,8 +1,10 @@
 //! What the tests of `monitor` share.
 #![allow(dead_code)] // each test binary uses a part
 
+use drydock_cgroups::{Hierarchy, Layout};
 use drydock_testkit::{Output, Sandbox};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A process that ends with the test.
@@ -84,4 +86,44 @@ fn ppid(pid: u32) -> Option<u32> {
 pub fn pids() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A directory of this name in each hierarchy with controllers, and a process in it.
+pub struct Placed {
+    pub dirs: Vec<PathBuf>,
+    pub process: Option<Running>,
+}
+
+impl Placed {
+    pub fn new(sandbox: &Sandbox, name: &str) -> Self {
+        let layout = Layout::detect().unwrap();
+        let base = |h: &Hierarchy| h.base.clone().filter(|_| h.name.is_none());
+        let dirs: Vec<PathBuf> = layout.hierarchies().iter().filter_map(base).map(|b| b.join(name)).collect();
+        for dir in &dirs {
+            std::fs::create_dir(dir).unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(all) = std::fs::read_to_string(dir.parent().unwrap().join(file)) {
+                    let _ = std::fs::write(dir.join(file), all);
+                }
+            }
+        }
+        let process = Running::start(Command::new("sleep").arg("60"));
+        wait_comm(sandbox, process.pid(), "sleep");
+        for dir in &dirs {
+            std::fs::write(dir.join("cgroup.procs"), process.pid().to_string()).unwrap();
+        }
+        Self { dirs, process: Some(process) }
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        for dir in &self.dirs {
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while dir.exists() && std::fs::remove_dir(dir).is_err() && std::time::Instant::now() < until {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    }
 }
