@@ -23,6 +23,8 @@ pub struct Attachment {
     pub publish: Vec<Publish>,
     /// No default route and no NAT.
     pub internal: bool,
+    /// It may ask the cloud's metadata server.
+    pub metadata: bool,
     /// Interface within the container.
     pub interface: String,
     /// More networks; the default route goes over the first.
@@ -57,9 +59,12 @@ impl Attachment {
         let parsed = options.publish.iter().map(|spec| Publish::parse(spec)).collect::<Result<Vec<_>>>()?;
         let publish = parsed.into_iter().flatten().collect();
         let more = options.more_networks.iter().zip(1..).map(|((other, ip), n)| Self::another(other, ip, n));
-        let more = more.collect::<Result<Vec<_>>>()?;
+        let mut more = more.collect::<Result<Vec<_>>>()?;
+        more.iter_mut().for_each(|one| one.metadata = options.allow_metadata);
         let interface = "eth0".to_string();
-        let attachment = Self { network, bridge, subnet, address, publish, internal, interface, more };
+        let metadata = options.allow_metadata;
+        let attachment =
+            Self { network, bridge, subnet, address, publish, internal, metadata, interface, more };
         // Checks addresses against the subnet and ports against each other, before anything is touched.
         for one in std::iter::once(&attachment).chain(&attachment.more) {
             one.request(&ContainerId::parse("check")?, "/proc/self/ns/net".into(), Path::new("/"))
@@ -76,6 +81,7 @@ impl Attachment {
             address: Some(InterfaceAddress::parse_as("--ip", ip)?),
             publish: Vec::new(),
             internal: other.internal,
+            metadata: false,
             interface: format!("eth{number}"),
             more: Vec::new(),
         })
@@ -136,6 +142,7 @@ impl Attachment {
             default_route: !self.internal && self.interface == "eth0",
             nat: !self.internal,
             internal: self.internal,
+            metadata: self.metadata,
             publish: self.publish.clone(),
             ..attach::Request::new(id.to_string(), netns, lease_dir(state_root))
         }
@@ -231,8 +238,13 @@ impl Foreign {
         match self {
             Self::Cni(network, ports) => {
                 let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
-                let attachment =
-                    cni::Attachment { container: id.as_str(), netns: Some(&netns), interface: "eth0", ports };
+                let attachment = cni::Attachment {
+                    container: id.as_str(),
+                    netns: Some(&netns),
+                    interface: "eth0",
+                    ports,
+                    place: &state_root.join(id),
+                };
                 Ok(cni::addresses(&network.add(attachment, ctx)?))
             }
             Self::Rootless(program, ports) => {

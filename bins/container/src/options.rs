@@ -75,6 +75,9 @@ pub struct Options {
     /// Address on the bridge, within its subnet
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     pub ip: Option<String>,
+    /// With --net bridge: let it ask the cloud's metadata server (169.254.169.254), which is closed to it otherwise
+    #[arg(long, help_heading = "Network")]
+    pub allow_metadata: bool,
     /// Name server in the container's resolv.conf
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     pub dns: Vec<String>,

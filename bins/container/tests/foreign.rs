@@ -56,6 +56,44 @@ fn a_cni_network_by_name() {
     );
 }
 
+/// Killed while a plugin is at work: the plugin goes on, and what it makes then is collected, too.
+#[test]
+fn a_plugin_that_outlives_its_caller_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let plugins = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+    let there = |dir: &&&str| std::path::Path::new(dir).join("host-local").exists();
+    let dir = plugins.iter().find(there);
+    require!(is_root() && have("unshare") && have("ip"), "needs root, unshare(1) and ip(8)");
+    require!(dir.is_some(), "needs containernetworking-plugins");
+    let run = format!(
+        r#"mkdir /run/net.d /run/plugins
+        export NETCONFPATH=/run/net.d CNI_PATH=/run/plugins:{}
+        cat >/run/plugins/late <<'SCRIPT'
+#!/bin/sh
+if [ "$CNI_COMMAND" = ADD ]; then touch /run/started; until [ -e /run/go ]; do sleep 0.02; done; fi
+exec {0}/host-local
+SCRIPT
+        chmod +x /run/plugins/late
+        echo '{{"cniVersion":"1.0.0","name":"lab","plugins":[{{"type":"bridge","bridge":"lab0","isGateway":true,"ipam":{{"type":"late","dataDir":"/run/leases","ranges":[[{{"subnet":"10.78.0.0/24"}}]]}}}}]}}' >/run/net.d/10-lab.conflist
+        leases() {{ find /run/leases -name '10.78.*' | wc -l; }}
+        touch /run/go; container run --rm --net cni:lab --name $ID -- true; rm /run/go /run/started
+        test $(leases) = 0
+        container run -d --net cni:lab --name $ID -- sleep 1000 & caller=$!
+        until [ -e /run/started ]; do sleep 0.02; done
+        for parent in $(ps -eo pid,comm | awk '$2 == "container" {{ print $1 }}'); do
+            if tr '\0' ' ' <"/proc/$parent/cmdline" | grep -q "$ID"; then kill -9 "$parent"; fi
+        done
+        (sleep 0.3; touch /run/go) &
+        container gc
+        test $(leases) = 0
+        test -z "$(ip -o link show type veth)"
+        container gc --check"#,
+        dir.unwrap()
+    );
+    let output = script(&sandbox, &run);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
 #[test]
 fn what_a_killed_owner_has_of_a_cni_network_is_collected() {
     let sandbox = Sandbox::new();

@@ -254,6 +254,9 @@ pub struct Attach {
     /// Do not check that what is sent comes from the interface's own addresses
     #[arg(long)]
     pub allow_spoofing: bool,
+    /// Let it ask the cloud's metadata server (169.254.169.254, fd00:ec2::254), which is closed to it otherwise
+    #[arg(long)]
+    pub allow_metadata: bool,
     /// NAT for IPv6 too, and an IPv6 default route (the host then ignores router advertisements)
     #[arg(long)]
     pub nat6: bool,
@@ -266,7 +269,8 @@ pub struct Attach {
     /// Masquerade what leaves the subnet
     #[arg(long)]
     pub nat: bool,
-    /// Publish a port: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp|sctp]
+    /// Publish a port: [HOST_ADDRESS:]PORT[:CONTAINER_PORT][/tcp|udp|sctp], ranges as 8000-8010:9000-9010; one port alone is
+    /// the same inside
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<String>,
     /// Interface name in the namespace
@@ -382,7 +386,7 @@ A reaches B, B reaches C, A does not reach C:
   subnet = \"10.1.0.0/24\"        # optional, as are subnet6, bridge, mtu, nat, internal, isolated, ipv6
   [networks.right]
   [namespaces.a]
-  networks = [\"left\"]            # or { left = \"10.1.0.5\" }; also publish, limit, allow-spoofing
+  networks = [\"left\"]            # or { left = \"10.1.0.5\" }; also publish, limit, allow-spoofing, allow-metadata
   [namespaces.b]
   networks = [\"left\", \"right\"]   # eth0, eth1
   [namespaces.c]

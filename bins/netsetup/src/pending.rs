@@ -3,7 +3,7 @@
 
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result};
-use drydock_network::{Publish, Subnet, bridge, detach, nat, netns, publish};
+use drydock_network::{Publish, Subnet, bridge, detach, names, nat, netns, publish};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -45,6 +45,11 @@ pub enum Undo {
         /// The subnet.
         subnet: Subnet,
     },
+    /// The files of a namespace.
+    Names {
+        /// Its name.
+        namespace: String,
+    },
     /// Published ports.
     Publish {
         /// The container's address.
@@ -63,6 +68,7 @@ impl Undo {
             Undo::Detach { link } => detach::detach(owner, link, &[], lease_dir, ctx).map(drop),
             Undo::Bridge { name } => bridge::release(name, Some(owner), lease_dir, ctx).map(drop),
             Undo::Nat { subnet } => nat::off(owner, *subnet, lease_dir, ctx).map(drop),
+            Undo::Names { namespace } => names::forget(namespace, ctx).map(drop),
             Undo::Publish { container, ports } if ports.is_empty() => {
                 detach::unpublish(owner, *container, lease_dir, ctx).map(drop)
             }

@@ -82,6 +82,37 @@ fn internal_networks_have_no_way_out_and_isolated_ports_no_neighbours() {
     });
 }
 
+/// NET-11: what a cloud tells a machine about itself is not for its containers.
+#[test]
+fn the_clouds_metadata_server_is_closed_unless_asked() {
+    on_fresh_host("the_clouds_metadata_server_is_closed_unless_asked", |host| {
+        const SERVER: &str = "169.254.169.254:80";
+        host.ok("ns add cloud");
+        host.ok("link cloud --host-addr 169.254.169.1/24 --addr 169.254.169.254/24");
+        serve(Some("cloud"), SERVER);
+        host.ok("ns add a");
+        let open = |flags: &str| {
+            host.ok(&format!("attach a --bridge br0 --nat {flags}"));
+            let open = connect(Some("a"), SERVER).is_some();
+            host.ok("detach a");
+            open
+        };
+        assert!(connect(None, SERVER).is_some(), "the host itself asks it");
+        assert!(!open("") && !open("--allow-spoofing"));
+        assert!(open("--allow-metadata") && open("--allow-metadata --allow-spoofing"));
+        host.ok("attach a --bridge br0 --nat");
+        let said = host.run(&["check", "a", SERVER]);
+        assert!(said.code == 1 && said.out.contains("--allow-metadata"), "{}{}", said.out, said.err);
+        if have("nft") {
+            assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+            host.ok("reload");
+            assert!(connect(Some("a"), SERVER).is_none(), "after a firewall's restart");
+        }
+        host.ok("ns del a");
+        host.ok("ns del cloud");
+    });
+}
+
 /// Sends frames from eth0 of the namespace `a`: `name hexadecimal-bytes` a line.
 const SENDER: &str = r#"
 import socket, sys

@@ -105,6 +105,52 @@ fn ipv6_links_work() {
     });
 }
 
+#[test]
+fn ipv6_is_masqueraded_and_published() {
+    on_fresh_host("ipv6_is_masqueraded_and_published", |host| {
+        if !std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            return skip("ipv6_is_masqueraded_and_published", "no IPv6");
+        }
+        let forwarding = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").unwrap();
+        host.ok("ns add outside");
+        host.ok("link outside --host-addr 2001:db8::1/64 --addr 2001:db8::2/64 --no-default-route");
+        serve(Some("outside"), "[2001:db8::2]:80");
+        host.ok("ns add blue");
+        host.ok("attach blue --bridge br0 --subnet 10.5.0.0/24 --subnet6 fd00:5::/64 --nat");
+        serve(Some("blue"), "[fd00:5::2]:80");
+        assert_eq!(connect(Some("blue"), "[2001:db8::2]:80"), None, "only IPv4 has NAT");
+        assert_eq!(forwarding().trim(), "0");
+        host.ok("detach blue");
+        host.ok("attach blue --bridge br0 --subnet 10.5.0.0/24 --subnet6 fd00:5::/64 --nat6");
+        assert_eq!(forwarding().trim(), "1");
+        // The outside sees the host's address, not the container's.
+        assert_eq!(connect(Some("blue"), "[2001:db8::2]:80").unwrap().to_string(), "2001:db8::1");
+        host.ok("publish fd00:5::2 [2001:db8::1]:8080:80 --owner blue");
+        host.ok("ns add red");
+        host.ok("attach red --bridge br0 --nat6");
+        // From outside, from the host, and from a neighbour: who asks comes through, where the answer finds its way.
+        let outside = connect(Some("outside"), "[2001:db8::1]:8080").unwrap();
+        assert_eq!(outside.to_string(), "2001:db8::2");
+        assert!(connect(None, "[2001:db8::1]:8080").is_some());
+        assert!(connect(Some("red"), "[2001:db8::1]:8080").is_some(), "hairpin");
+        assert_eq!(connect(Some("outside"), "[fd00:5::2]:80"), None, "not past the published port");
+        // A firewall's restart, and all is as before.
+        if have("nft") {
+            assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+            assert_eq!(connect(Some("blue"), "[2001:db8::2]:80"), None);
+            host.ok("reload");
+            assert_eq!(connect(Some("blue"), "[2001:db8::2]:80").unwrap().to_string(), "2001:db8::1");
+            assert!(connect(Some("outside"), "[2001:db8::1]:8080").is_some());
+        }
+        host.ok("unpublish fd00:5::2 --owner blue");
+        assert_eq!(connect(Some("outside"), "[2001:db8::1]:8080"), None);
+        host.ok("ns del blue");
+        host.ok("ns del red");
+        host.ok("ns del outside");
+        assert_eq!(forwarding().trim(), "0");
+    });
+}
+
 fn outside(host: &Host) {
     host.ok("ns add outside");
     host.ok("link outside --host-addr 192.0.2.1/24 --addr 192.0.2.2/24 --no-default-route");

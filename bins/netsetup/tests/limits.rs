@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 mod common;
-use common::{Host, connect, have, on_fresh_host, serve, skip, within};
+use common::{Host, connect, have, on_fresh_host, own_etc, serve, skip, within};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -115,18 +115,6 @@ fn s21_both_directions_are_limited() {
         }
         host.ok("ns del blue");
     });
-}
-
-/// A throw-away /etc, so that nothing of the machine's is touched.
-fn own_etc(resolv_conf: &str) {
-    use nix::mount::{MsFlags, mount};
-    std::fs::create_dir("/run/etc").unwrap();
-    for name in ["passwd", "group", "nsswitch.conf"] {
-        let _ = std::fs::copy(format!("/etc/{name}"), format!("/run/etc/{name}"));
-    }
-    std::fs::write("/run/etc/hosts", "127.0.0.1 localhost\n").unwrap();
-    std::fs::write("/run/etc/resolv.conf", resolv_conf).unwrap();
-    mount(Some("/run/etc"), "/etc", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 mod common;
-use common::{Host, files, have, on_fresh_host, skip};
+use common::{files, have, on_fresh_host, skip};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -201,100 +201,6 @@ fn addresses_do_not_collide_under_concurrency() {
         for mut child in children {
             assert!(child.wait().unwrap().success());
         }
-    });
-}
-
-fn killed_at(host: &Host, call: &str, when: usize, args: &[&str]) -> bool {
-    let inject = format!("inject={call}:signal=KILL:when={when}");
-    let status = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject, common::TOOL])
-        .args(args)
-        .env("DRYDOCK_ROOT", &host.root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    !status.success()
-}
-
-#[test]
-fn killed_at_any_call_leaves_nothing_after_undo() {
-    on_fresh_host("killed_at_any_call_leaves_nothing_after_undo", |host| {
-        if !have("strace") {
-            return skip("killed_at_any_call_leaves_nothing_after_undo", "no strace(1)");
-        }
-        let attach = ["attach", "n", "--nat", "-p", "8000:80", "--bridge", "br0", "--owner", "n"];
-        let mut kills = 0;
-        // The VM is emulated: a sample there.
-        let stride = if std::env::var_os("DRYDOCK_VM").is_some() { 7 } else { 1 };
-        for call in ["sendto", "rename,renameat,renameat2", "openat", "write", "setns", "flock", "close"] {
-            for when in (1..60).step_by(stride) {
-                host.ok("ns add n");
-                let killed = killed_at(host, call, when, &attach);
-                kills += usize::from(killed);
-                if killed {
-                    host.ok("gc");
-                    // The namespace was there before and stays; what the killed command made does not, unless it was
-                    // killed when all was done.
-                    let view = host.json("show");
-                    let count = view["links"].as_array().unwrap().len();
-                    if count == 3 {
-                        assert!(
-                            host.run(&attach).out.contains("already"),
-                            "{call} {when}: half is left: {view}"
-                        );
-                    } else {
-                        assert!(
-                            view["nft"].as_array().unwrap().is_empty() && count == 1,
-                            "{call} {when}: {view}"
-                        );
-                        assert_eq!(host.json("leases").as_array().unwrap().len(), 0, "{call} {when}");
-                    }
-                    assert!(host.ok("ns list").contains("net:["), "{call} {when}");
-                }
-                host.ok("undo --owner n");
-                host.census();
-                if !killed {
-                    break;
-                }
-            }
-        }
-        for call in ["mount", "unshare", "openat", "write", "clone3,clone"] {
-            for when in (1..30).step_by(stride) {
-                let killed = killed_at(host, call, when, &["ns", "add", "n"]);
-                kills += usize::from(killed);
-                host.ok("gc");
-                // A last write is that of the result, when all is done.
-                assert!(!killed || call == "write" || !host.ok("ns list").contains("n "), "{call} {when}");
-                host.ok("undo --owner n");
-                host.census();
-                if !killed {
-                    break;
-                }
-            }
-        }
-        // And while it is taken away.
-        for call in ["sendto", "rename,renameat,renameat2", "umount2", "unlink,unlinkat", "write"] {
-            for when in (1..40).step_by(stride) {
-                host.ok("ns add n");
-                host.ok("attach n --nat -p 8000:80 --bridge br0");
-                let killed = killed_at(host, call, when, &["undo", "--owner", "n"]);
-                kills += usize::from(killed);
-                host.ok("gc");
-                // Killed before it had begun: then all is there.
-                if host.ok("ns list").contains("n ") {
-                    let again = host.ok("attach n --nat -p 8000:80 --bridge br0");
-                    assert!(again.contains("already"), "{call} {when}: half is left: {again}");
-                    host.ok("undo --owner n");
-                }
-                host.census();
-                if !killed {
-                    break;
-                }
-            }
-        }
-        assert!(kills > 60 / stride, "only {kills} kills");
     });
 }
 

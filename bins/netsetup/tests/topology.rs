@@ -86,6 +86,82 @@ fn bad_topologies_touch_nothing() {
     });
 }
 
+/// Bridge ports, reverse path, routes and other tables' verdicts: each is named, and nothing before it.
+#[test]
+fn each_obstacle_is_named() {
+    on_fresh_host("each_obstacle_is_named", |host| {
+        if !have("ip") || !have("nft") {
+            return skip("each_obstacle_is_named", "no ip(8) or nft(8) to break things");
+        }
+        host.ok(&format!("apply {}", file(host, ABC)));
+        serve(Some("b"), "10.1.0.3:80");
+        let c = host.json("show c")["addresses"].as_array().unwrap().iter().find_map(|a| {
+            let address = a["address"].as_str()?.split('/').next()?;
+            address.starts_with("10.").then(|| address.to_string())
+        });
+        let c = c.expect("c has an IPv4 address");
+        serve(Some("c"), &format!("{c}:80"));
+        let run = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{line}");
+        };
+        let stopped = |at: &str, wanted: &[&str]| {
+            let ran = host.run(&["check", "a", at]);
+            let stops: Vec<&str> = ran.out.lines().filter(|l| l.starts_with("STOP")).collect();
+            assert!(ran.code == 1 && stops.len() == 1, "{}{}", ran.out, ran.err);
+            assert!(wanted.iter().all(|w| stops[0].contains(w)), "{wanted:?} not in {}", ran.out);
+        };
+        let ports = host.json("show")["ports"].clone();
+        let left: Vec<&str> = ports
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|p| p["bridge"] == "left")
+            .map(|p| p["port"].as_str().unwrap())
+            .collect();
+        let slave = |what: &str| {
+            left.iter().for_each(|port| run(&format!("ip link set {port} type bridge_slave {what}")))
+        };
+        host.ok("check a b:80");
+        slave("isolated on");
+        stopped("b:80", &["bridge port", left[0], left[1], "isolated from each other"]);
+        slave("isolated off");
+        // A spanning tree does not let a port forward at once: either end's.
+        for port in &left {
+            for (tree, stops) in [("1", true), ("0", false)] {
+                run(&format!("ip link set left type bridge stp_state {tree}"));
+                run(&format!("ip link set {port} down"));
+                run(&format!("ip link set {port} up"));
+                if stops {
+                    stopped("b:80", &["bridge port", port, "listening"]);
+                }
+            }
+        }
+        host.ok("check a b:80");
+        host.ok("forward allow left right");
+        host.ok("check a c:80");
+        // The host would send answers elsewhere.
+        let rp_filter = "/proc/sys/net/ipv4/conf/left/rp_filter";
+        std::fs::write(rp_filter, "1").unwrap();
+        host.ok("check a c:80");
+        run("ip route add 10.1.0.2/32 dev right");
+        stopped("c:80", &["rp_filter", "strict on left", "10.1.0.2"]);
+        run("ip route del 10.1.0.2/32 dev right");
+        std::fs::write(rp_filter, "0").unwrap();
+        // No way from the host on.
+        stopped("192.0.2.99:80", &["host route", "no route to 192.0.2.99"]);
+        // A firewall that is not ours.
+        run("nft add table inet fw");
+        run("nft add chain inet fw strict { type filter hook forward priority -10 ; policy drop ; }");
+        stopped("c:80", &["firewall", "table inet fw chain strict"]);
+        run("nft delete table inet fw");
+        host.ok("check a c:80");
+        host.ok("forward deny left right");
+        stopped("c:80", &["forwarding", "net.ipv4.ip_forward is 0"]);
+        host.ok("undo topology-abc");
+    });
+}
+
 #[test]
 fn the_first_thing_that_stops_a_packet_is_named() {
     on_fresh_host("the_first_thing_that_stops_a_packet_is_named", |host| {

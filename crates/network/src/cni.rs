@@ -8,10 +8,12 @@ use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result, text};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const CONFIGS: &str = "/etc/cni/net.d";
 const PLUGINS: &str = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni";
@@ -37,6 +39,34 @@ pub struct Attachment<'a> {
     pub interface: &'a str,
     /// Published ports, for plugins that have the capability.
     pub ports: &'a [Publish],
+    /// The container's state directory: a lock there keeps DEL behind the plugins of an ADD whose caller was killed.
+    pub place: &'a Path,
+}
+
+/// Held by the caller, and by every plugin that it starts: a lock goes with the last descriptor of an open file, and the
+/// plugins have it as their stderr. So it also tells that a plugin is still at work after its caller's death.
+struct Turn(File);
+
+impl Turn {
+    /// As long as a plugin may take; one that leaves something behind that holds on to the lock must not stop others.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Waits for the plugins of others to end. None where there is no state directory any more.
+    fn take(place: &Path) -> Option<Self> {
+        let path = place.join("cni.lock");
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).custom_flags(flags).open(path).ok()?;
+        let end = Instant::now() + Self::PATIENCE;
+        while file.try_lock().is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Some(Self(file))
+    }
+
+    fn stderr(turn: Option<&Self>) -> Stdio {
+        turn.and_then(|turn| turn.0.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)
+    }
 }
 
 fn plugin(kind: &str) -> Result<PathBuf> {
@@ -113,13 +143,14 @@ impl Network {
             add: true,
         };
         ctx.perform(&step, |_| {
+            let turn = Turn::take(a.place);
             let mut result = None;
             for (path, config) in &self.plugins {
-                match self.call("ADD", path, config, a, result.as_ref()) {
+                match self.call("ADD", path, config, a, (result.as_ref(), turn.as_ref())) {
                     Ok(value) => result = value.or(result),
                     Err(e) => {
                         // The failure is the error to tell.
-                        let _ = self.delete_all(a, result.as_ref());
+                        let _ = self.delete_all(a, result.as_ref(), turn.as_ref());
                         return Err(e);
                     }
                 }
@@ -139,13 +170,13 @@ impl Network {
             interface: a.interface.into(),
             add: false,
         };
-        ctx.perform(&step, |_| self.delete_all(a, None))
+        ctx.perform(&step, |_| self.delete_all(a, None, Turn::take(a.place).as_ref()))
     }
 
-    fn delete_all(&self, a: Attachment<'_>, previous: Option<&Value>) -> Result<()> {
+    fn delete_all(&self, a: Attachment<'_>, previous: Option<&Value>, turn: Option<&Turn>) -> Result<()> {
         let mut first = Ok(());
         for (path, config) in self.plugins.iter().rev() {
-            let done = self.call("DEL", path, config, a, previous).map(drop);
+            let done = self.call("DEL", path, config, a, (previous, turn)).map(drop);
             if first.is_ok() {
                 first = done;
             }
@@ -159,7 +190,7 @@ impl Network {
         path: &Path,
         config: &Map<String, Value>,
         a: Attachment<'_>,
-        previous: Option<&Value>,
+        (previous, turn): (Option<&Value>, Option<&Turn>),
     ) -> Result<Option<Value>> {
         let mut config = config.clone();
         config.insert("cniVersion".into(), self.version.clone());
@@ -182,7 +213,7 @@ impl Network {
             .env("CNI_PATH", std::env::var("CNI_PATH").unwrap_or_else(|_| PLUGINS.into()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Turn::stderr(turn))
             .spawn()
             .call(|| format!("execve({path:?})"))?;
         if let Some(mut stdin) = child.stdin.take() {

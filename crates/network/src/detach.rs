@@ -54,7 +54,9 @@ pub fn remove_with(
         if let Object::CniNetwork { network, container, interface } = object
             && container == owner
         {
-            let gone = crate::cni::Attachment { container, netns: None, interface, ports: &[] };
+            let place = lease_dir.with_file_name(container);
+            let gone =
+                crate::cni::Attachment { container, netns: None, interface, ports: &[], place: &place };
             keep(crate::cni::Network::find(network).and_then(|n| n.delete(gone, ctx)));
         }
         if let Object::NamespaceFiles { namespace } = object
@@ -166,7 +168,7 @@ fn release(
         Scope::All => Vec::new(),
         Scope::Interface { addresses, .. } => addresses.to_vec(),
     };
-    let (mut changed, mut left) = (false, false);
+    let mut changed = false;
     let mut gone: Vec<Network> = Vec::new();
     // Also those without a lease: whoever gave it back may have been killed right after it.
     let mut links: Vec<String> = match scope {
@@ -184,7 +186,6 @@ fn release(
         if matches!(scope, Scope::All) {
             network.holders.retain(|h| h != owner);
         }
-        left |= network.leases.iter().any(|l| l.owner == owner);
         changed |= network != before;
         if before.needs_nat() && !network.needs_nat() && !network.unused() {
             without_nat.push(network.clone());
@@ -198,7 +199,6 @@ fn release(
     let all = matches!(scope, Scope::All);
     let published = store.host.published.len();
     store.host.published.retain(|p| p.owner != owner || !(all || freed.contains(&p.container)));
-    left |= store.host.published.iter().any(|p| p.owner == owner);
     changed |= published != store.host.published.len();
     if all {
         let before = store.host.subnets.len();
@@ -214,7 +214,7 @@ fn release(
     }
     if shared || changed || all || !gone.is_empty() {
         let addresses = if all { None } else { Some(freed.as_slice()) };
-        left |= delete_rules(
+        delete_rules(
             owner,
             addresses,
             &Parted { gone: &gone, without_nat: &without_nat, links: &links },
@@ -229,7 +229,8 @@ fn release(
         }
     }
     delete_orphaned_bridges(objects, &mut store, ctx)?;
-    let released = if all || !left { sysctl::release(&mut store, owner) } else { Ok(false) };
+    let idle = all || !store.forwards_for(owner)?;
+    let released = if idle { sysctl::release(&mut store, owner) } else { Ok(false) };
     store.save_host()?;
     first?;
     Ok(released? || changed)
@@ -246,15 +247,10 @@ struct Parted<'a> {
 }
 
 /// Deletes the owner's rules (only those about `addresses`, if given) and those of networks that do not need them any
-/// more. True if the owner still has rules.
-fn delete_rules(
-    owner: &str,
-    addresses: Option<&[IpAddr]>,
-    parted: &Parted<'_>,
-    ctx: &Ctx<'_>,
-) -> Result<bool> {
+/// more.
+fn delete_rules(owner: &str, addresses: Option<&[IpAddr]>, parted: &Parted<'_>, ctx: &Ctx<'_>) -> Result<()> {
     // A kernel without nf_tables has no rules.
-    let Ok(nft) = Nft::here() else { return Ok(false) };
+    let Ok(nft) = Nft::here() else { return Ok(()) };
     let own = name::tag(owner);
     let tags = |networks: &[Network]| -> Vec<String> {
         networks.iter().map(|n| name::network_tag(&n.network)).collect()
@@ -265,7 +261,7 @@ fn delete_rules(
         Ok(rules) => rules,
         // Nor has somebody who may not even look: without CAP_NET_ADMIN nothing was made.
         Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::EPERM)) => {
-            return Ok(false);
+            return Ok(());
         }
         Err(e) => return Err(e),
     };
@@ -277,14 +273,13 @@ fn delete_rules(
             || (*comment == own && addresses.is_none_or(|a| a.iter().any(|a| rule.mentions(*a))))
     };
     nft.uncheck(|link| parted.links.iter().any(|l| l == link))?;
-    let left = there.iter().any(|r| r.comment.as_deref() == Some(own.as_str()) && !ours(r));
     if there.iter().any(ours) {
         ctx.perform(&NetStep::DeleteRules { tag: own.clone() }, |_| nft.delete(ours).map(drop))?;
     } else if there.is_empty() {
         // Whoever deleted the last rule may have been killed before the table.
         nft.delete(|_| false)?;
     }
-    Ok(left)
+    Ok(())
 }
 
 /// A network without users: its bridge if we made it, then its file.

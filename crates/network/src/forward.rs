@@ -99,6 +99,34 @@ pub fn allow(a: &str, b: &str, yes: bool, lease_dir: &Path, ctx: &Ctx<'_>) -> Re
     Ok(!new.is_empty())
 }
 
+/// What a killed [`allow`] has left: it had not written down yet what may be reached, or not made the rules. Without
+/// `check` the one is forgotten, the other made. True if there was something.
+///
+/// # Errors
+/// The kernel's; when the lease directory cannot be read.
+pub fn mend(lease_dir: &Path, check: bool, ctx: &Ctx<'_>) -> Result<bool> {
+    if !lease_dir.exists() {
+        return Ok(false);
+    }
+    let mut store = Store::lock(lease_dir)?;
+    if store.host.allowed.is_empty() {
+        let users = |store: &Store| store.host.sysctls.values().any(|s| s.users.iter().any(|u| u == USER));
+        let left = users(&store);
+        if left && !check {
+            sysctl::release(&mut store, USER)?;
+            store.save_host()?;
+        }
+        return Ok(left);
+    }
+    let nft = Nft::here()?;
+    let add = missing(&store, &nft)?;
+    if !add.is_empty() && !check {
+        let what = format!("{} rules of allowed networks", add.len());
+        ctx.perform(&NetStep::Rules { owner: USER.into(), what }, |_| nft.add(&add))?;
+    }
+    Ok(!add.is_empty())
+}
+
 /// The rules of allowed pairs that are not there.
 pub(crate) fn missing(store: &Store, nft: &Nft) -> Result<Vec<NewRule>> {
     let there = nft.rules()?;

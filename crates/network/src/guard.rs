@@ -23,14 +23,19 @@ pub(crate) fn check(nft: Option<&Nft>, owner: &str, lease: &Lease, ctx: &Ctx<'_>
         )
     };
     let Some(nft) = nft else { return Ok(Some(lacks())) };
-    let Some(addresses) = addresses(lease) else { return Ok(None) };
-    let shown: Vec<String> = addresses.ip.iter().map(ToString::to_string).collect();
+    let addresses = if lease.unchecked { None } else { addresses(lease) };
+    if addresses.is_none() && lease.metadata {
+        return nft.uncheck(|link| link == lease.link).map(|()| None);
+    }
+    let mut shown: Vec<String> = addresses.iter().map(|a| a.mac.to_string()).collect();
+    shown.extend(addresses.iter().flat_map(|a| &a.ip).map(ToString::to_string));
     let step = NetStep::CheckSource {
         link: lease.link.clone(),
-        addresses: format!("{} {}", addresses.mac, shown.join(" ")),
+        addresses: if shown.is_empty() { "any address".into() } else { shown.join(" ") },
     };
     let tag = name::tag(owner);
-    let source = Source { link: &lease.link, tag: &tag, addresses: &addresses };
+    let source =
+        Source { link: &lease.link, tag: &tag, addresses: addresses.as_ref(), metadata: lease.metadata };
     match ctx.perform(&step, |_| nft.check_source(&source)) {
         Ok(()) => Ok(None),
         Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EAFNOSUPPORT)) => {

@@ -52,6 +52,7 @@ pub fn take(
         also: Vec::new(),
         mac: None,
         unchecked: false,
+        metadata: false,
         netns: None,
     });
     if asked.is_none() {

@@ -174,7 +174,8 @@ pub fn forget(namespace: &str, ctx: &Ctx<'_>) -> Result<bool> {
     let mut removed = false;
     for name in ["hosts", "resolv.conf"] {
         let path = dir.join(name);
-        if !std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(OURS)) {
+        // An empty one: its writer was killed.
+        if !std::fs::read_to_string(&path).is_ok_and(|text| text.is_empty() || text.starts_with(OURS)) {
             continue;
         }
         ctx.perform(&crate::NetStep::DeleteFile { path: path.clone() }, |_| {

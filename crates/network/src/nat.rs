@@ -128,7 +128,7 @@ impl Part {
         let part = |subnet: Subnet| {
             let beside = network.subnet6 == Some(subnet);
             let masquerade = if beside { nat6 } else { nat };
-            let forwarding = if beside { nat6 } else { forwarding };
+            let forwarding = forwarding && (nat6 || !beside);
             Part { subnet, masquerade, forwarding, internal: network.internal }
         };
         network.subnets().map(part).collect()
@@ -205,7 +205,7 @@ pub fn off(owner: &str, subnet: Subnet, lease_dir: &std::path::Path, ctx: &Ctx<'
     let deleted = ctx.perform(&NetStep::DeleteRules { tag: tag.clone() }, |_| {
         nft.delete(|r| wanted.iter().any(|w| r.is(w)))
     })?;
-    let left = nft.rules()?.iter().any(|r| r.comment.as_deref() == Some(tag.as_str()));
+    let left = store.forwards_for(owner)?;
     if (!left && sysctl::release(&mut store, owner)?) || known {
         store.save_host()?;
     }

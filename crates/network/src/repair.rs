@@ -98,7 +98,10 @@ fn settings(store: &Store, report: &mut Report, ctx: &Ctx<'_>) -> Result<()> {
 
 fn checks(rtnl: &Rtnl, nft: &Nft, network: &Network, report: &mut Report, ctx: &Ctx<'_>) -> Result<()> {
     let there = nft.checked_ports()?;
-    for lease in network.leases.iter().filter(|l| !l.unchecked && l.mac.is_some() && !there.contains(&l.link))
+    for lease in network
+        .leases
+        .iter()
+        .filter(|l| !there.contains(&l.link) && !(l.metadata && (l.unchecked || l.mac.is_none())))
     {
         if attach::is_alive(rtnl, lease) {
             match guard::check(Some(nft), &lease.owner, lease, ctx)? {

@@ -52,6 +52,9 @@ pub struct Lease {
     /// What it sends is not checked (`--allow-spoofing`).
     #[serde(default)]
     pub unchecked: bool,
+    /// It may ask the cloud's metadata server (`--allow-metadata`).
+    #[serde(default)]
+    pub metadata: bool,
     /// Its link-layer address: nobody else may send from it, and it from no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
@@ -207,6 +210,17 @@ impl Store {
             Self { dir: dir.to_path_buf(), _lock: lock, host: Host::default(), set_aside: Vec::new() };
         store.host = store.load(HOST)?.unwrap_or_default();
         Ok(store)
+    }
+
+    /// Whether an owner has anything for which the host forwards packets.
+    ///
+    /// # Errors
+    /// When a network's file cannot be read.
+    pub fn forwards_for(&mut self, owner: &str) -> Result<bool> {
+        let host = &self.host;
+        let own =
+            host.published.iter().any(|p| p.owner == owner) || host.subnets.iter().any(|s| s.owner == owner);
+        Ok(own || self.networks()?.iter().flat_map(|n| &n.leases).any(|l| l.owner == owner && l.nat))
     }
 
     /// The network's state, if it has any.

@@ -276,6 +276,9 @@ impl Script {
         option(&mut line, "--subnet", attachment.subnet);
         option(&mut line, "--addr", attachment.address);
         line.push(if attachment.internal { "--internal" } else { "--nat" }.into());
+        if attachment.metadata {
+            line.push("--allow-metadata".into());
+        }
         if let Origin::Options(options) = origin {
             options.publish.iter().for_each(|spec| option(&mut line, "--publish", Some(spec)));
         }

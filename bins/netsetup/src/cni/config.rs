@@ -30,6 +30,8 @@ pub struct Config {
     #[serde(default = "yes")]
     macspoofchk: bool,
     #[serde(default)]
+    allow_metadata: bool,
+    #[serde(default)]
     internal: bool,
     #[serde(default = "yes")]
     ipv6: bool,
@@ -199,6 +201,7 @@ impl Config {
         request.internal = self.internal;
         request.isolated = self.port_isolation;
         request.check_source = self.macspoofchk;
+        request.metadata = self.allow_metadata;
         request.ipv6 = self.ipv6;
         request.default_route = self.default_route();
         let mac = self.runtime_config.mac.as_ref().or(self.args.cni.mac.as_ref());

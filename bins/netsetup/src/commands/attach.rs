@@ -71,6 +71,7 @@ fn request(args: &Attach, owner: &Owner, place: &Place) -> Result<attach::Reques
     request.internal = args.internal;
     request.isolated = args.isolated;
     request.check_source = !args.allow_spoofing;
+    request.metadata = args.allow_metadata;
     request.mtu = args.mtu;
     request.mac = args.mac.as_deref().map(Mac::parse).transpose()?;
     request.publish = publish;

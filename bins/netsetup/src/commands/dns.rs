@@ -45,7 +45,12 @@ pub fn run(args: &Dns, common: &Common) -> Outcome {
     let hosts =
         names::with_lines(&format!("{}\n{}", names::OURS, request.hosts(&place.addresses())), &neighbours);
     let dir = names::directory(&name);
-    owner.journaled(&Undo::Nothing, |ctx| {
+    // What was there before is written over, and made whole by the same command.
+    let undo = match dir.exists() {
+        true => Undo::Nothing,
+        false => Undo::Names { namespace: name.clone() },
+    };
+    owner.journaled(&undo, |ctx| {
         for (file, text) in
             [("resolv.conf", format!("{}\n{resolver}", names::OURS)), ("hosts", hosts.clone())]
         {

@@ -6,7 +6,7 @@ use crate::pending::{self, Orphan, Undo};
 use crate::print;
 use drydock_cli::Outcome;
 use drydock_core::{Result, paths};
-use drydock_network::{gc, repair};
+use drydock_network::{forward, gc, repair};
 use serde_json::json;
 use std::path::Path;
 
@@ -35,6 +35,9 @@ pub fn run(args: &Gc, common: &Common) -> Outcome {
     sweep.leases()?;
     for name in &names {
         sweep.empty(name)?;
+    }
+    if forward::mend(&lease_dir(common)?, args.check, &drydock_core::Ctx::silent())? {
+        sweep.found.push("half of what a killed 'forward allow' was about".into());
     }
     let checks = gc::dead_checks()?;
     sweep.found.extend(checks.iter().map(|link| format!("check of {link}, which is gone")));

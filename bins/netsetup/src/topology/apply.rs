@@ -71,6 +71,7 @@ pub fn apply(topology: &Topology, before: Option<&Topology>, owner: &Owner, ctx:
             request.nat = network.nat;
             request.mtu = network.mtu;
             request.check_source = !wanted.allow_spoofing;
+            request.metadata = wanted.allow_metadata;
             request.address = network.subnet.zip(member.address).map(|(s, a)| s.with(a));
             request.interface = interface(number);
             // One way out: over the first network that has one.
@@ -123,7 +124,11 @@ fn part(now: &Topology, before: &Topology, owner: &Owner, report: &mut Report, c
                 .get(number)
                 .is_some_and(|p| p.network == member.network && p.address == member.address)
                 && now.networks.get(&member.network) == before.networks.get(&member.network)
-                && wanted.is_some_and(|w| w.publish == had.publish && w.allow_spoofing == had.allow_spoofing);
+                && wanted.is_some_and(|w| {
+                    w.publish == had.publish
+                        && w.allow_spoofing == had.allow_spoofing
+                        && w.allow_metadata == had.allow_metadata
+                });
             if !same {
                 let path = path(namespace)?;
                 let addresses = addresses(&path, &interface(number));

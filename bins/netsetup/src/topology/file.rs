@@ -68,6 +68,9 @@ pub struct Namespace {
     /// It may send from any address (a router).
     #[serde(default)]
     pub allow_spoofing: bool,
+    /// It may ask the cloud's metadata server.
+    #[serde(default)]
+    pub allow_metadata: bool,
     /// Limits of its first interface, as of `netsetup limit`.
     pub limit: Option<Limits>,
 }

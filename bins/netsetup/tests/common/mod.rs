@@ -185,3 +185,15 @@ pub fn ping(ns: Option<&str>, to: &str) -> bool {
     };
     command.args(["-c1", "-W2", to]).output().unwrap().status.success()
 }
+
+/// A throw-away /etc, so that nothing of the machine's is touched.
+pub fn own_etc(resolv_conf: &str) {
+    use nix::mount::{MsFlags, mount};
+    std::fs::create_dir("/run/etc").unwrap();
+    for name in ["passwd", "group", "nsswitch.conf"] {
+        let _ = std::fs::copy(format!("/etc/{name}"), format!("/run/etc/{name}"));
+    }
+    std::fs::write("/run/etc/hosts", "127.0.0.1 localhost\n").unwrap();
+    std::fs::write("/run/etc/resolv.conf", resolv_conf).unwrap();
+    mount(Some("/run/etc"), "/etc", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}

@@ -101,6 +101,7 @@ impl Plan {
             if let Some(lease) = network.leases.iter_mut().find(ours) {
                 lease.nat |= r.nat;
                 lease.mac = found.mac;
+                lease.metadata = r.metadata;
                 return Ok(lease.clone());
             }
             // Its file was lost: what is attached is what it has.
@@ -116,6 +117,7 @@ impl Plan {
                 also: Vec::new(),
                 mac: found.mac,
                 unchecked: !r.check_source,
+                metadata: r.metadata,
                 netns: self.named(),
             });
             return network
@@ -137,6 +139,7 @@ impl Plan {
         };
         lease.address6 = address6;
         lease.unchecked = !r.check_source;
+        lease.metadata = r.metadata;
         lease.netns = self.named();
         lease.mac = Some(r.mac.unwrap_or_else(|| Mac(name::interface_mac(address))));
         Ok(lease.clone())
@@ -162,7 +165,14 @@ impl Plan {
             return Ok(());
         };
         let tag = name::network_tag(&network.network);
-        nat::ensure(store, nft, &r.owner, &tag, &nat::Part::of(network, r.nat, r.nat6, forwarding), ctx)?;
+        nat::ensure(
+            store,
+            nft,
+            &r.owner,
+            &tag,
+            &nat::Part::of(network, r.nat, r.nat6, forwarding || r.nat6),
+            ctx,
+        )?;
         warnings.extend(publish::forward_warnings(nft, Some(&r.bridge), &[network.subnet]));
         Ok(())
     }
@@ -175,9 +185,6 @@ impl Plan {
         ctx: &Ctx<'_>,
     ) -> Result<()> {
         let r = &self.request;
-        if !r.check_source {
-            return Ok(());
-        }
         match guard::check(nft, &r.owner, lease, ctx)? {
             None => {}
             Some(warning) => warnings.push(warning),

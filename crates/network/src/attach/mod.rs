@@ -69,6 +69,9 @@ pub struct Request {
     /// Frames with another sender than the interface's own addresses are dropped, router advertisements too.
     #[serde(default = "yes")]
     pub check_source: bool,
+    /// It may ask the cloud's metadata server, which often gives away the machine's credentials.
+    #[serde(default)]
+    pub metadata: bool,
     /// Reach the host, but no neighbour on the bridge (IFLA_BRPORT_ISOLATED).
     #[serde(default)]
     pub isolated: bool,
@@ -119,6 +122,7 @@ impl Request {
             nat6: false,
             internal: false,
             check_source: true,
+            metadata: false,
             isolated: false,
             pool: None,
             publish: Vec::new(),
@@ -305,7 +309,7 @@ impl Plan {
             steps.push(NetStep::Rules { owner: r.owner.clone(), what: what.into() });
         }
         steps.push(self.veth_step(None));
-        if r.check_source {
+        if r.check_source || !r.metadata {
             steps.push(NetStep::CheckSource { link: r.host_link(), addresses: address.clone() });
         }
         steps.push(NetStep::Configure {

@@ -211,6 +211,12 @@ impl Walk<'_> {
                 return Ok(false);
             }
         }
+        if crate::nft::METADATA.contains(&to)
+            && Nft::here().is_ok_and(|nft| nft.port_refuses(&peer.name, to).unwrap_or(false))
+        {
+            let bad = format!("{} may not ask the cloud's metadata server: --allow-metadata", peer.name);
+            return Ok(self.judge("metadata", false, String::new(), bad));
+        }
         let Some(entry) = self.port(&peer)? else { return Ok(false) };
         let next = route.gateway.unwrap_or(to);
         let mine = self.host.addresses()?.iter().any(|a| a.address.address() == next);
@@ -240,6 +246,11 @@ impl Walk<'_> {
             return Ok(None);
         }
         let other = self.far_port(&bridge)?;
+        if let Some(other) = other.as_ref().filter(|o| o.port_state != Some("forwarding")) {
+            let state = other.port_state.unwrap_or("unknown");
+            self.say("bridge port", Status::Stop, format!("{} on {} is {state}", other.name, bridge.name));
+            return Ok(None);
+        }
         if let Some(other) = other.filter(|o| o.isolated && peer.isolated) {
             self.say(
                 "bridge port",

@@ -1,5 +1,6 @@
 use super::*;
 use std::collections::HashSet;
+use std::path::Path;
 
 fn pool(subnet: &str) -> Network {
     let subnet = Subnet::parse(subnet).unwrap();
@@ -68,6 +69,56 @@ fn no_duplicate_among_100_threads() {
     assert_eq!(addresses.len(), 100);
     assert_eq!(list(&dir).unwrap()[0].leases.len(), 100);
     assert_eq!(reclaim(&dir, &|l| l.owner == "owner7").unwrap().len(), 99);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// 500 at once, from ten processes with fifty threads each; then the pool is full, and says who has it.
+#[test]
+fn no_duplicate_among_500_in_processes_and_threads() {
+    const PLACE: &str = "DRYDOCK_TEST_LEASES";
+    const NAME: &str = "lease::tests::no_duplicate_among_500_in_processes_and_threads";
+    let one = |dir: &Path, owner: &str| {
+        let mut store = Store::lock(dir).unwrap();
+        let mut n = store.network("n").unwrap().unwrap_or_else(|| pool("10.0.0.0/23"));
+        take(&mut n, owner, None, ALL).and_then(|address| store.save_network(&n).map(|()| address))
+    };
+    if let Some(dir) = std::env::var_os(PLACE) {
+        let dir = std::path::PathBuf::from(dir);
+        let each = |i: usize| one(&dir, &format!("p{}t{i}", std::process::id())).unwrap();
+        std::thread::scope(|scope| (0..50).for_each(|i| drop(scope.spawn(move || each(i)))));
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("drydock-lease-500-{}", std::process::id()));
+    let mut workers: Vec<_> = (0..10)
+        .map(|_| {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command
+                .args(["--exact", NAME])
+                .env(PLACE, &dir)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    for worker in &mut workers {
+        let status = loop {
+            match worker.try_wait().unwrap() {
+                Some(status) => break status,
+                None if std::time::Instant::now() > end => worker.kill().unwrap(),
+                None => std::thread::sleep(std::time::Duration::from_millis(10)),
+            }
+        };
+        assert!(status.success(), "{status}");
+    }
+    let leases = list(&dir).unwrap().remove(0).leases;
+    let addresses: HashSet<IpAddr> = leases.iter().map(|l| l.address).collect();
+    let owners: HashSet<&String> = leases.iter().map(|l| &l.owner).collect();
+    assert_eq!((leases.len(), addresses.len(), owners.len()), (500, 500, 500));
+    (0..9).for_each(|i| assert!(one(&dir, &format!("last{i}")).is_ok()));
+    let full = one(&dir, "more").unwrap_err().to_string();
+    let first = &leases.first().unwrap().owner;
+    assert!(full.contains("all 509 addresses of network 'n'") && full.contains(first.as_str()), "{full}");
     std::fs::remove_dir_all(&dir).unwrap();
 }
 

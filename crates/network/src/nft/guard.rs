@@ -42,9 +42,18 @@ pub struct Source<'a> {
     pub link: &'a str,
     /// The owner's tag.
     pub tag: &'a str,
-    /// What it may send from.
-    pub addresses: &'a Addresses,
+    /// What it may send from; anything if none.
+    pub addresses: Option<&'a Addresses>,
+    /// It may ask the cloud's metadata server.
+    pub metadata: bool,
 }
+
+/// Where clouds answer questions about the machine, its credentials among them: EC2, Azure, Google and others at the
+/// first, EC2 at the second too.
+pub const METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
 
 impl Addresses {
     /// fe80:: with the modified EUI-64 of the link-layer address (RFC 4291, appendix A).
@@ -67,8 +76,24 @@ fn from(address: IpAddr) -> [Expr; 2] {
     is(field(Base::Network, offset, length), octets(address))
 }
 
+fn to(address: IpAddr) -> [Expr; 2] {
+    let (offset, length) = if address.is_ipv4() { (16, 4) } else { (24, 16) };
+    is(field(Base::Network, offset, length), octets(address))
+}
+
 /// The rules, in their order.
-pub(super) fn rules(a: &Addresses) -> Vec<Vec<Expr>> {
+fn rules(source: &Source<'_>) -> Vec<Vec<Expr>> {
+    let mut list = Vec::new();
+    for address in METADATA.into_iter().filter(|_| !source.metadata) {
+        let ethertype = is(Expr::Meta(Meta::Protocol), if address.is_ipv4() { IPV4 } else { IPV6 });
+        list.push([&ethertype[..], &to(address), &[COUNTER, DROP]].concat());
+    }
+    list.extend(source.addresses.map(own).unwrap_or_default());
+    list
+}
+
+/// Only from its own addresses.
+fn own(a: &Addresses) -> Vec<Vec<Expr>> {
     let mut list: Vec<Vec<Expr>> = Vec::new();
     let mut rule = |parts: &[&[Expr]], end: Expr| {
         let mut expressions = parts.concat();
@@ -143,7 +168,7 @@ impl Nft {
         batch.message("NFT_MSG_DELRULE", link, super::DELRULE, 0, &[ENOENT], |m| {
             m.fixed(&generic(FAMILY_NETDEV, 0)).text(1, TABLE).text(2, link);
         });
-        for expressions in rules(source.addresses) {
+        for expressions in rules(source) {
             batch.message("NFT_MSG_NEWRULE", link, NEWRULE, CREATE | APPEND, &[], |m| {
                 m.fixed(&generic(FAMILY_NETDEV, 0)).text(1, TABLE).text(2, link);
                 m.nest(4, |m| expressions.iter().for_each(|e| e.encode(m)));
@@ -232,11 +257,15 @@ mod tests {
     fn read_like_nft() {
         let ip = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         let a = Addresses { mac: Mac::parse("0a:dd:0a:00:00:02").unwrap(), ip };
-        let lines: Vec<String> = rules(&a)
+        let source = Source { link: "l", tag: "t", addresses: Some(&a), metadata: false };
+        assert!(rules(&Source { addresses: None, metadata: true, ..source.clone() }).is_empty());
+        assert_eq!(rules(&Source { metadata: true, ..source.clone() }).len() + 2, rules(&source).len());
+        let lines: Vec<String> = rules(&source)
             .iter()
             .map(|r| super::super::text::rule(r).replace(" counter packets 0 bytes 0", ""))
             .collect();
         for line in [
+            "meta protocol ip ip daddr 169.254.169.254 drop",
             "ether saddr != 0a:dd:0a:00:00:02 drop",
             "meta protocol arp arp saddr ether 0a:dd:0a:00:00:02 arp saddr ip 10.0.0.2 accept",
             "meta protocol ip ip saddr 10.0.0.2 accept",

@@ -14,7 +14,7 @@ use decode::{decode_rule, read_comment};
 use drydock_core::Result;
 use expr::Expr;
 pub use foreign::Packet;
-pub use guard::{Addresses, Source};
+pub use guard::{Addresses, METADATA, Source};
 use serde::Serialize;
 pub use trace::{Flow, Trace};
 

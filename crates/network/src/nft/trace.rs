@@ -197,6 +197,23 @@ fn decode(attrs: Attributes<'_>) -> Option<Drop> {
 }
 
 impl Nft {
+    /// Whether a port of our bridges may not send to an address.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn port_refuses(&self, link: &str, to: IpAddr) -> Result<bool> {
+        let bytes = octets(to);
+        for reply in self.socket.dump("NFT_MSG_GETRULE", GETRULE, &generic(FAMILY_NETDEV, 0))? {
+            let Some(attrs) = reply.payload.get(4..).map(attributes) else { continue };
+            let list = attrs.find_kind(4).map(expr::decode_list).unwrap_or_default();
+            let about = list.iter().any(|e| matches!(e, Expr::Compare(false, value) if *value == bytes));
+            if attrs.text(2).as_deref() == Some(link) && about && list.last() == Some(&expr::DROP) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a port of our bridges may send from an address; none if it is not checked.
     ///
     /// # Errors
@@ -206,6 +223,7 @@ impl Nft {
             return Ok(None);
         }
         let bytes = octets(source);
+        let mut checked = false;
         for reply in self.socket.dump("NFT_MSG_GETRULE", GETRULE, &generic(FAMILY_NETDEV, 0))? {
             let Some(attrs) = reply.payload.get(4..).map(attributes) else { continue };
             if attrs.text(2).as_deref() == Some(link) {
@@ -213,8 +231,9 @@ impl Nft {
                 if list.iter().any(|e| matches!(e, Expr::Compare(false, value) if *value == bytes)) {
                     return Ok(Some(true));
                 }
+                checked |= list.iter().any(|e| matches!(e, Expr::Payload { base: expr::Base::Link, .. }));
             }
         }
-        Ok(Some(false))
+        Ok(checked.then_some(false))
     }
 }

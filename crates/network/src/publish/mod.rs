@@ -257,5 +257,8 @@ pub fn withdraw(
                 && ports.iter().any(|p| r.has_port(p.host_port) || r.has_port(p.container_port))
         })
     })?;
+    if !store.forwards_for(owner)? {
+        sysctl::release(&mut store, owner)?;
+    }
     store.save_host()
 }
