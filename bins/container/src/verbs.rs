@@ -207,7 +207,8 @@ fn subcommand(entry: &'static Entry) -> Command {
     let verb = Command::new(entry.name).about(entry.about);
     // Its own --root must be there when the global one is handed down: that one then is not.
     let verb = match entry.name {
-        "unshare" => (entry.options)(verb),
+        // With unshare(1)'s -V.
+        "unshare" => (entry.options)(verb).version(crate::VERSION),
         _ => verb.defer(entry.options),
     };
     match entry.alias {

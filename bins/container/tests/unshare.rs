@@ -662,6 +662,14 @@ fn refusals_say_why_and_what_helps() {
 }
 
 #[test]
+fn help_and_version() {
+    for flag in ["-V", "--version"] {
+        assert!(stdout(&unshare(&[flag])).contains("version 0."), "{flag}");
+    }
+    assert!(stdout(&unshare(&["-h"])).contains("--map-root-user"));
+}
+
+#[test]
 fn a_chroot_and_settings_that_refuse() {
     // What the kernel refuses in a chroot; and beside it what a made-up /proc/sys/kernel says.
     let script = "mkdir -p $D/root/proc; cp $P $D/root/container; mount -t proc proc $D/root/proc

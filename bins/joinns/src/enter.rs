@@ -62,8 +62,11 @@ pub fn run(args: Args) -> Outcome {
     }
     let signals = Blocked::all()?;
     let (end, child_end) = relay::pair()?;
+    let mut courier = None;
     let child = if inside.ready.taken.is_some() && joins.contains(Kind::Pid) {
-        inside.by_courier(&end, child_end, &ctx)?
+        let (child, ended) = inside.by_courier(&end, child_end, &ctx)?;
+        courier = Some(ended);
+        child
     } else {
         inside.ready.join.apply(&ctx)?;
         // The child may be visible in the target's pid namespace at once: it must hold no directory of ours, such as the
@@ -85,6 +88,10 @@ pub fn run(args: Args) -> Outcome {
         }
         None => drydock_supervise::wait_in_foreground(&child, false, &signals)?,
     };
+    // Later than it ends, so that nobody has waited for that.
+    if let Some(courier) = courier {
+        drydock_supervise::wait_exit(&courier)?;
+    }
     if args.json {
         let joined: Vec<&str> = joins.iter().map(Kind::proc_name).collect();
         let report = serde_json::json!({ "pid": child.pid, "joined": joined, "exit_code": ended.code() });
@@ -120,8 +127,8 @@ impl Inside {
 
     /// Whoever is in the target's pid namespace can be taken hold of there by a root with CAP_SYS_PTRACE. So a courier, who is
     /// not, joins and gives up the privileges, and then makes the process that becomes the command: it is born with no more
-    /// than the command will have. It is our own child, as the courier was.
-    fn by_courier(&self, end: &End, heir_end: End, ctx: &Ctx<'_>) -> Result<Child> {
+    /// than the command will have. It is our own child, as the courier is, which ends then and is still to be waited for.
+    fn by_courier(&self, end: &End, heir_end: End, ctx: &Ctx<'_>) -> Result<(Child, Child)> {
         let (told, teller) = relay::pair()?;
         let raws = [end.as_raw_fd(), told.as_raw_fd()];
         let keep = [heir_end.as_raw_fd(), teller.as_raw_fd()];
@@ -157,7 +164,9 @@ impl Inside {
         drop(teller);
         drop(heir_end);
         let said = told.hear();
-        drydock_supervise::wait_exit(&courier)?;
+        if !matches!(said, Ok(Said::Born(_))) {
+            drydock_supervise::wait_exit(&courier)?;
+        }
         let pid = match said? {
             Said::Born(pid) => pid,
             _ => return Err(Error::failed("child", "ended without saying why")),
@@ -167,7 +176,7 @@ impl Inside {
             rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::failed("child", "has no pid"))?;
         let pidfd = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::empty())
             .call(|| format!("pidfd_open({pid}, 0)"))?;
-        Ok(Child { pid, pidfd })
+        Ok((Child { pid, pidfd }, courier))
     }
 
     /// Why nobody could be made inside.

@@ -1,9 +1,10 @@
 //! What of the target `joinns` takes on by default, what of the caller it leaves outside, and what it refuses.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on should stop
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that cannot go on should stop
 
 mod common;
 
 use common::*;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A target without most capabilities, that cannot gain any.
@@ -280,6 +281,51 @@ fn a_socket_leads_to_its_namespace() {
     assert_ne!(inode, ns_of(&child.id().to_string(), "net"));
     drop(child.stdin.take());
     child.wait().unwrap();
+}
+
+/// `profile drydock-test-joinns { file, capability, network, mount, umount, pivot_root, ptrace, signal, unix,
+/// change_profile, deny /etc/hostname r, }` as apparmor_parser -S (3.0.8, Linux 6.12) compiles it.
+const POLICY: &[u8] = include_bytes!("common/apparmor.policy");
+const PROFILE: &str = "drydock-test-joinns";
+const APPARMOR: &str = "/sys/kernel/security/apparmor";
+
+/// The profile in the kernel, for as long as this is held.
+struct Loaded;
+
+impl Loaded {
+    fn new() -> Option<Loaded> {
+        std::fs::write(format!("{APPARMOR}/.replace"), POLICY).ok().map(|()| Loaded)
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = std::fs::write(format!("{APPARMOR}/.remove"), PROFILE);
+    }
+}
+
+#[test]
+fn a_profile_is_taken_on() {
+    let name = "a_profile_is_taken_on";
+    if !is_root() || !Path::new("/etc/hostname").exists() {
+        return skip(name, "needs root and /etc/hostname");
+    }
+    let Some(_loaded) = Loaded::new() else { return skip(name, "needs AppArmor (apparmor)") };
+    let confine = format!("echo exec {PROFILE} > /proc/self/attr/exec && exec \"$@\"");
+    let target = Target::start(&["sh", "-c", &confine, "sh"], &["-m", "-p", "-n", "--mount-proc"]);
+    let target = target.expect("a confined process");
+    let pid = target.pid.to_string();
+    let confined = format!("{PROFILE} (enforce)");
+    let look = ["--", "sh", "-c", "cat /proc/self/attr/current; cat /etc/hostname || echo refused"];
+    let seen = |args: &[&str]| stdout(&joinns(&[&["-t", &pid], args, &look].concat()));
+    // By default, and where it is asked for; the profile's own rule is in force.
+    for args in [&["-a"][..], &["-m", "-p"], &["-n", "-Z"]] {
+        assert_eq!(seen(args), format!("{confined}\nrefused"), "{args:?}");
+    }
+    for args in [&["-a", "--privileged"][..], &["-n"]] {
+        let text = seen(args);
+        assert!(text.starts_with("unconfined") && !text.contains("refused"), "{args:?}: {text}");
+    }
 }
 
 #[test]

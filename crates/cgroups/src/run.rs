@@ -221,6 +221,11 @@ fn explain_write(error: Error, write: &Write) -> Error {
         Some(Errno::ENODEV) => {
             error.on(write.file.clone()).because("no such block device").with_kind(Kind::BadInput)
         }
+        Some(Errno::EOPNOTSUPP) if write.file.contains("weight") => {
+            error.on(write.file.clone()).because("this disk is not scheduled by weights").hint(
+                "echo bfq > /sys/block/DISK/queue/scheduler, or on v2 io.cost.qos (CONFIG_BLK_CGROUP_IOCOST)",
+            )
+        }
         Some(Errno::EROFS) => error
             .on(write.file.clone())
             .because("the cgroup file system is mounted read-only here")

@@ -132,7 +132,7 @@ impl Limits {
                 if weight == 0 && words.last() != Some(&"default") {
                     return Err(bad("io.weight", value, "out of range (allowed: 1 to 10000, or default)"));
                 }
-                let disk = crate::device::whole_disk(device)?;
+                let disk = crate::device::whole_disk(device).map_err(|e| e.on("io.weight"))?;
                 match self.io_weight_device.insert(disk, weight) {
                     None => Ok(()),
                     Some(_) => Err(twice(&format!("io.weight of {device}"))),
@@ -234,7 +234,8 @@ fn io_latency(value: &str) -> Result<String> {
         Ok(plain) if target.bytes().all(|b| b.is_ascii_digit()) => plain,
         _ => crate::psi::micros(target).ok_or_else(wrong)?,
     };
-    Ok(format!("{} target={micros}", crate::device::whole_disk(device)?))
+    let disk = crate::device::whole_disk(device).map_err(|e| e.on("io.latency"))?;
+    Ok(format!("{disk} target={micros}"))
 }
 
 /// v1's `blkio.throttle.read_bps_device` and the like: `8:0 1048576`, 0 for no limit.

@@ -80,6 +80,9 @@ pub struct Args {
     /// When the command has ended, print on stderr, as a line of JSON, its PID, the new namespaces and how it ended
     #[arg(long, conflicts_with = "no_fork")]
     json: bool,
+    /// Print version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     /// The command and its arguments [default: $SHELL or /bin/sh]
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
