@@ -46,6 +46,9 @@ impl Name {
         // Of stages whose words are looked for.
         let inside = match sentence.split_once(": ") {
             Some(("mounts", rest)) => format!("error during container init: error mounting {rest}"),
+            Some(("cgroup", rest)) if rest.starts_with("write(") && rest.contains(r#", "0")"#) => {
+                format!("unable to apply cgroup configuration: error adding pid 0 to cgroups: {rest}")
+            }
             Some(("cgroup", rest)) => format!("unable to apply cgroup configuration: {rest}"),
             _ => sentence,
         };
@@ -132,6 +135,8 @@ mod tests {
                 .starts_with("exec failed: unable to start container")
         );
         assert_eq!(said("runc", "kill", "'x': no", Kind::Failed), "'x': no; hint: look");
+        let busy = r#"cgroup: write("/g/cgroup.procs", "0"): Device or resource busy (EBUSY)"#;
+        assert!(said("runc", "exec", busy, Kind::Failed).contains(r#" adding pid 0 to cgroups: write("/g/"#));
         let exec = "process: '/a': exec /a: no such file or directory";
         assert_eq!(said("runc", "run", exec, Kind::CannotExecute), "exec /a: no such file or directory");
         assert!(said("container", "run", exec, Kind::CannotExecute).starts_with("process: "));

@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::statfs;
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 const CGROUP_V1: i64 = 0x0027_e0eb;
@@ -232,13 +232,24 @@ impl Cgroup {
 /// # Errors
 /// write(2)'s: ENOSPC for an empty v1 cpuset; EACCES, EBUSY.
 pub fn join(files: &[OwnedFd]) -> Result<()> {
-    files.iter().try_for_each(|fd| match nix::unistd::write(fd, b"0") {
-        Ok(_) => Ok(()),
-        Err(Errno::ENOSPC) => Err(Error::call("write(tasks, \"0\")", Errno::ENOSPC)
-            .in_stage("cgroup")
-            .hint("its cpuset.cpus or cpuset.mems is empty")),
-        Err(errno) => Err(Error::call("write(tasks, \"0\")", errno).in_stage("cgroup")),
+    files.iter().try_for_each(|fd| {
+        nix::unistd::write(fd, b"0").map(drop).map_err(|errno| {
+            let error = Error::call(format!("write({:?}, \"0\")", path_of(fd)), errno).in_stage("cgroup");
+            match errno {
+                Errno::ENOSPC => error.hint("its cpuset.cpus or cpuset.mems is empty"),
+                Errno::EBUSY => {
+                    error.hint("a v2 cgroup that gives its children controllers holds no processes itself")
+                }
+                _ => error,
+            }
+        })
     })
+}
+
+/// Where a descriptor leads, for a message.
+fn path_of(fd: &OwnedFd) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    std::fs::read_link(link).unwrap_or_else(|_| PathBuf::from("cgroup.procs"))
 }
 
 /// A directory and all below it, children after their parents.
