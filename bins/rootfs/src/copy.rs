@@ -4,7 +4,7 @@ use crate::{Telling, absolute};
 use drydock_cli::Outcome;
 use drydock_core::Error;
 use drydock_images::copy::Request;
-use drydock_images::elf::{Loader, Missing};
+use drydock_images::elf::{Hint, Loader, Missing, What};
 use drydock_images::view::View;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ pub struct Args {
     /// A further file or directory (repeatable); a library comes with what it needs.
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
+    /// Also the name service of this host: /etc/nsswitch.conf and the modules (libnss_*) that it names.
+    #[arg(long)]
+    nss: bool,
     #[command(flatten)]
     telling: Telling,
 }
@@ -35,9 +38,50 @@ pub fn run(args: &Args) -> Outcome {
         root: args.dir.clone(),
         programs: paths(&args.programs, true)?,
         with: paths(&args.with, false)?,
+        name_service: args.nss,
     };
-    crate::apply(&request.plan()?, args.telling)?;
+    let report = crate::apply(&request.plan()?, args.telling)?;
+    if !args.telling.json {
+        tell(&report.hints, args.nss);
+    }
     Ok(0)
+}
+
+/// What no header says, in at most one line for each kind.
+fn tell(hints: &[Hint], nss: bool) {
+    // A library that opens others by a name that nobody can see is nothing that the caller could do something about.
+    let library = |h: &Hint| h.object.to_string_lossy().contains(".so");
+    let of = |what: What| -> Vec<&Hint> {
+        hints.iter().filter(|h| h.what == what && (!library(h) || !h.libraries.is_empty())).collect()
+    };
+    let who = |hints: &[&Hint]| {
+        let names =
+            hints.iter().filter_map(|h| h.object.file_name()).map(|n| n.to_string_lossy().into_owned());
+        let names: Vec<String> = names.collect();
+        match names.as_slice() {
+            [a, b, c, _, ..] => format!("{a}, {b}, {c} and {} more", names.len() - 3),
+            few => few.join(", "),
+        }
+    };
+    let note = |text: &str| drydock_cli::output::note("rootfs", text);
+    let names = of(What::NameService);
+    if !names.is_empty() && !nss {
+        note(&format!(
+            "{}: users, groups or hosts are looked up (nsswitch.conf(5)); files and dns work, other modules (libnss_*) come with --nss",
+            who(&names)
+        ));
+    }
+    let opens = of(What::Dlopen);
+    if !opens.is_empty() {
+        let with: Vec<String> =
+            opens.iter().flat_map(|h| &h.libraries).map(|p| format!(" --with {}", p.display())).collect();
+        let names = if with.is_empty() {
+            "such libraries come with --with FILE".to_string()
+        } else {
+            format!("perhaps{}", with.concat())
+        };
+        note(&format!("{}: libraries are opened by name at run time (dlopen(3)): {names}", who(&opens)));
+    }
 }
 
 /// Print the files that a program needs to run, without running it: ldd(1), but safe, and with the interpreter.
@@ -57,6 +101,7 @@ struct Shown {
     files: Vec<PathBuf>,
     optional: Vec<PathBuf>,
     missing: Vec<Missing>,
+    hints: Vec<Hint>,
 }
 
 pub fn closure(args: &ClosureArgs) -> Outcome {
@@ -74,13 +119,19 @@ pub fn closure(args: &ClosureArgs) -> Outcome {
     let closure = loader.closure(&path)?;
     let incomplete = !closure.missing.is_empty();
     if args.json {
-        let shown = Shown { files: closure.files, optional: closure.extra, missing: closure.missing };
+        let shown = Shown {
+            files: closure.files,
+            optional: closure.extra,
+            missing: closure.missing,
+            hints: closure.hints,
+        };
         drydock_cli::print_json(&shown)?;
         return Ok(u8::from(incomplete));
     }
     for file in &closure.files {
         drydock_cli::print_line(&file.to_string_lossy())?;
     }
+    tell(&closure.hints, false);
     for missing in &closure.missing {
         drydock_cli::output::warn(
             "rootfs",

@@ -149,12 +149,13 @@ struct Telling {
 }
 
 /// Carries out a plan and reports it: one line, or JSON.
-fn apply(plan: &Plan, telling: Telling) -> Result<(), Error> {
+fn apply(plan: &Plan, telling: Telling) -> Result<Report, Error> {
     let explainer = Explainer { on: telling.explain };
     let bar = progress::bar(plan.steps().len(), telling.explain);
     let report = plan.apply_with(&Ctx::new(&explainer, None), &mut |done| bar.at(done))?;
     drop(bar);
-    tell(&report, telling)
+    tell(&report, telling)?;
+    Ok(report)
 }
 
 fn tell(report: &Report, telling: Telling) -> Result<(), Error> {

@@ -163,3 +163,59 @@ fn scripts_bring_their_interpreter() {
     std::fs::write(&script, "#!/nowhere/at/all\n").unwrap();
     rootfs(&sandbox, &["copy", "r", "./hello"]).fails_with(125).says("/nowhere/at/all");
 }
+
+/// What no header says: libraries that are opened by name, modules of the name service.
+#[test]
+fn what_is_asked_for_at_run_time_is_told_and_comes_on_request() {
+    require!(have("gcc"), "gcc is not installed");
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path();
+    let sub = "app/glibc-hwcaps/x86-64-v2";
+    std::fs::create_dir_all(dir.join(sub)).unwrap();
+    let library = "int ddplug(){return 0;}";
+    for place in ["app", sub] {
+        let out = format!("{place}/libddplug.so.1");
+        require!(
+            gcc(dir, library, &["-shared", "-fPIC", "-o", &out, "-Wl,-soname,libddplug.so.1"]),
+            "gcc fails"
+        );
+    }
+    let source = "#include <dlfcn.h>\n#include <netdb.h>\nint main(int c,char**v){struct addrinfo*r;if(c>1)getaddrinfo(v[1],0,0,&r);return !dlopen(\"libddplug.so.1\",RTLD_NOW);}";
+    assert!(gcc(dir, source, &["-o", "app/asks", "-ldl", "-Wl,-rpath,$ORIGIN"]));
+    assert!(gcc(dir, "int main(){return 0;}", &["-o", "app/plain"]));
+    // Linked with one that has variants for newer processors: all of them come along.
+    assert!(gcc(
+        dir,
+        "int ddplug();int main(){return ddplug();}",
+        &["-o", "app/linked", "app/libddplug.so.1", "-Wl,-rpath,$ORIGIN"]
+    ));
+    let program = |name: &str| dir.join("app").join(name).display().to_string();
+    rootfs(&sandbox, &["new", "r"]).success();
+    let asks = rootfs(&sandbox, &["copy", "r", &program("asks")]).success();
+    let plug = program("libddplug.so.1");
+    asks.clone().says("asks: libraries are opened by name").says(&format!("--with {plug}")).says("--nss");
+    assert!(!sandbox.join("r").join(&plug[1..]).exists());
+    assert_eq!(rootfs(&sandbox, &["copy", "r", &program("plain")]).success().stderr, "");
+    rootfs(&sandbox, &["closure", &program("asks")]).success().says(&plug);
+    rootfs(&sandbox, &["copy", "r", &program("asks"), "--with", &plug, "--nss"]).success();
+    assert!(sandbox.join("r").join(&plug[1..]).exists());
+    rootfs(&sandbox, &["check", "r"]).success();
+    let host = std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
+    assert_eq!(std::fs::read_to_string(sandbox.join("r/etc/nsswitch.conf")).unwrap(), host);
+    if is_root() {
+        // It finds its library in there.
+        rootfs(&sandbox, &["enter", "r", "--", &program("asks")]).success();
+    }
+    rootfs(&sandbox, &["new", "q"]).success();
+    rootfs(&sandbox, &["copy", "q", &program("linked")]).success();
+    for place in ["app", sub] {
+        assert!(
+            sandbox
+                .join("q")
+                .join(&dir.strip_prefix("/").unwrap())
+                .join(place)
+                .join("libddplug.so.1")
+                .exists()
+        );
+    }
+}

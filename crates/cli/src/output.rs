@@ -48,6 +48,11 @@ pub fn warn(tool: &str, message: &str) {
     print_error_line(&format!("{tool}: warning: {}", drydock_core::text::escape(message)));
 }
 
+/// Something worth knowing that is no danger: `tool: note: …` on stderr.
+pub fn note(tool: &str, message: &str) {
+    print_error_line(&format!("{tool}: note: {}", drydock_core::text::escape(message)));
+}
+
 /// Whether stderr may be coloured: a terminal, and NO_COLOR (no-color.org) is unset or empty.
 pub fn colour_on_stderr() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())

@@ -21,6 +21,9 @@ pub struct Request {
     pub programs: Vec<PathBuf>,
     /// Further files and directories, by absolute path; an ELF file comes with its closure (plug-ins).
     pub with: Vec<PathBuf>,
+    /// Also the modules of this host's name service, and its nsswitch.conf.
+    #[serde(default)]
+    pub name_service: bool,
 }
 
 /// What was copied.
@@ -34,6 +37,9 @@ pub struct Report {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Bytes of all files.
     pub bytes: u64,
+    /// What the programs may ask for while they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<crate::elf::Hint>,
 }
 
 impl Request {
@@ -73,7 +79,8 @@ impl Request {
         self.validate()?;
         let root = crate::root::Root::open(&self.root)?;
         let host = crate::view::View::host()?;
-        Ok(Plan::new(self.root.clone(), plan::steps(self, Some(&root), &host)?))
+        let (steps, hints) = plan::steps(self, Some(&root), &host)?;
+        Ok(Plan::new(self.root.clone(), steps).with_hints(hints))
     }
 }
 
@@ -102,7 +109,8 @@ mod tests {
     fn bad_requests() {
         let ask = |programs: &[&str], with: &[&str]| {
             let list = |l: &[&str]| l.iter().map(PathBuf::from).collect();
-            Request { root: "/x".into(), programs: list(programs), with: list(with) }.validate()
+            Request { root: "/x".into(), programs: list(programs), with: list(with), ..Request::default() }
+                .validate()
         };
         assert!(ask(&["/bin/sh"], &[]).is_ok());
         assert!(ask(&["sh"], &["/etc/services"]).is_ok());

@@ -174,9 +174,9 @@ impl Recipe {
         let whole = |path: &PathBuf| loader.closure(path).is_ok_and(|c| c.missing.is_empty());
         programs.extend(self.want.iter().filter_map(|n| find(n)).filter(whole));
         let with = self.with.iter().filter(|p| host.walk(p).is_ok()).cloned().collect();
-        let request = copy::Request { root: PathBuf::new(), programs, with };
+        let request = copy::Request { programs, with, ..copy::Request::default() };
         let mut steps = skeleton::steps(true, "host tools")?;
-        for step in copy::steps(&request, None, &host)? {
+        for step in copy::steps(&request, None, &host)?.0 {
             // What the skeleton makes, it makes with the right mode.
             if !steps.iter().any(|s| s.path() == step.path()) {
                 steps.push(step);

@@ -1,7 +1,7 @@
 //! From what was asked to the steps: closures, links on the way, and what the target already has.
 
 use super::{Report, Request, Step, relative_target};
-use crate::elf::{Content, Loader};
+use crate::elf::{Content, Hint, Loader};
 use crate::root::{Root, shown};
 use crate::unfinished::Word;
 use crate::view::{Node, View};
@@ -23,18 +23,24 @@ pub struct Plan {
     /// Make the root directory itself, if it is missing.
     create: bool,
     steps: Vec<Step>,
+    hints: Vec<Hint>,
 }
 
 impl Plan {
     /// A plan of given steps in an existing root directory.
     pub fn new(root: PathBuf, steps: Vec<Step>) -> Self {
-        Self { root, create: false, steps }
+        Self { root, create: false, steps, hints: Vec::new() }
     }
 
     /// A plan that also makes the root directory, if it is missing.
     pub fn creating(root: PathBuf, steps: Vec<Step>) -> Self {
         let own = Step::Dir { path: PathBuf::from("/"), mode: 0o755 };
-        Self { root, create: true, steps: std::iter::once(own).chain(steps).collect() }
+        Self { root, create: true, steps: std::iter::once(own).chain(steps).collect(), hints: Vec::new() }
+    }
+
+    /// The same, with what its programs may ask for while they run.
+    pub fn with_hints(self, hints: Vec<Hint>) -> Self {
+        Self { hints, ..self }
     }
 
     /// The steps, in order.
@@ -89,7 +95,7 @@ impl Plan {
     fn fill(&self, place: &Path, ctx: &Ctx<'_>, progress: &mut dyn FnMut(usize)) -> Result<Report> {
         let root = Root::open(place)?;
         let host = View::host()?;
-        let mut report = Report { root: self.root.clone(), ..Report::default() };
+        let mut report = Report { root: self.root.clone(), hints: self.hints.clone(), ..Report::default() };
         for (i, step) in self.steps.iter().enumerate() {
             report.bytes += ctx.perform(step, |step| step.act(&host, &root))?;
             match step {
@@ -109,12 +115,13 @@ struct Collector<'a> {
     entries: BTreeMap<PathBuf, Node>,
     /// Paths by which files are asked for: they must lead to the file in the root, too.
     names: Vec<PathBuf>,
+    hints: Vec<Hint>,
 }
 
 /// The steps for a request; `root` is looked at for directories that are links on the host.
-pub(crate) fn steps(request: &Request, root: Option<&Root>, host: &View) -> Result<Vec<Step>> {
+pub(crate) fn steps(request: &Request, root: Option<&Root>, host: &View) -> Result<(Vec<Step>, Vec<Hint>)> {
     let loader = Loader::new(host);
-    let mut all = Collector { host, entries: BTreeMap::new(), names: Vec::new() };
+    let mut all = Collector { host, entries: BTreeMap::new(), names: Vec::new(), hints: Vec::new() };
     let mut needs_cache = false;
     for asked in &request.programs {
         let path = locate(&loader, asked)?;
@@ -124,14 +131,18 @@ pub(crate) fn steps(request: &Request, root: Option<&Root>, host: &View) -> Resu
     for asked in &request.with {
         needs_cache |= all.extra(&loader, asked)?;
     }
+    all.name_service();
+    if request.name_service {
+        needs_cache |= all.modules(&loader)?;
+    }
     if needs_cache {
         // A library is in a directory that only the cache names.
         for file in ["/etc/ld.so.cache", "/etc/ld.so.conf"] {
             let _ = all.file(Path::new(file));
         }
     }
-    all.name_service();
-    all.steps(root)
+    let hints = all.open_hints();
+    Ok((all.steps(root)?, hints))
 }
 
 fn locate(loader: &Loader<'_>, asked: &Path) -> Result<PathBuf> {
@@ -177,6 +188,7 @@ impl Collector<'_> {
         for file in closure.files.iter().chain(&closure.extra) {
             self.file(file)?;
         }
+        self.hints.extend(closure.hints);
         Ok(closure.needs_cache)
     }
 
@@ -257,6 +269,39 @@ impl Collector<'_> {
         }
     }
 
+    /// The modules that this host's nsswitch.conf names, and the file itself.
+    fn modules(&mut self, loader: &Loader<'_>) -> Result<bool> {
+        let conf = Path::new("/etc/nsswitch.conf");
+        let text = self.host.read(conf, 64 << 10).map_err(|e| unusable(conf, e))?;
+        self.file(conf)?;
+        let libc = OsStr::new("libc.so.6");
+        let dirs = self.entries.keys().filter(|p| p.file_name() == Some(libc)).filter_map(|p| p.parent());
+        let dirs: Vec<PathBuf> = dirs.map(Path::to_path_buf).collect();
+        let mut needs_cache = false;
+        for (dir, module) in dirs.iter().flat_map(|dir| modules(&text).into_iter().map(move |m| (dir, m))) {
+            let path = dir.join(format!("libnss_{module}.so.2"));
+            if self.host.walk(&path).is_ok() {
+                needs_cache |= self.closure(loader, &path)?;
+            }
+        }
+        Ok(needs_cache)
+    }
+
+    /// Each hint once, without the libraries that come along anyhow.
+    fn open_hints(&mut self) -> Vec<Hint> {
+        let mut hints: Vec<Hint> = Vec::new();
+        for mut hint in std::mem::take(&mut self.hints) {
+            hint.libraries.retain(|path| {
+                let real = self.host.walk(path).map_or_else(|_| path.clone(), |w| w.real);
+                !self.entries.contains_key(&real)
+            });
+            if !hints.iter().any(|h| (&h.object, h.what) == (&hint.object, hint.what)) {
+                hints.push(hint);
+            }
+        }
+        hints
+    }
+
     fn steps(&self, root: Option<&Root>) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         let mut kept: Vec<&Path> = Vec::new();
@@ -288,6 +333,15 @@ impl Collector<'_> {
         }
         Ok(steps)
     }
+}
+
+/// The services in a nsswitch.conf(5): words behind the colon, without what stands in brackets.
+fn modules(text: &[u8]) -> std::collections::BTreeSet<String> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let words = lines.filter_map(|line| line.split_once(':')).flat_map(|(_, words)| words.split_whitespace());
+    let plain = |w: &&str| w.len() < 64 && w.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    words.filter(plain).map(str::to_string).collect()
 }
 
 /// Directories are 0755, but for those that have other rights by convention (hier(7)).

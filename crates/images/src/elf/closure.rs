@@ -1,5 +1,6 @@
 //! The files that a program needs: a walk over libraries in the order in which the loader would load them.
 
+use crate::elf::asks::{self, Hint, What};
 use crate::elf::facts::{self, Content, Damage, Facts};
 use crate::elf::search::{Places, default_dirs, expand, expand_list, musl_dirs, musl_path_file};
 use crate::root::shown;
@@ -73,6 +74,8 @@ pub struct Closure {
     pub missing: Vec<Missing>,
     /// A library is where only /etc/ld.so.cache tells.
     pub needs_cache: bool,
+    /// What it may ask for while it runs.
+    pub hints: Vec<Hint>,
 }
 
 impl Closure {
@@ -98,6 +101,7 @@ impl Closure {
         self.extra.extend(other.extra);
         self.missing.extend(other.missing);
         self.needs_cache |= other.needs_cache;
+        self.hints.extend(other.hints);
     }
 }
 
@@ -257,11 +261,39 @@ impl<'v> Loader<'v> {
             }
             next += 1;
         }
+        closure.hints = self.hints(&objects, musl.as_deref());
         if self.lookups.get() > MAX_LOOKUPS {
             let why = format!("more than {MAX_LOOKUPS} places to look for libraries");
             closure.lacks(program, Need::Damaged(why));
         }
         closure
+    }
+
+    /// What the program and its libraries may ask for while they run.
+    fn hints(&self, objects: &[Object], musl: Option<&str>) -> Vec<Hint> {
+        let mut hints = Vec::new();
+        for (n, object) in objects.iter().enumerate().filter(|(_, o)| !asks::is_libc(&o.facts)) {
+            let mut hint =
+                |what, libraries| hints.push(Hint { object: object.path.clone(), what, libraries });
+            if object.facts.asks.opens {
+                let names = self.view.open(&object.path).map(|f| asks::library_names(&f)).unwrap_or_default();
+                let needed = |name: &OsStr| {
+                    objects
+                        .iter()
+                        .any(|o| o.path.file_name() == Some(name) || o.facts.soname.as_deref() == Some(name))
+                };
+                let names = names.iter().map(OsStr::new).filter(|name| !needed(name));
+                let found = names.filter_map(|name| self.find(name, n, objects, musl, &mut Vec::new()));
+                hint(What::Dlopen, asks::few(found.map(|f| f.path).collect()));
+            }
+            if object.facts.asks.names && musl.is_none() {
+                hint(What::NameService, Vec::new());
+            }
+            if object.facts.asks.converts && musl.is_none() {
+                hint(What::Iconv, Vec::new());
+            }
+        }
+        hints
     }
 
     /// The ELF file at a path, if the loader of a program like `like` would take it.

@@ -2,6 +2,7 @@
 //!
 //! The file is hostile: every size is bounded before memory is taken, every offset is checked by pread(2) itself.
 
+use super::asks::{self, Asks};
 use object::elf::{FileHeader32, FileHeader64};
 use object::endian::Endianness;
 use object::pod;
@@ -64,6 +65,8 @@ pub struct Facts {
     pub soname: Option<OsString>,
     /// DF_1_NODEFLIB: the default directories are not searched.
     pub no_default: bool,
+    /// Functions that it imports, as far as they matter here.
+    pub asks: Asks,
 }
 
 impl Facts {
@@ -110,7 +113,7 @@ fn script(line: &[u8]) -> Result<Content, Damage> {
 }
 
 /// Up to `size` bytes at `offset`; fewer at the end of the file.
-fn take(file: &File, offset: u64, size: usize) -> Result<Vec<u8>, Damage> {
+pub(super) fn take(file: &File, offset: u64, size: usize) -> Result<Vec<u8>, Damage> {
     let mut bytes = vec![0; size];
     let mut have = 0;
     while let Some(rest) = bytes.get_mut(have..).filter(|rest| !rest.is_empty()) {
@@ -199,7 +202,7 @@ fn dynamic<E: FileHeader<Endian = Endianness>>(
     let bytes = exactly(file, section.p_offset(endian).into(), size, "dynamic section")?;
     let (entries, _) = pod::slice_from_bytes::<E::Dyn>(&bytes, size / size_of::<E::Dyn>())
         .map_err(|()| "damaged ELF file: dynamic section")?;
-    let mut strings = None;
+    let (mut strings, mut strings_size, mut symbols) = (None, 0, None);
     let mut names: Vec<(u32, u64)> = Vec::new();
     for entry in entries {
         let value: u64 = entry.d_val(endian).into();
@@ -207,6 +210,8 @@ fn dynamic<E: FileHeader<Endian = Endianness>>(
         match tag {
             object::elf::DT_NULL => break,
             object::elf::DT_STRTAB => strings = Some(value),
+            object::elf::DT_STRSZ => strings_size = value,
+            object::elf::DT_SYMTAB => symbols = Some(value),
             object::elf::DT_FLAGS_1 => {
                 facts.no_default = value & u64::from(object::elf::DF_1_NODEFLIB) != 0;
             }
@@ -224,6 +229,9 @@ fn dynamic<E: FileHeader<Endian = Endianness>>(
             "damaged ELF file: {} names of libraries (allowed: up to {MAX_NEEDED})",
             names.len()
         ));
+    }
+    if let (Some(symbols), Some(strings)) = (symbols, strings) {
+        facts.asks = asks::read::<E>(file, endian, headers, symbols, (strings, strings_size));
     }
     if names.is_empty() {
         return Ok(());
@@ -253,7 +261,7 @@ fn dynamic<E: FileHeader<Endian = Endianness>>(
 }
 
 /// Where in the file the byte at a virtual address is: by the PT_LOAD segment that has it.
-fn file_offset<E: FileHeader<Endian = Endianness>>(
+pub(super) fn file_offset<E: FileHeader<Endian = Endianness>>(
     headers: &[E::ProgramHeader],
     endian: Endianness,
     address: u64,
