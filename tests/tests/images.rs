@@ -252,3 +252,59 @@ fn an_image_that_is_not_in_the_store_comes_from_its_registry() {
     assert_eq!((kept.stdout.as_str(), kept.stderr.contains("the stored one is taken")), ("two\n", true));
     assert!(sandbox.census().is_empty());
 }
+
+/// Becomes a user with a name, and with the ids that the file grants, in a mount namespace of its own.
+const BECOME: &str = r#"
+for name in passwd group subuid subgid; do mount --bind "$FILES/$name" "/etc/$name" || exit; done
+exec setpriv --reuid 54321 --regid 54321 --clear-groups -- "$@"
+"#;
+
+#[test]
+fn a_users_image_has_files_of_several_users_where_ids_are_granted() {
+    require!(is_root() && have("setpriv") && have("newuidmap"), "needs root, setpriv and newuidmap");
+    let open = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    require!(open.trim() != "0", "user namespaces are switched off");
+    let prepare = |root: &std::path::Path| {
+        std::fs::write(root.join("joes"), "").unwrap();
+        std::os::unix::fs::chown(root.join("joes"), Some(1000), Some(1001)).unwrap();
+    };
+    for (grant, expected) in [("ddtest:200000:65536\n", "1000:1001 1000"), ("other:1:1\n", "0:0 refused")] {
+        let sandbox = Sandbox::new();
+        require!(image(&sandbox, prepare, &[]), "no static busybox");
+        for name in ["passwd", "group"] {
+            let text = std::fs::read_to_string(format!("/etc/{name}")).unwrap();
+            let line =
+                if name == "passwd" { "ddtest:x:54321:54321::/:/bin/sh\n" } else { "ddtest:x:54321:\n" };
+            std::fs::write(sandbox.join(name), text + line).unwrap();
+        }
+        for name in ["subuid", "subgid"] {
+            std::fs::write(sandbox.join(name), grant).unwrap();
+        }
+        let data = sandbox.data();
+        let owner = |dir: &std::path::Path| {
+            let chown =
+                std::process::Command::new("chown").args(["-R", "54321:54321"]).arg(dir).status().unwrap();
+            assert!(chown.success());
+        };
+        let _ = std::fs::remove_dir_all(&data);
+        owner(sandbox.path());
+        let user = |tool: &str, words: &[&str]| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", BECOME, "become"]);
+            command.arg(drydock_testkit::bin(tool)).args(words).current_dir(sandbox.path());
+            command.env("FILES", sandbox.path());
+            command.env("DRYDOCK_ROOT", sandbox.state()).env("DRYDOCK_DATA", sandbox.data());
+            drydock_testkit::run(&mut command)
+        };
+        let first = ["run", "--rm", "--net", "none"];
+        let script = "stat -c %u:%g /joes; cat /proc/self/uid_map >/dev/null";
+        let inside = user("container", &[&first[..], &[&reference(&sandbox), "sh", "-c", script]].concat());
+        assert!(inside.success().stdout.starts_with(expected.split(' ').next().unwrap()));
+        let as_joe =
+            user("container", &[&first[..], &["-u", "1000", &reference(&sandbox), "id", "-u"]].concat());
+        let said = if as_joe.code == Some(0) { as_joe.stdout.trim() } else { "refused" };
+        assert_eq!(expected.split(' ').nth(1), Some(said), "{}", as_joe.describe());
+        user("rootfs", &["gc"]).success();
+        assert_eq!(std::fs::read_dir(data.join("images/trees")).map_or(0, Iterator::count), 0);
+    }
+}

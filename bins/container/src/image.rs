@@ -8,6 +8,7 @@ use drydock_core::{Ctx, Error, Result, paths};
 use drydock_images::oci::store::platform_of;
 use drydock_images::oci::{Image, Platform, Reference, Store};
 use drydock_images::unpack;
+use drydock_rootfs::rootless;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -82,13 +83,31 @@ pub fn resolve(options: &Options, command: &[String], open: bool, ctx: &Ctx<'_>)
     warn_of_platform(&image);
     merge(&image, &mut options, &mut command)?;
     let mut progress = Progress::new(&word);
-    let tree = Store::at(&data).tree(&image, &unpack::Options::usual(), ctx, &mut |done, all| {
+    let tree = tree(&Store::at(&data), &image, ctx, &mut |done, all| {
         progress.at(done, all);
         true
     });
     drop(progress);
     options.tree = Some(tree?);
     Ok(Some(Resolved { options, command }))
+}
+
+/// The image's tree; without root with its owners, where there are ids for them.
+fn tree(
+    store: &Store,
+    image: &Image,
+    ctx: &Ctx<'_>,
+    go_on: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<PathBuf> {
+    let ids = &image.config.rootfs.diff_ids;
+    if let Some(tree) = store.tree_of(ids) {
+        return Ok(tree);
+    }
+    let made = rootless::within(|| store.tree(image, &unpack::Options::usual(), ctx, go_on).map(drop))?;
+    match made.and_then(|()| store.tree_of(ids)) {
+        Some(tree) => Ok(tree),
+        None => store.tree(image, &unpack::Options::usual(), ctx, go_on),
+    }
 }
 
 fn warn_of_platform(image: &Image) {

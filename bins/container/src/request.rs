@@ -281,7 +281,7 @@ fn namespaces(options: &Options, root: bool) -> Result<Namespaces> {
             _ => return Err(bad("(allowed: new, host, or the absolute path of a namespace file)")),
         }
     }
-    crate::userns::decide(options.userns.as_deref(), root, &mut result)?;
+    crate::userns::decide(options.userns.as_deref(), root, options.tree.is_some(), &mut result)?;
     Ok(result)
 }
 

@@ -14,6 +14,7 @@ mod new;
 mod progress;
 mod propagation;
 pub mod registry;
+pub mod rootless;
 mod shift;
 
 use clap::{Parser, Subcommand};
@@ -103,7 +104,23 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// What deals with files of other users; without root in a user namespace that has them.
+fn with_ids(command: &Command) -> Result<Option<u8>, Error> {
+    use rootless::Without;
+    let without = match command {
+        Command::Unpack(args) if args.wants_ids() => Without::Note,
+        Command::Import(args) if args.wants_ids() => Without::Note,
+        Command::Export(_) | Command::Pack(_) | Command::Diff(_) | Command::Du(_) => Without::Silence,
+        Command::Gc(args) => return rootless::again(Without::Silence, &args.in_use()),
+        _ => return Ok(None),
+    };
+    rootless::again(without, &[])
+}
+
 fn run(command: Command) -> Outcome {
+    if let Some(code) = with_ids(&command)? {
+        return Ok(code);
+    }
     match command {
         Command::New(args) => new::run(&args),
         Command::Copy(args) => copy::run(&args),

@@ -212,7 +212,7 @@ fn what_is_asked_for_at_run_time_is_told_and_comes_on_request() {
         assert!(
             sandbox
                 .join("q")
-                .join(&dir.strip_prefix("/").unwrap())
+                .join(dir.strip_prefix("/").unwrap())
                 .join(place)
                 .join("libddplug.so.1")
                 .exists()

@@ -6,9 +6,10 @@ use drydock_cli::Outcome;
 use drydock_core::{Error, Result, size};
 use drydock_images::oci::reference::check_name;
 use drydock_images::oci::spec::History;
-use drydock_images::oci::store::Removed;
+use drydock_images::oci::store::{Removed, used_trees};
 use drydock_images::oci::{Reference, Store, Transport};
 use serde_json::json;
+use std::ffi::OsString;
 
 /// Give an image of the store a further name. Who had the name before loses it.
 #[derive(clap::Args)]
@@ -222,14 +223,24 @@ pub struct GcArgs {
     /// Only list it; exits 1 if there is something
     #[arg(long)]
     check: bool,
+    /// A tree that a process uses whom we may not look at from here
+    #[arg(long, value_name = "LINE", hide = true)]
+    in_use: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+impl GcArgs {
+    /// The trees in use, as options for one who sees less.
+    pub fn in_use(&self) -> Vec<OsString> {
+        used_trees().into_iter().map(|line| format!("--in-use={line}").into()).collect()
+    }
+}
+
 pub fn gc(args: &GcArgs) -> Outcome {
     crate::interrupt::raise_file_limit();
-    let removed = Store::at(&data()?).gc(args.check)?;
+    let removed = Store::at(&data()?).gc(args.check, &args.in_use)?;
     let Removed { blobs, trees, unfinished, bytes } = &removed;
     let count = blobs.len() + trees.len() + unfinished.len();
     if args.json {

@@ -33,6 +33,13 @@ pub struct Args {
     telling: Telling,
 }
 
+impl Args {
+    /// Whether files are to keep their owners.
+    pub fn wants_ids(&self) -> bool {
+        self.unpacking.wants_ids()
+    }
+}
+
 #[derive(Serialize)]
 struct Shown {
     root: PathBuf,
@@ -118,6 +125,13 @@ pub struct ImportArgs {
     unpacking: Unpacking,
     #[command(flatten)]
     telling: Telling,
+}
+
+impl ImportArgs {
+    /// Whether files are to keep their owners.
+    pub fn wants_ids(&self) -> bool {
+        self.image.is_none() && self.unpacking.wants_ids()
+    }
 }
 
 pub fn import(args: &ImportArgs) -> Outcome {

@@ -21,7 +21,7 @@ pub struct Unpacking {
     /// The same for groups
     #[arg(long, value_name = "MAP", requires = "map_users", help_heading = "Policy")]
     map_groups: Vec<String>,
-    /// All files become whoever unpacks's [default without root]
+    /// All files become whoever unpacks's [default without root, where /etc/subuid and /etc/subgid grant no ids]
     #[arg(long, conflicts_with = "map_users", help_heading = "Policy")]
     mine: bool,
     /// Bytes of all files together [default: 32g]
@@ -36,6 +36,11 @@ pub struct Unpacking {
 }
 
 impl Unpacking {
+    /// Whether files are to keep their owners.
+    pub fn wants_ids(&self) -> bool {
+        !self.mine && self.map_users.is_empty()
+    }
+
     /// As the library takes it.
     pub fn options(&self) -> Result<Options> {
         let mut options = Options::usual();

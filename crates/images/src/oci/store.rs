@@ -321,11 +321,12 @@ impl Store {
         placed
     }
 
-    /// Removes blobs and trees that no image of the index needs and that no process uses.
+    /// Removes blobs and trees that no image of the index needs and that no process uses; `also_used`: what [`used_trees`]
+    /// has told one who sees more processes.
     ///
     /// # Errors
     /// When the index cannot be read: then nothing is removed.
-    pub fn gc(&self, dry: bool) -> Result<Removed> {
+    pub fn gc(&self, dry: bool, also_used: &[String]) -> Result<Removed> {
         let mut removed = Removed::default();
         for left in self.dir.parent().map(crate::unfinished::left).unwrap_or_default() {
             if left.is_there() {
@@ -354,7 +355,8 @@ impl Store {
         if !dry {
             self.settle()?;
         }
-        let used = used_trees();
+        let mut used = used_trees();
+        used.extend(also_used.iter().cloned());
         for (dir, keep, gone) in
             [("blobs/sha256", &blobs, &mut removed.blobs), ("trees", &trees, &mut removed.trees)]
         {
@@ -450,7 +452,7 @@ fn boot_id() -> String {
 }
 
 /// Lines of mountinfo of all processes that we may look at which name one of our trees: as a layer of an overlay, or bound.
-fn used_trees() -> BTreeSet<String> {
+pub fn used_trees() -> BTreeSet<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let files = processes.map(|p| p.path().join("mountinfo"));
     let texts = files.filter_map(|file| std::fs::read_to_string(file).ok());

@@ -335,7 +335,7 @@ impl<'o> Unpacker<'o> {
     fn own(&self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<()> {
         let Some((uid, gid)) = self.owner(entry)? else { return Ok(()) };
         rustix::fs::chownat(parent, path(name), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .call(|| format!("fchownat({:?}, {uid:?}, {gid:?})", path(name)))
+            .map_err(|e| unowned(entry, uid, gid, format!("fchownat({:?}, {uid:?}, {gid:?})", path(name)), e))
     }
 
     fn stamp(&self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<()> {
@@ -346,8 +346,9 @@ impl<'o> Unpacker<'o> {
     /// Owner and extended attributes of an open file or directory.
     fn dress(&mut self, entry: &Entry, fd: &OwnedFd) -> Result<()> {
         if let Some((uid, gid)) = self.owner(entry)? {
-            rustix::fs::fchown(fd, Some(uid), Some(gid))
-                .call(|| format!("fchown({}, {uid:?}, {gid:?})", fd.as_raw_fd()))?;
+            rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|e| {
+                unowned(entry, uid, gid, format!("fchown({}, {uid:?}, {gid:?})", fd.as_raw_fd()), e)
+            })?;
         }
         for (key, value) in entry.xattrs.iter().filter(|(key, _)| key != CAPABILITY) {
             if wanted(key) {
@@ -391,6 +392,19 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// Attributes that are files' own. Not: what the kernel keeps for overlays, labels of another machine's policy.
 fn wanted(key: &[u8]) -> bool {
     (key.starts_with(b"user.") && !key.starts_with(b"user.overlay.")) || key.starts_with(b"system.posix_acl_")
+}
+
+/// In a user namespace there are only the ids that it maps.
+fn unowned(entry: &Entry, uid: Uid, gid: Gid, call: String, errno: Errno) -> Error {
+    if errno != Errno::INVAL {
+        return Error::call(call, errno);
+    }
+    let (uid, gid) = (uid.as_raw(), gid.as_raw());
+    entry
+        .bad(format!(
+            "belongs to user {uid}, group {gid}, which this user namespace does not have (user_namespaces(7))"
+        ))
+        .hint("--mine gives all files to you; /etc/subuid and /etc/subgid grant more ids")
 }
 
 /// Names the entry in an error that does not.

@@ -5,7 +5,7 @@
 
 mod write;
 
-pub use write::{Ids, MapStep, Plan, Request, Setgroups, privileged, write_maps};
+pub use write::{Ids, MapStep, Plan, Request, Setgroups, has_helper, privileged, write_maps};
 
 use drydock_core::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -232,6 +232,11 @@ pub fn privileged() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
+/// Whether the set-uid helper that maps ranges for an ordinary user is installed.
+pub fn has_helper(ids: Ids) -> bool {
+    find_helper(ids).is_ok()
+}
+
 fn find_helper(ids: Ids) -> Result<PathBuf> {
     // Absolute places only: a set-uid program is never looked up by PATH.
     let places = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
