@@ -134,15 +134,18 @@ impl Session {
             Command::Ns(verb) => self.namespaces(verb),
             Command::Group { by } => view::group::group(self, *by),
             Command::Pidmap { target } => view::process::pidmap(self, &self.target(target)?),
-            Command::Mounts { pid, tree } => {
-                view::mounts::mounts(self, &self.target_or_self(pid.as_deref())?, *tree)
+            Command::Mounts { target, pid, tree } => {
+                let whose = target.as_deref().or(pid.as_deref());
+                view::mounts::mounts(self, &self.target_or_self(whose)?, *tree)
             }
-            Command::Ipc { pid } => view::ipc::ipc(self, &self.target_or_self(pid.as_deref())?),
+            Command::Ipc { target, pid } => {
+                view::ipc::ipc(self, &self.target_or_self(target.as_deref().or(pid.as_deref()))?)
+            }
             Command::Inspect { target } => view::inspect::inspect(self, &self.target(target)?),
             Command::Tree { target } => view::process::tree(self, target.as_deref()),
-            Command::Ps { target } => view::process::ps(self, target.as_deref()),
+            Command::Ps { target, output } => view::process::ps(self, target.as_deref(), output.as_deref()),
             Command::Stats(options) => match options.targets.as_slice() {
-                [one] => view::usage::stats(self, &self.target(one)?, &options.sampling),
+                [one] => view::usage::stats(self, &self.target(one)?, options),
                 _ => view::many::stats(self, options),
             },
             Command::Top(options) => view::top::top(self, options),
@@ -161,7 +164,9 @@ impl Session {
     fn namespaces(&self, verb: &Ns) -> Result<()> {
         match verb {
             Ns::Types => view::ns::types(self),
-            Ns::Show { pid } => view::ns::show(self, &self.target_or_self(pid.as_deref())?),
+            Ns::Show { target, pid } => {
+                view::ns::show(self, &self.target_or_self(target.as_deref().or(pid.as_deref()))?)
+            }
             Ns::Diff { a, b } => view::ns::diff(self, &self.target(a)?, &self.target(b)?),
             Ns::Ls(options) => match &options.tree {
                 Some(by) => view::nstree::tree(self, by),

@@ -89,7 +89,12 @@ fn a_file_is_only_written_where_one_may_be() {
     let sandbox = Sandbox::new();
     let link = sandbox.join("link.svg");
     std::os::unix::fs::symlink(sandbox.join("elsewhere"), &link).unwrap();
-    monitor(&sandbox, &["graph", "-o", link.to_str().unwrap()]).fails_with(125).says("link.svg");
+    monitor(&sandbox, &["graph", "-o", link.to_str().unwrap()]).fails_with(2).says("symbolic link");
+    let nowhere = sandbox.join("no/such/x.svg").display().to_string();
+    monitor(&sandbox, &["graph", "-o", &nowhere]).fails_with(2).says("directory does not exist");
+    let png = sandbox.join("x.png");
+    monitor(&sandbox, &["graph", "-o", png.to_str().unwrap()]).fails_with(2).says(".svg");
+    assert!(!png.exists());
     assert!(!sandbox.join("elsewhere").exists());
     monitor(&sandbox, &["graph", "nope"]).fails_with(2).says("nope");
     monitor(&sandbox, &["graph", "--as", "gif"]).fails_with(2).says("mermaid");

@@ -70,6 +70,56 @@ fn inspect_says_what_proc_says() {
 }
 
 #[test]
+fn columns_of_ps_and_targets_without_an_option() {
+    require!(is_root() && have("unshare") && have("setpriv"), "needs root, unshare and setpriv");
+    let sandbox = Sandbox::new();
+    let inside = Running::unshare(&["-U", "sleep", "60"]);
+    wait_comm(&sandbox, inside.pid(), "sleep");
+    let pid = inside.pid().to_string();
+    std::fs::write(format!("/proc/{pid}/gid_map"), "6 0 1").unwrap();
+    std::fs::write(format!("/proc/{pid}/uid_map"), "5 0 1").unwrap();
+    let column = |pid: &str, name: &str| {
+        let rows = json(
+            &sandbox,
+            &["ps", pid, "-o", "pid,user,huser,group,hgroup,ns,args,capbnd,capamb,seccomp,nnp"],
+        );
+        rows[0][name].as_str().unwrap_or_else(|| panic!("{name} in {rows}")).to_string()
+    };
+    for (name, wanted) in [
+        ("pid", pid.as_str()),
+        ("user", "5"),
+        ("huser", "root"),
+        ("group", "6"),
+        ("hgroup", "0"),
+        ("ns", "user"),
+        ("command", "sleep 60"),
+    ] {
+        assert_eq!(column(&pid, name), wanted, "{name}");
+    }
+    let closed = ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+kill", "sleep", "60"];
+    let closed = Running::start(Command::new("setpriv").args(closed));
+    wait_comm(&sandbox, closed.pid(), "sleep");
+    let seccomp = std::fs::read_to_string("/proc/self/status").unwrap().contains("Seccomp:\t2");
+    for (name, wanted) in [
+        ("capbnd", "KILL"),
+        ("capamb", "none"),
+        ("nnp", "yes"),
+        ("seccomp", if seccomp { "filter" } else { "disabled" }),
+    ] {
+        assert_eq!(column(&closed.pid().to_string(), name), wanted, "{name}");
+    }
+    let table = monitor(&sandbox, &["ps", &pid, "-o", "+capeff"]).success().stdout;
+    assert!(table.lines().next().unwrap().ends_with("CAPEFF"), "{table}");
+    monitor(&sandbox, &["ps", "-o", "nope"]).fails_with(2).says("capeff");
+    // The same with and without --pid.
+    for verb in [&["ns", "show"][..], &["mounts"], &["ipc"]] {
+        let plain = monitor(&sandbox, &[verb, &[&pid]].concat()).success().stdout;
+        assert_eq!(plain, monitor(&sandbox, &[verb, &["--pid", &pid]].concat()).success().stdout);
+        monitor(&sandbox, &[verb, &["nobody"]].concat()).fails_with(2).says("nobody");
+    }
+}
+
+#[test]
 fn mounts_have_their_propagation() {
     require!(is_root() && have("unshare"), "needs root and unshare");
     let sandbox = Sandbox::new();

@@ -165,6 +165,21 @@ fn a_stream_ends_with_the_process() {
 }
 
 #[test]
+fn into_a_pipe_it_is_shown_once() {
+    let sandbox = Sandbox::new();
+    let own = std::process::id().to_string();
+    for args in [&["stats", &own][..], &["stats"], &["stats", "--all", "-n", "1"]] {
+        monitor(&sandbox, args).success();
+    }
+    for target in [&own, "--all"] {
+        let args = ["stats", target, "-n", "3", "--interval", "100ms", "--json"];
+        assert_eq!(monitor(&sandbox, &args).success().stdout.lines().count(), 3);
+    }
+    monitor(&sandbox, &["stats", "-n", "0"]).fails_with(2);
+    monitor(&sandbox, &["stats", "-n", "2", "--once"]).fails_with(2);
+}
+
+#[test]
 fn pressure_is_what_proc_says() {
     let sandbox = Sandbox::new();
     let found = json(&sandbox, &["psi"]);

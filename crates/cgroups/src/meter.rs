@@ -102,7 +102,17 @@ impl Meter {
     fn path(&self, which: Which, file: &str) -> Option<PathBuf> {
         let dirs = self.cgroup.entries().iter();
         match which {
-            Which::First => dirs.map(|d| d.path.join(file)).find(|p| p.exists()),
+            Which::First => {
+                // Of v1's hierarchies the one that is called like the file's controller has it, if any.
+                let controller = file.split('.').next().unwrap_or_default();
+                let called = |d: &&crate::group::Dir| {
+                    let parts = d.path.iter().filter_map(|part| part.to_str());
+                    parts.flat_map(|part| part.split(',')).any(|word| word == controller)
+                };
+                let (first, others): (Vec<&crate::group::Dir>, Vec<&crate::group::Dir>) =
+                    dirs.partition(called);
+                first.into_iter().chain(others).map(|d| d.path.join(file)).find(|p| p.exists())
+            }
             Which::V2 => dirs.filter(|d| d.v2).map(|d| d.path.join(file)).next(),
             Which::V1Cpu => Some(self.cgroup.with_file("cpu.cfs_quota_us")?.with_file_name(file)),
         }

@@ -74,6 +74,9 @@ pub enum Command {
     /// Mounts with their propagation: proc_pid_mountinfo(5), mount_namespaces(7)
     Mounts {
         /// Process or container whose mounts to show [default: our own]
+        #[arg(value_name = "PID|ID", allow_negative_numbers = true, conflicts_with = "pid")]
+        target: Option<String>,
+        /// The same
         #[arg(long, value_name = "PID|ID", allow_negative_numbers = true)]
         pid: Option<String>,
         /// As a tree
@@ -83,6 +86,9 @@ pub enum Command {
     /// System V IPC objects of a process's ipc namespace: ipc_namespaces(7), ipcs(1)
     Ipc {
         /// Process or container [default: our own namespace]
+        #[arg(value_name = "PID|ID", allow_negative_numbers = true, conflicts_with = "pid")]
+        target: Option<String>,
+        /// The same
         #[arg(long, value_name = "PID|ID", allow_negative_numbers = true)]
         pid: Option<String>,
     },
@@ -103,16 +109,21 @@ pub enum Command {
         target: Option<String>,
     },
     /// Processes with their pids outside and inside: ps(1)
+    #[command(after_help = format!("Columns:\n{}\n\nExample:\n  monitor ps web -o pid,inside,user,huser,capeff,seccomp,command",
+        crate::view::pscolumns::Column::help()))]
     Ps {
         /// Process or container [default: the whole machine]
         #[arg(value_name = "PID|ID", allow_negative_numbers = true)]
         target: Option<String>,
+        /// Columns, separated by commas; +LIST adds to the usual ones
+        #[arg(short, long, visible_alias = "columns", value_name = "LIST")]
+        output: Option<String>,
     },
     /// Resources that containers use: of one in detail, of several or all as a table
     #[command(
         after_help = "CPU is measured between two looks, so the first figures come after one interval and are right: no averages\n\
-        over a lifetime. A figure that the kernel does not keep for this cgroup is 'not enabled' (null in JSON), never 0.\n\n\
-        Examples:\n  monitor stats web\n  monitor stats --once\n  monitor stats --once --all --format '{{.name}} {{.cpu_percent}}'"
+        over a lifetime. Again and again on a terminal, or with --interval; once into a pipe or a file, and with --once. A figure that the kernel does not keep for this cgroup is 'not enabled' (null in JSON), never 0.\n\n\
+        Examples:\n  monitor stats web\n  monitor stats --once\n  monitor stats web --interval 5s -n 3\n  monitor stats --once --all --format '{{.name}} {{.cpu_percent}}'"
     )]
     Stats(Stats),
     /// All cgroups with processes, the busiest first: systemd-cgtop(1); a full screen on a terminal

@@ -13,6 +13,9 @@ pub enum Ns {
     /// The namespaces of one process: ls -l /proc/PID/ns
     Show {
         /// Process or container [default: this process]
+        #[arg(value_name = "PID|ID", allow_negative_numbers = true, conflicts_with = "pid")]
+        target: Option<String>,
+        /// The same
         #[arg(long, value_name = "PID|ID", allow_negative_numbers = true)]
         pid: Option<String>,
     },

@@ -16,9 +16,16 @@ pub struct Sampling {
     /// Print once and end
     #[arg(long, visible_alias = "no-stream")]
     pub once: bool,
-    /// Time between two looks: seconds, or with a unit (500ms, 2s, 1m); 100ms to 1h
-    #[arg(long, value_name = "TIME", default_value = "1s", allow_negative_numbers = true, value_parser = interval)]
-    pub interval: Duration,
+    /// Time between two looks: seconds, or with a unit (500ms, 2s, 1m); 100ms to 1h [default: 1s]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = interval)]
+    interval: Option<Duration>,
+}
+
+impl Sampling {
+    /// Time between two looks.
+    pub fn interval(&self) -> Duration {
+        self.interval.unwrap_or(Duration::from_secs(1))
+    }
 }
 
 /// Whose resources, and how.
@@ -30,9 +37,22 @@ pub struct Stats {
     /// Every cgroup with processes, not only containers
     #[arg(short, long, conflicts_with = "targets")]
     pub all: bool,
+    /// So many samples, then end
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "once", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
     /// How to sample
     #[command(flatten)]
     pub sampling: Sampling,
+}
+
+impl Stats {
+    /// How many samples; `None`: again and again, as on a terminal, or where an interval was given.
+    pub fn samples(&self) -> Option<u32> {
+        use std::io::IsTerminal;
+        let once = self.sampling.once
+            || self.count.is_none() && self.sampling.interval.is_none() && !std::io::stdout().is_terminal();
+        if once { Some(1) } else { self.count }
+    }
 }
 
 /// What `top` shows.

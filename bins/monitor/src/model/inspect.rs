@@ -193,7 +193,8 @@ fn count_fds(proc: &Proc, pid: u32) -> Option<usize> {
     numbers(dir.as_fd()).ok().map(|fds| fds.len())
 }
 
-fn label(proc: &Proc, pid: u32) -> Option<String> {
+/// The AppArmor or SELinux label of a process, if the kernel has such a module.
+pub fn label(proc: &Proc, pid: u32) -> Option<String> {
     // EINVAL without a security module that has labels.
     let text = proc.line(&format!("{pid}/attr/current")).ok()?;
     let text = text.trim_end_matches("\\x00").to_string();

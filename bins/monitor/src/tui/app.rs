@@ -104,7 +104,7 @@ impl App {
     /// As the command line asks.
     pub fn new(options: &Top, wishes: Wishes) -> Self {
         Self {
-            interval: options.sampling.interval,
+            interval: options.sampling.interval(),
             paused: false,
             mode: Mode::Table,
             details: options.details,

@@ -38,20 +38,22 @@ pub fn stats(session: &Session, options: &Stats) -> Result<()> {
         [] => options.all || unit.is_container(),
         pids => unit.pids.iter().any(|pid| pids.contains(pid)),
     };
-    let once = options.sampling.once;
+    let samples = options.samples();
     let mut sampler = Sampler::new(session.root.as_deref());
     if !session.json {
         sampler.scope = scope(&COLUMNS, None);
     }
     sampler.sample(&session.proc, &wanted)?;
     warn_of(&sampler);
+    let mut shown = 0;
     loop {
-        std::thread::sleep(options.sampling.interval);
+        std::thread::sleep(options.sampling.interval());
         let mut rows = sampler.sample(&session.proc, &wanted)?;
         sort(&mut rows, Column::Name, false);
-        print(session, &rows, once)?;
+        print(session, &rows, samples == Some(1))?;
+        shown += 1;
         // Those that were named have all ended.
-        if once || (rows.is_empty() && !pids.is_empty()) {
+        if samples.is_some_and(|n| shown >= n) || (rows.is_empty() && !pids.is_empty()) {
             return Ok(());
         }
     }

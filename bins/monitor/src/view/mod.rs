@@ -13,6 +13,7 @@ pub mod nslist;
 pub mod nsmembers;
 pub mod nstree;
 pub mod process;
+pub mod pscolumns;
 pub mod record;
 pub mod serve;
 pub mod table;

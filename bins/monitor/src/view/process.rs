@@ -1,5 +1,6 @@
 //! `monitor pidmap|tree|ps`.
 
+use super::pscolumns::{Column, Shown};
 use crate::Session;
 use crate::model::processes::{self, Row};
 use crate::model::scan::{Depth, scan};
@@ -95,18 +96,36 @@ pub fn tree_line(depth: usize, row: &Row, containers: &BTreeMap<u32, String>) ->
 /// `monitor ps`.
 ///
 /// # Errors
-/// When the process is unknown.
-pub fn ps(session: &Session, target: Option<&str>) -> Result<()> {
+/// When the process is unknown; unknown columns.
+pub fn ps(session: &Session, target: Option<&str>, output: Option<&str>) -> Result<()> {
+    let columns = Column::list(output)?;
     let target = target.map(|text| session.target(text)).transpose()?;
-    let rows = processes::all(&session.proc)?;
+    let mut rows = processes::all(&session.proc)?;
+    if columns.iter().any(|c| c.name() == "ns") {
+        let spaces = scan(&session.proc, Depth::Processes)?.processes;
+        processes::mark_boundaries(&mut rows, &spaces.into_iter().map(|p| (p.pid, p)).collect());
+    }
     let members = target.map(|t| processes::members(&session.proc, &rows, t.pid));
     let listed: Vec<&Row> =
         rows.values().filter(|r| members.as_ref().is_none_or(|m| m.contains(&r.pid))).collect();
-    if session.json {
-        return session.print(&listed);
+    if output.is_none() {
+        if session.json {
+            return session.print(&listed);
+        }
+        let header = ["PID", "INSIDE", "PPID", "UID", "STAT", "%CPU", "%MEM", "RSS", "TIME", "COMMAND"];
+        return print_text(&table(&header, &listed.iter().map(|row| cells(row)).collect::<Vec<_>>()));
     }
-    let header = ["PID", "INSIDE", "PPID", "UID", "STAT", "%CPU", "%MEM", "RSS", "TIME", "COMMAND"];
-    print_text(&table(&header, &listed.iter().map(|row| cells(row)).collect::<Vec<_>>()))
+    let shown = listed.into_iter().map(|row| Shown::new(session, row));
+    let cells: Vec<Vec<String>> =
+        shown.map(|shown| columns.iter().map(|c| c.text(&shown)).collect()).collect();
+    if session.json {
+        let named = |cells: &Vec<String>| -> BTreeMap<&str, String> {
+            columns.iter().map(Column::name).zip(cells.iter().cloned()).collect()
+        };
+        return session.print(&cells.iter().map(named).collect::<Vec<_>>());
+    }
+    let header: Vec<String> = columns.iter().map(|c| c.name().to_ascii_uppercase()).collect();
+    print_text(&table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &cells))
 }
 
 /// The columns of ps.

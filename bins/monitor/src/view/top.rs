@@ -97,7 +97,7 @@ pub fn top(session: &Session, options: &Top) -> Result<()> {
     warn_of(&sampler);
     let mut shown = 0;
     while count.is_none_or(|count| shown < count) {
-        std::thread::sleep(options.sampling.interval);
+        std::thread::sleep(options.sampling.interval());
         let mut rows = sampler.sample(&session.proc, &|_| true)?;
         rows.retain(|row| wishes.wants(row));
         sort(&mut rows, wishes.sort, wishes.reverse);

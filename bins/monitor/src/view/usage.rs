@@ -1,7 +1,7 @@
 //! `monitor stats|psi`.
 
 use crate::Session;
-use crate::args::Sampling;
+use crate::args::Stats;
 use crate::model::cgroups::{self, Place};
 use crate::model::network::{self, Traffic};
 use crate::model::sampler::{Headroom, headroom, memory_directory};
@@ -37,14 +37,16 @@ struct Sampled<'a> {
 ///
 /// # Errors
 /// When the process has gone before the first look, or no cgroup of it is mounted.
-pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<()> {
+pub fn stats(session: &Session, target: &Target, options: &Stats) -> Result<()> {
+    let (samples, interval) = (options.samples(), options.sampling.interval());
     let (directories, whole_machine) = directories(session, target)?;
     let started = read_stat(&session.proc, target.pid)?.start;
     let own = network::inode(&session.proc, "self");
     let traffic = || network::of(&session.proc, own, &[target.pid], &mut BTreeMap::new());
     let (mut before, mut old) = (read(&directories), traffic());
+    let mut shown = 0;
     loop {
-        std::thread::sleep(sampling.interval);
+        std::thread::sleep(interval);
         let (after, now) = (read(&directories), traffic());
         let usage = between(&before, &after);
         let network = now.clone().map(|now| match &old {
@@ -61,8 +63,9 @@ pub fn stats(session: &Session, target: &Target, sampling: &Sampling) -> Result<
         if !runs(&session.proc, target.pid, started) {
             sample.usage.status = "stopped";
         }
-        print_sample(session, &sample, sampling.once)?;
-        if sampling.once || sample.usage.status == "stopped" {
+        print_sample(session, &sample, samples == Some(1))?;
+        shown += 1;
+        if samples.is_some_and(|n| shown >= n) || sample.usage.status == "stopped" {
             return Ok(());
         }
         (before, old) = (after, now);

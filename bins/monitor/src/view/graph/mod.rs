@@ -21,13 +21,14 @@ use std::os::unix::fs::OpenOptionsExt;
 /// # Errors
 /// Unknown processes; when /proc cannot be read, or the file not be written.
 pub fn graph(session: &Session, options: &GraphOptions) -> Result<()> {
+    let drawing = options.drawing()?;
     let only: Vec<u32> =
         options.targets.iter().map(|t| session.target(t).map(|t| t.pid)).collect::<Result<_>>()?;
     let found = look(session, &only, options.all)?;
     if session.json {
         return session.print_rows(&found, &found.groups);
     }
-    let drawn = match options.drawing() {
+    let drawn = match drawing {
         Drawing::Text => text::draw(&found),
         Drawing::Svg => svg::draw(&found),
         Drawing::Dot => dot::draw(&found),
@@ -41,7 +42,7 @@ pub fn graph(session: &Session, options: &GraphOptions) -> Result<()> {
             let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
             let file =
                 OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path);
-            let mut file = file.call(|| format!("open(\"{shown}\", O_WRONLY|O_CREAT|O_NOFOLLOW)"))?;
+            let mut file = file.map_err(|e| cannot_write(&shown, e))?;
             if !file.metadata().is_ok_and(|m| m.is_file()) {
                 return Err(Error::bad_input(shown, "not a regular file (allowed: a new or regular file)"));
             }
@@ -50,4 +51,20 @@ pub fn graph(session: &Session, options: &GraphOptions) -> Result<()> {
     }
     super::notes(&found.notes);
     Ok(())
+}
+
+/// What is wrong with the path is the caller's mistake; what is wrong with the disk is not.
+fn cannot_write(shown: &str, error: std::io::Error) -> Error {
+    use std::io::ErrorKind;
+    let why = match error.kind() {
+        ErrorKind::NotFound => "its directory does not exist",
+        ErrorKind::NotADirectory => "what should be its directory is a file",
+        ErrorKind::IsADirectory => "is a directory",
+        ErrorKind::PermissionDenied => "may not be written by this user",
+        ErrorKind::InvalidFilename => "is too long a name",
+        _ if error.raw_os_error() == Some(nix::libc::ELOOP) => "is a symbolic link",
+        _ if error.raw_os_error() == Some(nix::libc::ENXIO) => "not a regular file",
+        _ => return Error::call(format!("open(\"{shown}\", O_WRONLY|O_CREAT|O_NOFOLLOW)"), error),
+    };
+    Error::bad_input(format!("--output: {shown}"), format!("{why} (allowed: a new or regular file)"))
 }
