@@ -9,6 +9,8 @@ bin=${BIN:-$PWD/dist/bin}
 if [ -z "${PICTURES_INSIDE:-}" ]; then
     exec env PICTURES_INSIDE=1 unshare --mount --net --pid --fork --mount-proc --propagation private "$0"
 fi
+# Namespaces that others have mounted are not of this picture; the mount namespace is our own.
+umount -a -t nsfs || true
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns
 ip link set lo up

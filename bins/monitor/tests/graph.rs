@@ -71,6 +71,35 @@ fn groups_devices_and_pairs() {
     assert!(mermaid.starts_with("flowchart TB\n") && mermaid.contains("|veth|"), "{mermaid}");
 }
 
+#[test]
+fn owners_are_drawn() {
+    require!(is_root() && have("unshare") && have("nsenter"), "needs root, unshare and nsenter");
+    let sandbox = Sandbox::new();
+    // One that the machine owns, one that its own user namespace owns, and one inside it that this one owns.
+    let plain = Running::unshare(&["-n", "sleep", "60"]);
+    let own = Running::unshare(&["-Ur", "-n", "sleep", "61"]);
+    common::wait_comm(&sandbox, plain.pid(), "sleep");
+    common::wait_comm(&sandbox, own.pid(), "sleep");
+    let target = own.pid().to_string();
+    let args = ["-t", &target, "-U", "--preserve-credentials", "unshare", "-n", "sleep", "62"];
+    let nested = Running::start(Command::new("nsenter").args(args));
+    common::wait_comm(&sandbox, nested.pid(), "sleep");
+    let pids: Vec<String> = [plain.pid(), own.pid(), nested.pid()].iter().map(ToString::to_string).collect();
+    let draw = |kind: &str| {
+        let args = ["graph", "--as", kind, &pids[0], &pids[1], &pids[2]];
+        monitor(&sandbox, &args).success().stdout
+    };
+    let svg = draw("svg");
+    assert_eq!(svg.matches("stroke-dasharray").count(), 3, "two edges and the legend: {svg}");
+    for words in ["by the machine&apos;s", "by its own", "by the user namespace of sleep"] {
+        assert!(svg.replace("machine's", "machine&apos;s").contains(words), "{words}: {svg}");
+    }
+    for (kind, edge) in [("dot", "label=owns"), ("mermaid", "|owns|")] {
+        assert_eq!(draw(kind).matches(edge).count(), 2, "{kind}");
+    }
+    assert!(draw("text").contains("owned by the user namespace of sleep"));
+}
+
 /// The picture as a renderer sees it: it has the size that it says, and it is not empty.
 fn renders(file: &std::path::Path) {
     require!(have("rsvg-convert"), "needs rsvg-convert");

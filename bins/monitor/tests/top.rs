@@ -97,6 +97,28 @@ fn every_size_can_be_drawn() {
 }
 
 #[test]
+fn the_pane_knows_everything_of_a_row_that_has_just_become_the_first() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    let word = format!("{:06x}", std::process::id());
+    let (first, second) = (format!("docker-a{word}.scope"), format!("docker-b{word}.scope"));
+    let (first, second) = (Placed::new(&sandbox, &first), Placed::new(&sandbox, &second));
+    let memory = |file: &str| first.dirs.iter().any(|d| d.join(file).exists());
+    require!(memory("memory.peak") || memory("memory.max_usage_in_bytes"), "needs the memory controller");
+    // Equal until it is seen how busy they are: then the second one is the first.
+    let busy = Running::start(Command::new("sh").args(["-c", "while :; do :; done"]));
+    for dir in &second.dirs {
+        std::fs::write(dir.join("cgroup.procs"), busy.pid().to_string()).unwrap();
+    }
+    let filter = format!("id =~ {word}");
+    let args = ["top", "--snapshot", "80x24", "--details", "--filter", &filter, "--interval", "1s"];
+    let text = monitor(&sandbox, &args).success().stdout;
+    drop(busy);
+    assert!(text.contains(&format!(" b{word}  docker")), "{text}");
+    assert!(text.contains("  peak ") && !text.contains("  peak -"), "{text}");
+}
+
+#[test]
 fn containers_of_other_engines_are_named() {
     require!(is_root(), "needs root");
     let sandbox = Sandbox::new();

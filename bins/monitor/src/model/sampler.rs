@@ -146,6 +146,19 @@ impl Sampler {
         Ok(rows)
     }
 
+    /// Reads everything of a row that was sampled with less; its rates stay.
+    pub fn complete(&self, proc: &Proc, row: &mut Row) {
+        let Some(metered) = self.metered.get(&row.name) else { return };
+        if let Some(stats) = metered.meter.as_ref().and_then(Meter::read) {
+            row.usage.stats = stats;
+            let own = metered.memory.as_deref();
+            row.memory_headroom = own.and_then(|own| headroom(own, &row.usage.stats, &mut BTreeMap::new()));
+        }
+        if row.network.is_none() {
+            row.network = network::of(proc, network::inode(proc, "self"), &row.pids, &mut BTreeMap::new());
+        }
+    }
+
     fn measure(
         &mut self,
         proc: &Proc,

@@ -138,6 +138,12 @@ impl App {
         machine.look(&session.proc);
         self.machine = machine.clone();
         self.arrange();
+        if self.details && self.selected != sampler.scope.whole {
+            let at = self.at();
+            if let Some((_, row)) = self.rows.get_mut(at) {
+                sampler.complete(&session.proc, row);
+            }
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! As dot(1) draws it.
 
+use super::owners::{self, Owner};
 use super::text::{device_line, memory, own_namespaces};
 use crate::model::graph::{Graph, MACHINE};
 use drydock_core::text::{escape, shorten};
@@ -62,6 +63,12 @@ pub fn draw(graph: &Graph) -> String {
         let _ = writeln!(out, "  {a} -- {b} [color=\"#2f6fb0\", penwidth=2, label=veth, fontsize=9];");
     }
     for (n, group) in graph.groups.iter().enumerate() {
+        if let Some(Owner::Group(owner)) = owners::of(graph, group) {
+            let _ = writeln!(
+                out,
+                "  g{owner} -- g{n} [style=dashed, color=\"#a0522d\", label=owns, fontsize=9];"
+            );
+        }
         let above = group.inside.as_ref().and_then(|name| graph.groups.iter().position(|g| g.name == *name));
         if let Some(above) = above.filter(|a| *a != n) {
             let _ = writeln!(out, "  g{above} -- g{n} [style=dashed, label=inside, fontsize=9];");

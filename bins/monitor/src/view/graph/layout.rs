@@ -140,7 +140,7 @@ fn card<'a>(graph: &Graph, group: &'a Group, hubs: &[Hub]) -> Card<'a> {
     let ports: Vec<Port> = own_net.map_or_else(Vec::new, |net| {
         net_of(graph, group).iter().map(|d| port(graph, net.ns, d, hubs)).collect()
     });
-    let lines = lines(group);
+    let lines = lines(graph, group);
     let bar = if group.memory.is_some() { 16.0 } else { 0.0 };
     let h = TITLE + CHIPS + as_f64(lines.len()) * LINE + bar + as_f64(ports.len()) * LINE + 14.0;
     Card { group, place: Place { x: 0.0, y: 0.0, w: CARD, h }, lines, ports }
@@ -163,13 +163,14 @@ fn port(graph: &Graph, ns: u64, device: &Device, hubs: &[Hub]) -> Port {
     Port { label: format!("{}  {address}", device.name), hub, far: far.map(|(_, name)| name) }
 }
 
-fn lines(group: &Group) -> Vec<String> {
+fn lines(graph: &Graph, group: &Group) -> Vec<String> {
     let plural = if group.nprocs == 1 { "process" } else { "processes" };
     let mut lines = vec![format!("pid {}, {} {plural}", group.pid, group.nprocs), group.command.clone()];
     if let Some(inside) = &group.inside {
         lines.push(format!("inside {inside}"));
     }
     lines.extend(group.id_map.clone());
+    lines.extend(super::owners::of(graph, group).map(|owner| owner.words(graph)));
     if !group.cgroup.is_empty() {
         lines.push(format!("cgroup {}", group.cgroup));
     }

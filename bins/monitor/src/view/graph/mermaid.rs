@@ -1,5 +1,6 @@
 //! As mermaid draws it: in Markdown on GitHub and elsewhere.
 
+use super::owners::{self, Owner};
 use super::text::{memory, own_namespaces};
 use crate::model::graph::{Graph, Group, MACHINE};
 use drydock_core::text::{escape, shorten};
@@ -49,6 +50,9 @@ pub fn draw(graph: &Graph) -> String {
             if let Some((port, bridge)) = ends {
                 let _ = writeln!(out, "  {port} --- {bridge}");
             }
+        }
+        if let Some(Owner::Group(owner)) = owners::of(graph, group) {
+            let _ = writeln!(out, "  g{owner} -.->|owns| g{n}");
         }
         let above = group.inside.as_ref().and_then(|name| graph.groups.iter().position(|g| g.name == *name));
         if let Some(above) = above.filter(|a| *a != n) {

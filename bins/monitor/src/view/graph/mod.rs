@@ -3,6 +3,7 @@
 mod dot;
 mod layout;
 mod mermaid;
+mod owners;
 mod svg;
 mod text;
 

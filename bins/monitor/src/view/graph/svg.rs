@@ -1,6 +1,7 @@
 //! As SVG 1.1, made by hand: rectangles, text, lines. No script, no font and nothing else from outside.
 
 use super::layout::{Card, EDGE, GAP, Hub, LINE, Layout, MAX_LOOSE, Place, as_f64, layout};
+use super::owners;
 use crate::model::graph::{Graph, Group};
 use drydock_core::text::{escape, shorten};
 use std::fmt::Write;
@@ -36,6 +37,9 @@ pub fn draw(graph: &Graph) -> String {
     }
     for card in &plan.cards {
         cables(&mut out, &plan, card);
+    }
+    for card in &plan.cards {
+        owners::edge(&mut out, graph, &plan, card);
     }
     for card in &plan.cards {
         draw_card(&mut out, card);
@@ -210,6 +214,8 @@ fn legend(out: &mut String, height: f64) {
         m = y + 7.0
     );
     text(out, EDGE + 452.0, y + 11.0, 11.0, "#4a5a6a", false, "veth pair");
+    let x = owners::legend(out, 540, y + 7.0);
+    text(out, x, y + 11.0, 11.0, "#4a5a6a", false, "owner: whose user namespace");
 }
 
 /// Heading, body, frame.

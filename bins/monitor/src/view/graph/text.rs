@@ -44,7 +44,11 @@ fn group_lines(graph: &Graph, group: &Group) -> Vec<String> {
     };
     let (own, shared) = (list(true), list(false));
     if !own.is_empty() {
-        let owner = group.owner.map_or(String::new(), |o| format!("  owned by user:[{o}]"));
+        let owner = group.owner.map_or(String::new(), |o| {
+            let whose = super::owners::of(graph, group).map(|owner| owner.words(graph)).unwrap_or_default();
+            format!("  {whose} (user:[{o}])")
+                .replace(&format!("user:[{o}] (user:[{o}])"), &format!("user:[{o}]"))
+        });
         below.push(format!("own     {own}{owner}"));
     }
     if !shared.is_empty() {
