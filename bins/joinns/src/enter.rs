@@ -15,6 +15,7 @@ use drydock_namespaces::{Kind, exec};
 use drydock_security::CapSet;
 use drydock_supervise::Blocked;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 /// Closes what the caller left open above 2, but for `keep` descriptors. Called before anything of ours is open.
@@ -54,8 +55,14 @@ pub fn run(args: Args) -> Outcome {
     let fork = args.json || ready.terminal.is_some() || (ready.join.needs_fork() && !args.no_fork);
     let user_joined = joins.contains(Kind::User);
     let pid_joined = joins.contains(Kind::Pid);
-    let mut inside =
-        Inside { ready, user_joined, pid_joined, keep_caps: args.keep_caps, keep_fds: args.preserve_fds };
+    // Never dropped: whoever gives up its privileges closes what this owns.
+    let mut inside = ManuallyDrop::new(Inside {
+        ready,
+        user_joined,
+        pid_joined,
+        keep_caps: args.keep_caps,
+        keep_fds: args.preserve_fds,
+    });
     if !fork {
         inside.ready.join.apply(&ctx)?;
         return Err(inside.become_command(&ctx).into());
@@ -63,7 +70,9 @@ pub fn run(args: Args) -> Outcome {
     let signals = Blocked::all()?;
     let (end, child_end) = relay::pair()?;
     let mut courier = None;
-    let child = if inside.ready.taken.is_some() && joins.contains(Kind::Pid) {
+    let child = if inside.may_go_itself() {
+        inside.in_person(&end, child_end, &signals, &ctx)?
+    } else if inside.ready.taken.is_some() && joins.contains(Kind::Pid) {
         let (child, ended) = inside.by_courier(&end, child_end, &ctx)?;
         courier = Some(ended);
         child
@@ -71,7 +80,7 @@ pub fn run(args: Args) -> Outcome {
         inside.ready.join.apply(&ctx)?;
         // The child may be visible in the target's pid namespace at once: it must hold no directory of ours, such as the
         // /proc of the outside.
-        inside.ready.join = inside.ready.join.close();
+        inside.ready.join = std::mem::take(&mut inside.ready.join).close();
         inside.fork(&end, child_end, &ctx)?
     };
     match end.hear() {
@@ -82,16 +91,16 @@ pub fn run(args: Args) -> Outcome {
             return Err(e.into());
         }
     }
+    // It has ended by now, as it held the same socket.
+    if let Some(courier) = courier {
+        drydock_supervise::wait_exit(&courier)?;
+    }
     let ended = match inside.ready.terminal.take() {
         Some(terminal) => {
             drydock_supervise::relay::relay(&child, false, &signals, &terminal.keep_master(), true)?
         }
         None => drydock_supervise::wait_in_foreground(&child, false, &signals)?,
     };
-    // Later than it ends, so that nobody has waited for that.
-    if let Some(courier) = courier {
-        drydock_supervise::wait_exit(&courier)?;
-    }
     if args.json {
         let joined: Vec<&str> = joins.iter().map(Kind::proc_name).collect();
         let report = serde_json::json!({ "pid": child.pid, "joined": joined, "exit_code": ended.code() });
@@ -125,6 +134,35 @@ impl Inside {
         })
     }
 
+    /// Whether whoever waits can do the courier's part ([`Self::by_courier`]): no system call filter of the target's may come
+    /// in its way, no cgroup of the target's end or freeze it.
+    fn may_go_itself(&self) -> bool {
+        let Ready { taken, cgroups, terminal, .. } = &self.ready;
+        let unfiltered = taken.as_ref().is_some_and(|taken| !taken.is_filtered());
+        unfiltered && self.pid_joined && cgroups.is_empty() && terminal.is_none()
+    }
+
+    /// Joins and gives up the privileges, and then makes the process that becomes the command, as a courier does, but in this
+    /// process, which is never in the pid namespace itself.
+    fn in_person(&self, end: &End, heir_end: End, signals: &Blocked, ctx: &Ctx<'_>) -> Result<Child> {
+        self.ready.join.apply(ctx)?;
+        self.settle(ctx)?;
+        ctx.perform(&EnterStep::Heir, |_| Ok(()))?;
+        drydock_core::sys::inheritance::forget("joinns");
+        self.give_up(ctx, &[heir_end.as_raw_fd(), end.as_raw_fd(), signals.as_fd().as_raw_fd()])?;
+        let heir = || {
+            let error = match reset_signals() {
+                Ok(()) => self.execute(),
+                Err(error) => error,
+            };
+            heir_end.fail(&error);
+            error.exit_code()
+        };
+        clone_child(0, None, heir)
+            .call(|| "clone3({flags=CLONE_PIDFD, exit_signal=SIGCHLD})")
+            .map_err(|error| self.no_child(error))
+    }
+
     /// Whoever is in the target's pid namespace can be taken hold of there by a root with CAP_SYS_PTRACE. So a courier, who is
     /// not, joins and gives up the privileges, and then makes the process that becomes the command: it is born with no more
     /// than the command will have. It is our own child, as the courier is, which ends then and is still to be waited for.
@@ -141,6 +179,7 @@ impl Inside {
             // The last that is shown: what is left may be refused by the target's filters.
             ctx.perform(&EnterStep::Heir, |_| Ok(()))?;
             drydock_core::sys::inheritance::forget("joinns");
+            reset_signals()?;
             self.give_up(ctx, &keep)?;
             let heir = || {
                 let error = match self.lead_session() {
@@ -195,7 +234,11 @@ impl Inside {
 
     /// Returns only if it could not become the command.
     fn become_command(&self, ctx: &Ctx<'_>) -> Error {
-        let ready = self.settle(ctx).and_then(|()| self.lead_session()).and_then(|()| self.give_up(ctx, &[]));
+        let ready = self
+            .settle(ctx)
+            .and_then(|()| self.lead_session())
+            .and_then(|()| reset_signals())
+            .and_then(|()| self.give_up(ctx, &[]));
         match ready {
             Ok(()) => self.execute(),
             Err(e) => e,
@@ -275,8 +318,6 @@ impl Inside {
         if needs && leaves_root {
             taken::raise_effective()?;
         }
-        drydock_core::sys::signal::reset_dispositions();
-        drydock_core::sys::signal::unblock_all().call(|| "sigprocmask(SIG_SETMASK, [])")?;
         let first = self.keep_fds.saturating_add(3);
         drydock_core::sys::fd::close_on_exec_from(first)
             .call(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
@@ -291,6 +332,12 @@ impl Inside {
             None => Ok(()),
         }
     }
+}
+
+/// The command finds its signals as a login gives them.
+fn reset_signals() -> Result<()> {
+    drydock_core::sys::signal::reset_dispositions();
+    drydock_core::sys::signal::unblock_all().call(|| "sigprocmask(SIG_SETMASK, [])")
 }
 
 /// Closes everything from `first` up but `keep`. Nothing of what else is open is used or dropped afterwards: an exec or

@@ -53,7 +53,7 @@ impl Explain for EnterStep {
                 (format!("chdir({path:?})"), "the command's working directory", "chdir(2)")
             }
             EnterStep::Heir => (
-                "clone(CLONE_PARENT|SIGCHLD)".to_string(),
+                "clone(SIGCHLD)".to_string(),
                 "once the privileges below are given up: who is born in the pid namespace never has more than the command",
                 "clone(2)",
             ),

@@ -93,6 +93,11 @@ impl Taken {
         })
     }
 
+    /// Whether there are filters.
+    pub fn is_filtered(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
     /// Whether the filters need CAP_SYS_ADMIN to be installed.
     pub fn needs_admin(&self) -> bool {
         !self.filters.is_empty() && !self.no_new_privs

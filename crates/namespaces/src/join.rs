@@ -323,7 +323,7 @@ fn order(mut members: Vec<Member>, privileged: bool) -> Vec<JoinStep> {
 }
 
 /// Namespaces that are open and ready to be joined.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     steps: Vec<JoinStep>,
 }
