@@ -60,6 +60,15 @@ fn finish<T>(error: &clap::Error) -> Result<Parsed<T>, Error> {
     }
 }
 
+/// What the standard library says of a number, in words for who has typed it.
+const WORDS: [(&str, &str); 5] = [
+    ("invalid digit found in string", "not a whole number"),
+    ("cannot parse integer from empty string", "empty (allowed: a whole number)"),
+    ("number too large to fit in target type", "too large a number"),
+    ("number too small to fit in target type", "too small a number"),
+    ("invalid float literal", "not a number"),
+];
+
 /// clap's message is several lines: keep the problem, and the suggestion if it has one.
 fn sentence(error: &clap::Error) -> Error {
     let text = error.render().to_string();
@@ -72,6 +81,9 @@ fn sentence(error: &clap::Error) -> Error {
     for detail in details {
         let detail = detail.strip_prefix("tip: ").map_or(detail.to_string(), |tip| format!("({tip})"));
         sentence = format!("{sentence} {detail}");
+    }
+    for (of_std, words) in WORDS {
+        sentence = sentence.replace(of_std, words);
     }
     if let Some(clap::error::ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
         sentence = format!("{sentence}: No help topic for '{}'", drydock_core::text::escape(name));
@@ -96,6 +108,8 @@ mod tests {
         cpus: f64,
         #[arg(long, value_parser = ["a", "b"])]
         mode: Option<String>,
+        #[arg(long)]
+        count: Option<u8>,
     }
 
     fn fails(args: &[&str]) -> String {
@@ -118,5 +132,9 @@ mod tests {
         assert!(fails(&["x", "--cpu", "1"]).contains("--cpus"));
         assert!(fails(&["x", "--cpus=1", "--mode=c"]).contains("a, b"));
         assert!(fails(&["x"]).contains("--cpus"));
+        assert!(fails(&["x", "--cpus", "y"]).contains("not a number"));
+        assert!(fails(&["x", "--cpus=1", "--count", "1.5"]).contains("not a whole number"));
+        assert!(fails(&["x", "--cpus=1", "--count", "300"]).contains("300 is not in 0..=255"));
+        assert!(fails(&["x", "--cpus=1", "--count="]).contains("--count"));
     }
 }

@@ -67,7 +67,8 @@ pub struct Watch {
     /// Also tell when a pressure trigger fires: some:150ms/1s, memory:full:50ms/1s. May be repeated
     #[arg(long, value_name = "TRIGGER")]
     pub psi: Vec<String>,
-    /// End at the first event of this kind: a counter such as oom_kill, or empty, populated, frozen, thawed, pressure
+    /// End at the first event of this kind: a counter such as oom_kill, or empty, populated, frozen, thawed, pressure; on v1
+    /// also a level of memory.pressure_level: low, medium, critical
     #[arg(long, value_name = "EVENT")]
     pub until: Option<String>,
     /// End after so many events
