@@ -283,6 +283,40 @@ fn a_socket_leads_to_its_namespace() {
     child.wait().unwrap();
 }
 
+#[test]
+fn born_with_no_more_than_the_command_has() {
+    let name = "born_with_no_more_than_the_command_has";
+    if which("strace").is_none() {
+        return skip(name, "needs strace(1)");
+    }
+    let Some(target) = target(name, &HELD, &["-m", "-p", "--mount-proc"]) else { return };
+    let pid = target.pid.to_string();
+    let held = |pid: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        FIELDS.map(|key| field(&text, key))
+    };
+    let (wanted, inner) = (held(&pid), target.ns("pid"));
+    // Each exec is held for a while: whoever is in the pid namespace and has yet to execute the command is looked at.
+    let inject = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=execve:delay_enter=700000"];
+    let mut command = Command::new("strace");
+    command.args(inject).args([JOINNS, "-t", &pid, "-a", "--", "true"]).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut seen = Vec::new();
+    while child.try_wait().unwrap().is_none() {
+        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            if other != pid && comm(other.parse().unwrap_or(0)) != "true" && ns_of(&other, "pid") == inner {
+                seen.push(held(&other));
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(child.wait().unwrap().success());
+    // One that has just gone has no fields.
+    seen.retain(|fields| fields.iter().all(|field| !field.is_empty()));
+    assert!(!seen.is_empty() && seen.iter().all(|fields| *fields == wanted), "{seen:?}, wanted {wanted:?}");
+}
+
 /// `profile drydock-test-joinns { file, capability, network, mount, umount, pivot_root, ptrace, signal, unix,
 /// change_profile, deny /etc/hostname r, }` as apparmor_parser -S (3.0.8, Linux 6.12) compiles it.
 const POLICY: &[u8] = include_bytes!("common/apparmor.policy");
