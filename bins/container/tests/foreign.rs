@@ -71,12 +71,14 @@ fn a_plugin_that_outlives_its_caller_leaves_nothing() {
         cat >/run/plugins/late <<'SCRIPT'
 #!/bin/sh
 if [ "$CNI_COMMAND" = ADD ]; then touch /run/started; until [ -e /run/go ]; do sleep 0.02; done; fi
-exec {0}/host-local
+{0}/host-local; code=$?
+if [ "$CNI_COMMAND" = ADD ]; then touch /run/ended; fi
+exit $code
 SCRIPT
         chmod +x /run/plugins/late
         echo '{{"cniVersion":"1.0.0","name":"lab","plugins":[{{"type":"bridge","bridge":"lab0","isGateway":true,"ipam":{{"type":"late","dataDir":"/run/leases","ranges":[[{{"subnet":"10.78.0.0/24"}}]]}}}}]}}' >/run/net.d/10-lab.conflist
         leases() {{ find /run/leases -name '10.78.*' | wc -l; }}
-        touch /run/go; container run --rm --net cni:lab --name $ID -- true; rm /run/go /run/started
+        touch /run/go; container run --rm --net cni:lab --name $ID -- true; rm /run/go /run/started /run/ended
         test $(leases) = 0
         container run -d --net cni:lab --name $ID -- sleep 1000 & caller=$!
         until [ -e /run/started ]; do sleep 0.02; done
@@ -85,7 +87,10 @@ SCRIPT
         done
         (sleep 0.3; touch /run/go) &
         container gc
-        test $(leases) = 0
+        for i in $(seq 400); do if [ -e /run/ended ]; then break; fi; sleep 0.05; done
+        test -e /run/ended; test $(leases) = 0
+        # The cable dies with the namespace, a little later.
+        for i in $(seq 200); do if [ -z "$(ip -o link show type veth)" ]; then break; fi; sleep 0.05; done
         test -z "$(ip -o link show type veth)"
         container gc --check"#,
         dir.unwrap()

@@ -80,12 +80,25 @@ impl Place {
 
     /// Its global addresses; none if the namespace is gone.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let look = || -> Result<Vec<IpAddr>> {
-            let fd = netns::open_other(&self.path)?;
-            let all = drydock_network::show::rtnl_in(fd.as_fd())?.addresses()?;
-            Ok(all.into_iter().filter(|a| a.scope == 0).map(|a| a.address.address()).collect())
+        self.look(None).unwrap_or_default()
+    }
+
+    /// Those of one interface.
+    pub fn addresses_of(&self, interface: &str) -> Vec<IpAddr> {
+        self.look(Some(interface)).unwrap_or_default()
+    }
+
+    fn look(&self, interface: Option<&str>) -> Result<Vec<IpAddr>> {
+        let fd = netns::open_other(&self.path)?;
+        let rtnl = drydock_network::show::rtnl_in(fd.as_fd())?;
+        let only = match interface {
+            None => None,
+            // One that is not there has none.
+            Some(name) => Some(rtnl.link(name)?.map(|link| link.index)),
         };
-        look().unwrap_or_default()
+        let mut all = rtnl.addresses()?;
+        all.retain(|a| a.scope == 0 && only.is_none_or(|only| only == Some(a.index)));
+        Ok(all.into_iter().map(|a| a.address.address()).collect())
     }
 }
 

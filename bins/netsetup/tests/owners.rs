@@ -227,6 +227,27 @@ fn attaching_again_adds_what_is_missing() {
 }
 
 #[test]
+fn what_is_about_one_interface_leaves_the_others() {
+    on_fresh_host("what_is_about_one_interface_leaves_the_others", |host| {
+        host.ok("ns add n");
+        host.ok("ns add m");
+        host.ok("attach n --bridge br0 --subnet 10.1.0.0/24 -p 8000:80");
+        host.ok("attach m --bridge br0");
+        assert!(host.ok("detach n --interface eth9").contains("is not attached"));
+        assert!(host.ok("publish n 8000:80").contains("already"), "its port is published still");
+        // Nobody becomes the gateway, or a neighbour, by an address.
+        for address in ["10.1.0.1/24", "10.1.0.3/24"] {
+            let ran = host.run(&["addr", "n", address]);
+            assert!(ran.code == 2 && ran.err.lines().count() == 1, "{address}: {}{}", ran.out, ran.err);
+            assert!(!host.ok("show n").contains(address), "{address}");
+        }
+        host.ok("addr n 10.1.0.9/24");
+        host.ok("ns del n");
+        host.ok("ns del m");
+    });
+}
+
+#[test]
 fn a_network_avoids_the_hosts_routes() {
     on_fresh_host("a_network_avoids_the_hosts_routes", |host| {
         host.ok("ns add lan");

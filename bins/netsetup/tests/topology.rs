@@ -83,6 +83,9 @@ fn bad_topologies_touch_nothing() {
             "[networks.a]\nbridge = \"lo0\"\nsubnet = \"10.1.0.0/24\"\n[namespaces.n]\nnetworks = { a = \"10.1.0.1\" }",
         );
         assert_ne!(host.run(&["apply", &path]).code, 0);
+        let missing = host.run(&["apply", "/run/missing.toml"]);
+        assert_eq!((missing.code, missing.err.lines().count()), (2, 1));
+        assert!(!missing.err.contains("os error"), "{}", missing.err);
     });
 }
 

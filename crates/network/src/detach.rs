@@ -1,7 +1,8 @@
 //! Taking away what an owner has: links, rules, published ports, leases; then, when it was the last user, bridges and
 //! sysctls. Every part may be gone already; that is success.
 
-use crate::netlink::Batch;
+mod doomed;
+
 use crate::nft::{Chain, Nft, Rule, rules};
 use crate::rtnl::Rtnl;
 use crate::state::{Lease, Network, Store};
@@ -11,44 +12,18 @@ use drydock_core::{Ctx, Object, Result};
 use std::net::IpAddr;
 use std::path::Path;
 
-/// What to do with the owner's veth pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
-    /// Delete them now: 20 ms, because the kernel waits for its own readers.
-    Delete,
-    /// Their namespace dies anyway, and takes them with it a little later.
-    LeaveToNamespace,
-}
-
 /// Removes everything of `owner`: what `objects` (its journal) names, and what the lease directory and our nft table
 /// know of it. Idempotent; nothing that is gone already is an error. Links are deleted.
 ///
 /// # Errors
 /// The first failure that keeps something from being removed; the rest is removed all the same.
 pub fn remove(owner: &str, objects: &[Object], lease_dir: &Path, ctx: &Ctx<'_>) -> Result<()> {
-    remove_with(owner, objects, lease_dir, Links::Delete, ctx)
-}
-
-/// [`remove`], with a choice about the links.
-///
-/// # Errors
-/// As there.
-pub fn remove_with(
-    owner: &str,
-    objects: &[Object],
-    lease_dir: &Path,
-    links: Links,
-    ctx: &Ctx<'_>,
-) -> Result<()> {
     let mut first = Ok(());
     let mut keep = |result: Result<()>| {
         if first.is_ok() {
             first = result.map_err(|e| e.in_stage(STAGE));
         }
     };
-    if links == Links::Delete {
-        keep(delete_links(owner, objects, ctx));
-    }
     keep(release(owner, objects, &Scope::All, lease_dir, ctx).map(drop));
     for object in objects {
         if let Object::CniNetwork { network, container, interface } = object
@@ -78,33 +53,6 @@ fn link_of(object: &Object) -> Option<&String> {
     }
 }
 
-/// The host ends that the journal names, if they are still the owner's.
-fn delete_links(owner: &str, objects: &[Object], ctx: &Ctx<'_>) -> Result<()> {
-    let names: Vec<&String> = objects.iter().filter_map(link_of).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let rtnl = Rtnl::here()?;
-    let tag = name::alias(owner);
-    for name in names {
-        let Some(link) = rtnl.link(name)? else { continue };
-        // Without an alias it is a pair whose maker was killed before it could sign.
-        let ours = match link.alias.as_deref() {
-            Some(alias) => alias == tag,
-            None => link.kind.as_deref() == Some("veth"),
-        };
-        if !ours {
-            continue;
-        }
-        ctx.perform(&NetStep::DeleteLink { name: name.clone() }, |_| {
-            let mut batch = Batch::new();
-            batch.delete_link_index(link.index, name);
-            rtnl.execute(&batch)
-        })?;
-    }
-    Ok(())
-}
-
 /// Detaches one interface of an owner: the veth pair of this host end, its lease, and the ports published for the
 /// addresses. What the owner has elsewhere stays. Idempotent: false if there was nothing.
 ///
@@ -119,9 +67,9 @@ pub fn detach(
 ) -> Result<bool> {
     let object = Object::Link { name: link.to_string() };
     let there = Rtnl::here()?.link(link)?.is_some();
-    delete_links(owner, std::slice::from_ref(&object), ctx).map_err(|e| e.in_stage(STAGE))?;
     let scope = Scope::Interface { link, addresses };
-    let released = release(owner, &[], &scope, lease_dir, ctx).map_err(|e| e.in_stage(STAGE))?;
+    let released = release(owner, std::slice::from_ref(&object), &scope, lease_dir, ctx)
+        .map_err(|e| e.in_stage(STAGE))?;
     Ok(there || released)
 }
 
@@ -161,6 +109,7 @@ fn release(
         matches!(o, Object::Lease { .. } | Object::Bridge { .. } | Object::Nft { .. } | Object::Sysctl { .. })
     });
     if !lease_dir.exists() && !shared {
+        doomed::delete(&doomed::links(owner, objects)?, ctx)?;
         return Ok(false);
     }
     let mut store = Store::lock(lease_dir)?;
@@ -212,26 +161,27 @@ fn release(
     if !gone.is_empty() && store.host.allowed.is_empty() {
         changed |= sysctl::release(&mut store, crate::forward::USER)?;
     }
+    let mut closing = None;
     if shared || changed || all || !gone.is_empty() {
         let addresses = if all { None } else { Some(freed.as_slice()) };
-        delete_rules(
+        closing = delete_rules(
             owner,
             addresses,
             &Parted { gone: &gone, without_nat: &without_nat, links: &links },
             ctx,
         )?;
     }
-    let mut first = Ok(());
-    for network in &gone {
-        let result = take_down(&store, network, ctx);
-        if first.is_ok() {
-            first = result;
-        }
-    }
+    // The kernel waits for its readers when the socket is closed, and when a link goes: at the same time.
+    let closing = closing.map(|nft| std::thread::Builder::new().spawn(move || drop(nft)));
+    let first = doomed::all(owner, objects, &gone).and_then(|doomed| doomed::delete(&doomed, ctx));
+    let first = first.and_then(|()| gone.iter().try_for_each(|n| store.forget_network(&n.network)));
     delete_orphaned_bridges(objects, &mut store, ctx)?;
     let idle = all || !store.forwards_for(owner)?;
     let released = if idle { sysctl::release(&mut store, owner) } else { Ok(false) };
     store.save_host()?;
+    if let Some(Ok(thread)) = closing {
+        let _ = thread.join();
+    }
     first?;
     Ok(released? || changed)
 }
@@ -247,10 +197,15 @@ struct Parted<'a> {
 }
 
 /// Deletes the owner's rules (only those about `addresses`, if given) and those of networks that do not need them any
-/// more.
-fn delete_rules(owner: &str, addresses: Option<&[IpAddr]>, parted: &Parted<'_>, ctx: &Ctx<'_>) -> Result<()> {
+/// more. Gives the socket back, which takes long to close.
+fn delete_rules(
+    owner: &str,
+    addresses: Option<&[IpAddr]>,
+    parted: &Parted<'_>,
+    ctx: &Ctx<'_>,
+) -> Result<Option<Nft>> {
     // A kernel without nf_tables has no rules.
-    let Ok(nft) = Nft::here() else { return Ok(()) };
+    let Ok(nft) = Nft::here() else { return Ok(None) };
     let own = name::tag(owner);
     let tags = |networks: &[Network]| -> Vec<String> {
         networks.iter().map(|n| name::network_tag(&n.network)).collect()
@@ -261,7 +216,7 @@ fn delete_rules(owner: &str, addresses: Option<&[IpAddr]>, parted: &Parted<'_>, 
         Ok(rules) => rules,
         // Nor has somebody who may not even look: without CAP_NET_ADMIN nothing was made.
         Err(e) if matches!(e.errno(), Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::EPERM)) => {
-            return Ok(());
+            return Ok(None);
         }
         Err(e) => return Err(e),
     };
@@ -279,30 +234,15 @@ fn delete_rules(owner: &str, addresses: Option<&[IpAddr]>, parted: &Parted<'_>, 
         // Whoever deleted the last rule may have been killed before the table.
         nft.delete(|_| false)?;
     }
-    Ok(())
+    Ok(Some(nft))
 }
 
 /// A network without users: its bridge if we made it, then its file.
 pub(crate) fn take_down(store: &Store, network: &Network, ctx: &Ctx<'_>) -> Result<()> {
     if network.made_bridge {
-        delete_bridge(&network.bridge, &network.network, ctx)?;
+        doomed::delete(doomed::bridge(&Rtnl::here()?, &network.bridge, &network.network)?.as_slice(), ctx)?;
     }
     store.forget_network(&network.network)
-}
-
-fn delete_bridge(bridge: &str, network: &str, ctx: &Ctx<'_>) -> Result<()> {
-    let rtnl = Rtnl::here()?;
-    let Some(link) = rtnl.link(bridge)? else { return Ok(()) };
-    let tag = name::network_tag(network);
-    // No alias: made, but not signed yet. Another alias: not ours any more.
-    if link.kind.as_deref() != Some("bridge") || link.alias.as_deref().is_some_and(|a| a != tag) {
-        return Ok(());
-    }
-    ctx.perform(&NetStep::DeleteLink { name: bridge.into() }, |_| {
-        let mut batch = Batch::new();
-        batch.delete_link_index(link.index, bridge);
-        rtnl.execute(&batch)
-    })
 }
 
 /// A bridge that the journal names and no network knows any more (its file was lost): ours only by its alias.
@@ -314,7 +254,7 @@ fn delete_orphaned_bridges(objects: &[Object], store: &mut Store, ctx: &Ctx<'_>)
         }
         let signed = Rtnl::here()?.link(bridge)?.and_then(|l| l.alias);
         if signed.as_deref() == Some(name::network_tag(network).as_str()) {
-            delete_bridge(bridge, network, ctx)?;
+            doomed::delete(doomed::bridge(&Rtnl::here()?, bridge, network)?.as_slice(), ctx)?;
         }
     }
     Ok(())

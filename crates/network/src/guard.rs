@@ -5,7 +5,7 @@ use crate::nft::{Addresses, Nft, Source};
 use crate::state::{Lease, Store};
 use crate::step::NetStep;
 use crate::{name, netns};
-use drydock_core::{Ctx, Result};
+use drydock_core::{Ctx, Error, Result};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -45,6 +45,47 @@ pub(crate) fn check(nft: Option<&Nft>, owner: &str, lease: &Lease, ctx: &Ctx<'_>
     }
 }
 
+/// Refuses an address for an interface on one of our networks that is the gateway's or another interface's there: its
+/// port would be let to pose as that.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] for such an address; when the leases cannot be read.
+pub fn check_foreign(
+    netns: BorrowedFd<'_>,
+    interface: &str,
+    address: IpAddr,
+    lease_dir: &Path,
+) -> Result<()> {
+    if !lease_dir.exists() {
+        return Ok(());
+    }
+    let Some(own) = host_end(netns, interface)? else { return Ok(()) };
+    let at = format!("address {address}");
+    for network in Store::lock(lease_dir)?.networks()? {
+        if !network.leases.iter().any(|l| l.link == own) {
+            continue;
+        }
+        if network.gateway == Some(address) || network.gateway6() == Some(address) {
+            let problem = format!("is the gateway of network '{}'", network.network);
+            return Err(Error::bad_input(at, problem));
+        }
+        let has =
+            |l: &&Lease| l.address == address || l.address6 == Some(address) || l.also.contains(&address);
+        if let Some(other) = network.leases.iter().filter(|l| l.link != own).find(has) {
+            let problem = format!("in use by '{}' in network '{}'", other.owner, network.network);
+            return Err(Error::bad_input(at, problem));
+        }
+    }
+    Ok(())
+}
+
+/// The host's end of an interface in a namespace, if it is a cable to here.
+fn host_end(netns: BorrowedFd<'_>, interface: &str) -> Result<Option<String>> {
+    let inside = crate::rtnl::Rtnl::over(netns::socket(netns, Protocol::Route)?);
+    let Some(peer) = inside.link(interface)?.and_then(|link| link.peer) else { return Ok(None) };
+    Ok(crate::rtnl::Rtnl::here()?.link_by_index(peer)?.map(|end| end.name))
+}
+
 /// An address was added to (or taken from) an interface by `netsetup addr`: its port may send from it (or may not any
 /// longer). An interface that is on no network of ours is not checked.
 ///
@@ -61,13 +102,10 @@ pub fn learn(
     if !lease_dir.exists() {
         return Ok(());
     }
-    let inside = crate::rtnl::Rtnl::over(netns::socket(netns, Protocol::Route)?);
-    let Some(link) = inside.link(interface)? else { return Ok(()) };
-    let host = crate::rtnl::Rtnl::here()?;
-    let Some(end) = link.peer.map(|i| host.link_by_index(i)).transpose()?.flatten() else { return Ok(()) };
+    let Some(end) = host_end(netns, interface)? else { return Ok(()) };
     let mut store = Store::lock(lease_dir)?;
     for mut network in store.networks()? {
-        let Some(lease) = network.leases.iter_mut().find(|l| l.link == end.name) else { continue };
+        let Some(lease) = network.leases.iter_mut().find(|l| l.link == end) else { continue };
         let own = lease.address == address || lease.address6 == Some(address);
         lease.also.retain(|a| *a != address);
         if there && !own {

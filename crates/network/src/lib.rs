@@ -9,7 +9,7 @@
 //! - [`cni`]: networks of other plugins; [`rootless`]: a network without privileges;
 //! - [`device`]: network devices of the host into a namespace;
 //! - [`netns`]: named namespaces as ip-netns(8) keeps them;
-//! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again ([`remove`]);
+//! - [`lease`]: who has which address; [`detach`]: taking everything of an owner away again;
 //! - [`etc`]: hosts, hostname and resolv.conf of a container; [`names`]: who else is on its networks;
 //! - [`show`]: what the kernel has;
 //! - [`netlink`], [`rtnl`], [`nft`]: our own small synchronous codec (netlink(7), rtnetlink(7), nf_tables).
@@ -49,7 +49,7 @@ mod step;
 pub mod sysctl;
 
 pub use address::{InterfaceAddress, Mac, Subnet};
-pub use detach::{Links, remove, remove_with};
+pub use detach::remove;
 pub use loopback::loopback_up;
 pub use publish::Publish;
 pub use step::NetStep;

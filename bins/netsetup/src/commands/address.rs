@@ -29,6 +29,11 @@ pub fn run(args: &Addr, common: &Common) -> Outcome {
     let address = InterfaceAddress::parse_as("address", &args.address)?;
     let (rtnl, link) = find(&place, &args.interface)?;
     let there = rtnl.addresses()?.iter().any(|a| a.index == link.index && a.address == address);
+    let owner = Owner::new(common, || place.default_owner())?;
+    let fd = netns::open_other(&place.path)?;
+    if !args.del && !there {
+        guard::check_foreign(fd.as_fd(), &args.interface, address.address(), &owner.lease_dir)?;
+    }
     let mut batch = Batch::new();
     if args.del {
         batch.delete_address(link.index, address);
@@ -36,8 +41,6 @@ pub fn run(args: &Addr, common: &Common) -> Outcome {
         batch.add_address(link.index, address);
     }
     rtnl.execute(&batch)?;
-    let owner = Owner::new(common, || place.default_owner())?;
-    let fd = netns::open_other(&place.path)?;
     guard::learn(fd.as_fd(), &args.interface, address.address(), !args.del, &owner.lease_dir, &owner.ctx())?;
     let state = done(args.del, there);
     let value = json!({ "namespace": place.shown(), "interface": link.name, "address": address,

@@ -111,7 +111,7 @@ pub fn detach(args: &Detach, common: &Common) -> Outcome {
     name::check_interface("--interface", &args.interface)?;
     let owner = Owner::new(common, || place.default_owner())?;
     let link = name::host_link(&owner.id, &place.path, &args.interface);
-    let addresses = place.addresses();
+    let addresses = place.addresses_of(&args.interface);
     let undo = Undo::Detach { link: link.clone() };
     let remove =
         |ctx: &drydock_core::Ctx<'_>| removal::detach(&owner.id, &link, &addresses, &owner.lease_dir, ctx);

@@ -183,11 +183,15 @@ impl Topology {
     /// [`drydock_core::Kind::BadInput`] with the place in the file.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = text::escape(&path.to_string_lossy());
-        let meta = std::fs::metadata(path).map_err(|e| Error::bad_input(&shown, e.to_string()))?;
+        let unreadable = |e: std::io::Error| {
+            let why = e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text);
+            Error::bad_input(&shown, why)
+        };
+        let meta = std::fs::metadata(path).map_err(unreadable)?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
             return Err(Error::bad_input(&shown, "is no topology (allowed: a TOML file of at most 1 MiB)"));
         }
-        let bytes = std::fs::read(path).map_err(|e| Error::bad_input(&shown, e.to_string()))?;
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|_| Error::bad_input(&shown, "is not UTF-8"))?;
         let parsed: Self = toml::from_str(&text).map_err(|e| {
             let line = e.span().map(|s| text.get(..s.start).unwrap_or("").matches('\n').count() + 1);

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub(crate) const IFLA_IFNAME: u16 = 3;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
+const IFLA_GROUP: u16 = 27;
 const IFLA_LINK: u16 = 5;
 const IFLA_QDISC: u16 = 6;
 const IFLA_MASTER: u16 = 10;
@@ -273,6 +274,20 @@ impl Batch {
     pub fn delete_link(&mut self, name: &str) {
         self.message("RTM_DELLINK", name, RTM_DELLINK, 0, &[ENODEV], |m| {
             m.fixed(&header(0, 0, 0)).text(IFLA_IFNAME, name);
+        });
+    }
+
+    /// Puts a link into a group.
+    pub fn set_group(&mut self, index: u32, name: &str, group: u32) {
+        self.message("RTM_SETLINK", name, RTM_SETLINK, 0, &[ENODEV], |m| {
+            m.fixed(&header(index, 0, 0)).u32(IFLA_GROUP, group);
+        });
+    }
+
+    /// Deletes all links of a group in one go. One without links is well.
+    pub fn delete_group(&mut self, group: u32) {
+        self.message("RTM_DELLINK", "group", RTM_DELLINK, 0, &[ENODEV], |m| {
+            m.fixed(&header(0, 0, 0)).u32(IFLA_GROUP, group);
         });
     }
 
