@@ -253,6 +253,43 @@ fn an_image_that_is_not_in_the_store_comes_from_its_registry() {
     assert!(sandbox.census().is_empty());
 }
 
+#[test]
+fn what_a_running_container_has_changed_becomes_a_layer() {
+    require!(is_root(), "needs root");
+    let sandbox = Sandbox::new();
+    require!(image(&sandbox, |_| {}, &["--cmd", "[\"cat\",\"/new\"]"]), "no static busybox");
+    sandbox.run("rootfs", &["pull", &reference(&sandbox), "app"]).success();
+    let script = "echo written >/new; chown 5:6 /new; rm /bin/vi; mkdir -p /d/e; echo x >/tmp/x; echo ready; sleep 600";
+    for (n, more) in [&[][..], &["--userns", "0:700000:65536"]].into_iter().enumerate() {
+        let (name, made) = (sandbox.unique("commit"), format!("made{n}"));
+        let start =
+            [&["run", "-d", "--net", "none", "--name", &name], more, &["app", "sh", "-c", script]].concat();
+        sandbox.run("container", &start).success();
+        sandbox.wait_until("it has written", || {
+            sandbox.run("container", &["logs", &name]).stdout.contains("ready")
+        });
+        sandbox.run("rootfs", &["pack", "--container", &name, &made]).success();
+        // What is mounted in it (/proc, /etc/hosts, …) is neither in the layer nor taken away by it.
+        let diff = sandbox.run("rootfs", &["diff", "app", &made]);
+        // Directories in which something has changed may be younger, too.
+        let lines: Vec<&str> = diff.stdout.lines().filter(|l| !l.starts_with("C ")).collect();
+        assert_eq!(lines, ["D /bin/vi", "A /d", "A /d/e", "A /new", "A /tmp/x"], "{}", diff.describe());
+        assert_eq!(run(&sandbox, &[&made]).success().stdout, "written\n");
+        assert_eq!(run(&sandbox, &[&made, "stat", "-c", "%u:%g", "/new"]).success().stdout, "5:6\n");
+        sandbox.run("container", &["delete", "--force", &name]).success();
+        sandbox.run("rootfs", &["pack", "--container", &name, "gone"]).fails_with(2);
+    }
+    // Of one without an image: its whole root.
+    let name = sandbox.unique("whole");
+    sandbox
+        .run("container", &["run", "-d", "--net", "none", "--name", &name, "--", "sleep", "600"])
+        .success();
+    sandbox.run("rootfs", &["pack", "--container", &name, "whole"]).success();
+    assert_eq!(run(&sandbox, &["whole", "sh", "-c", "echo $0"]).success().stdout, "sh\n");
+    sandbox.run("container", &["delete", "--force", &name]).success();
+    assert!(sandbox.census().is_empty());
+}
+
 /// Becomes a user with a name, and with the ids that the file grants, in a mount namespace of its own.
 const BECOME: &str = r#"
 for name in passwd group subuid subgid; do mount --bind "$FILES/$name" "/etc/$name" || exit; done

@@ -110,7 +110,8 @@ fn with_ids(command: &Command) -> Result<Option<u8>, Error> {
     let without = match command {
         Command::Unpack(args) if args.wants_ids() => Without::Note,
         Command::Import(args) if args.wants_ids() => Without::Note,
-        Command::Export(_) | Command::Pack(_) | Command::Diff(_) | Command::Du(_) => Without::Silence,
+        Command::Export(_) | Command::Diff(_) | Command::Du(_) => Without::Silence,
+        Command::Pack(args) if args.of_directory() => Without::Silence,
         Command::Gc(args) => return rootless::again(Without::Silence, &args.in_use()),
         _ => return Ok(None),
     };

@@ -326,3 +326,21 @@ fn many_at_once_unpack_each_layer_once_and_a_kill_leaves_the_store_whole() {
     };
     assert_eq!(hidden("images") + hidden("images/blobs/sha256") + hidden("images/trees"), 0);
 }
+
+#[test]
+fn names_in_a_layout_are_given_and_taken() {
+    let sandbox = Sandbox::new();
+    let mut layout = Layout::new(&sandbox.join("img"));
+    layout.layer(&small()).finish();
+    rootfs(&sandbox, &["tag", "oci:img", "v1"]).success();
+    rootfs(&sandbox, &["tag", "oci:img:v1", "v2"]).success();
+    rootfs(&sandbox, &["unpack", "oci:img:v2", "r"]).success();
+    rootfs(&sandbox, &["untag", "oci:img:v1"]).success();
+    rootfs(&sandbox, &["untag", "oci:img:v1"]).fails_with(2).says("is not in the layout");
+    rootfs(&sandbox, &["inspect", "oci:img:v2"]).success();
+    rootfs(&sandbox, &["untag", "oci:img"]).fails_with(2).says("oci:DIR:TAG");
+    std::fs::write(sandbox.join("x.tar"), "").unwrap();
+    rootfs(&sandbox, &["tag", "oci-archive:x.tar", "v3"]).fails_with(2).says("is in an archive");
+    rootfs(&sandbox, &["tag", "oci:nowhere:v1", "v3"]).fails_with(2);
+    assert!(!sandbox.join("nowhere").exists());
+}

@@ -25,6 +25,8 @@ fn is_refused_before_anything_happens() {
         (&["new", "/"], "/"),
         (&["new", "r"], "not empty"),
         (&["new", "file"], "not a directory"),
+        (&["new", "file/x"], "not a directory"),
+        (&["busybox", "file/x"], "not a directory"),
         (&["new", "link"], "symbolic link"),
         (&["new", "link/"], "symbolic link"),
         (&["copy", "r"], "BIN"),

@@ -93,8 +93,7 @@ impl Root {
         use std::os::unix::fs::DirBuilderExt;
         let mut builder = std::fs::DirBuilder::new();
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            let made = builder.recursive(true).mode(0o755).create(parent);
-            made.call(|| format!("mkdir({parent:?}, 0755)")).map_err(|e| e.on(shown(parent)))?;
+            make_parents(parent)?;
         }
         let made = builder.recursive(false).mode(0o700).create(dir);
         made.call(|| format!("mkdir({dir:?}, 0700)"))?;
@@ -301,4 +300,18 @@ fn no_directory(dir: &Path, error: &std::io::Error) -> Error {
         Some(nix::libc::ENOENT) => bad.hint("make it with: rootfs new DIR"),
         _ => bad,
     }
+}
+
+/// Makes a directory with all above it.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] where something on the way is no directory; mkdir(2)'s.
+pub(crate) fn make_parents(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
+    let Err(error) = made else { return Ok(()) };
+    if matches!(error.kind(), std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists) {
+        return Err(Error::bad_input(shown(dir), "is not a directory (allowed: a place in a directory)"));
+    }
+    Err(Error::call(format!("mkdir({dir:?}, 0755)"), error).on(shown(dir)))
 }

@@ -4,52 +4,91 @@ use super::keep::{Destination, created, pack_options};
 use super::{Which, data};
 use drydock_cli::Outcome;
 use drydock_core::{Error, Result, size};
+use drydock_images::oci::image::choose;
+use drydock_images::oci::layout::forget;
 use drydock_images::oci::reference::check_name;
+use drydock_images::oci::spec::Descriptor;
 use drydock_images::oci::spec::History;
 use drydock_images::oci::store::{Removed, used_trees};
-use drydock_images::oci::{Reference, Store, Transport};
+use drydock_images::oci::{Layout, Platform, Reference, Store, Transport};
+use rustix::fs::FlockOperation;
 use serde_json::json;
 use std::ffi::OsString;
 
-/// Give an image of the store a further name. Who had the name before loses it.
+/// Give an image a further name. Who had the name before loses it.
 #[derive(clap::Args)]
 pub struct TagArgs {
-    /// The image
+    /// The image: a name in the store, or oci:DIR:TAG
     image: String,
-    /// Its further name
+    /// Its further name there
     name: String,
+}
+
+/// An image's descriptor in the index that a reference leads to: the store's, or a layout's.
+fn entry(word: &str) -> Result<(Layout, Descriptor)> {
+    let reference = Reference::parse(word)?;
+    match (&reference.transport, &reference.name) {
+        (Transport::Store | Transport::Registry, Some(name)) => {
+            let store = Store::at(&data()?);
+            let Some(descriptor) = store.entry(name)? else { return Err(unknown(word, "the store")) };
+            Ok((store.layout()?, descriptor))
+        }
+        (Transport::Oci(dir), name) => {
+            let layout = Layout::open(dir)?;
+            let index = layout.index()?;
+            let found = choose(&index, name.as_deref(), &Platform::here(), dir)?.clone();
+            Ok((layout, found))
+        }
+        _ => Err(no_names(word)),
+    }
+}
+
+fn unknown(word: &str, place: &str) -> Error {
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 200);
+    Error::bad_input(format!("image '{shown}'"), format!("is not in {place}")).hint("rootfs list")
+}
+
+fn no_names(word: &str) -> Error {
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 200);
+    let allowed = "is in an archive, which is not changed (allowed: a name in the store, or oci:DIR:TAG)";
+    Error::bad_input(format!("image '{shown}'"), allowed).hint("rootfs pull it into the store first")
 }
 
 pub fn tag(args: &TagArgs) -> Outcome {
     check_name(&args.name)?;
-    let store = Store::at(&data()?);
-    let Some(descriptor) = store.entry(&args.image)? else {
-        let shown = drydock_core::text::shorten(&drydock_core::text::escape(&args.image), 200);
-        return Err(Error::bad_input(format!("image '{shown}'"), "is not in the store")
-            .hint("rootfs list")
-            .into());
-    };
-    let _held = store.adding()?;
-    store.layout()?.name(&args.name, &descriptor, descriptor.platform.clone())?;
+    let (layout, descriptor) = entry(&args.image)?;
+    let of_store = layout.path() == Store::at(&data()?).path();
+    let _held = of_store.then(|| layout.lock("lock", FlockOperation::LockShared)).transpose()?;
+    layout.name(&args.name, &descriptor, descriptor.platform.clone())?;
     Ok(0)
 }
 
-/// Take names of images away. The files go with the next `rootfs gc`, unless another image needs them.
+/// Take names of images away. The files go with the next `rootfs gc`, unless another image needs them; in a layout they stay.
 #[derive(clap::Args)]
 pub struct UntagArgs {
-    /// Names
+    /// Names in the store, or oci:DIR:TAG
     #[arg(required = true)]
     names: Vec<String>,
 }
 
 pub fn untag(args: &UntagArgs) -> Outcome {
-    let store = Store::at(&data()?);
-    for name in &args.names {
-        if !store.untag(name)? {
-            let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 200);
-            return Err(Error::bad_input(format!("image '{shown}'"), "is not in the store")
-                .hint("rootfs list")
-                .into());
+    for word in &args.names {
+        let reference = Reference::parse(word)?;
+        let (gone, place) = match (&reference.transport, &reference.name) {
+            (Transport::Store | Transport::Registry, Some(name)) => {
+                (Store::at(&data()?).untag(name)?, "the store")
+            }
+            (Transport::Oci(dir), Some(tag)) => {
+                (Layout::open(dir)?.change(|index| Ok(forget(index, tag)))?, "the layout")
+            }
+            (Transport::Oci(_), None) => {
+                let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 200);
+                return Err(Error::bad_input(shown, "names no image (allowed: oci:DIR:TAG)").into());
+            }
+            _ => return Err(no_names(word).into()),
+        };
+        if !gone {
+            return Err(unknown(word, place).into());
         }
     }
     Ok(0)

@@ -7,7 +7,7 @@ use crate::{Telling, progress};
 use drydock_cli::{Explainer, Outcome};
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result};
-use drydock_images::oci::pack::Writer;
+use drydock_images::oci::pack::{View, Writer};
 use drydock_images::oci::{blobs, transfer};
 use drydock_images::root::Root;
 use drydock_images::unpack::{self, Archive, Job, Options, Report, Staging};
@@ -189,7 +189,7 @@ pub fn export(args: &ExportArgs) -> Outcome {
     if args.archive.as_os_str() == "-" {
         let out = std::io::BufWriter::with_capacity(256 << 10, std::io::stdout());
         let mut writer = Writer::new(out, &options);
-        writer.directory(&fd)?;
+        writer.directory(&fd, &View::default())?;
         writer.finish()?.flush().call(|| "write(stdout)")?;
         return Ok(0);
     }
@@ -209,7 +209,7 @@ pub fn export(args: &ExportArgs) -> Outcome {
     let entries = transfer::whole(&args.archive, |out| {
         let written = keep::encode(out, compression, |out| {
             let mut writer = Writer::new(out, &options);
-            writer.directory(&fd)?;
+            writer.directory(&fd, &View::default())?;
             let entries = writer.entries;
             writer.finish()?;
             Ok(entries)

@@ -1,11 +1,11 @@
 //! `rootfs pack`, and what else makes an image out of files.
 
-use super::{data, platform};
+use super::{container, data, platform};
 use crate::Telling;
 use drydock_cli::Outcome;
 use drydock_core::error::CallExt;
 use drydock_core::{Ctx, Error, Result};
-use drydock_images::oci::pack::{self, Writer};
+use drydock_images::oci::pack::{self, View, Writer};
 use drydock_images::oci::spec::{CONFIG, Config, Descriptor, History, LAYER, MANIFEST, Platform, RootFs};
 use drydock_images::oci::{Digest, Image, Layout, Reference, Store, Transport, image};
 use drydock_images::root::Root;
@@ -19,10 +19,15 @@ use std::path::PathBuf;
 /// what the directory has that the image has not, and the other way round. SOURCE_DATE_EPOCH makes it reproducible.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The directory
+    /// The directory; not with --container
     dir: PathBuf,
     /// What to call the image: a name in the store, or oci:DIR:TAG
-    image: String,
+    #[arg(required_unless_present = "container")]
+    image: Option<String>,
+    /// What a running container has changed, as a layer on its image; without an image its whole root. What is mounted in it
+    /// is left out. `container pause` before, if it must not change meanwhile
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
     /// The image below
     #[arg(long, value_name = "IMAGE")]
     base: Option<String>,
@@ -202,21 +207,59 @@ fn open(dir: &std::path::Path) -> Result<OwnedFd> {
     Root::open(dir)?.as_fd().try_clone_to_owned().call(|| "dup(root)")
 }
 
+/// What is packed, under which name, and what it lies on.
+struct Source {
+    dir: OwnedFd,
+    view: View,
+    name: String,
+    base: Option<Image>,
+}
+
+impl Args {
+    /// Whether it is a directory that is packed.
+    pub fn of_directory(&self) -> bool {
+        self.container.is_none()
+    }
+
+    fn source(&self) -> Result<Source> {
+        let wanted = platform(self.platform.as_deref())?;
+        let find = |base: &String| Image::find(&Reference::parse(base)?, &wanted, &data()?);
+        let base = self.base.as_ref().map(find).transpose()?;
+        let Some(container) = &self.container else {
+            let name = self.image.clone().unwrap_or_default();
+            return Ok(Source { dir: open(&self.dir)?, view: View::default(), name, base });
+        };
+        if self.image.is_some() {
+            return Err(Error::bad_input(
+                "--container",
+                "stands for the directory (allowed: rootfs pack --container NAME IMAGE)",
+            ));
+        }
+        let name = self.dir.to_string_lossy().into_owned();
+        // Before anything is looked at.
+        Reference::parse(&name)?;
+        let found = container::find(container)?;
+        let base = match base {
+            Some(base) => Some(base),
+            None => Store::at(&data()?).of_tree(&found.rootfs)?,
+        };
+        Ok(Source { dir: found.dir, view: found.view, name, base })
+    }
+}
+
 pub fn run(args: &Args) -> Outcome {
     let options = pack_options()?;
-    let dir = open(&args.dir)?;
     crate::interrupt::raise_file_limit();
-    let base = match &args.base {
+    let Source { dir, view, name, base } = args.source()?;
+    let base = match base {
         Some(base) => {
-            let wanted = platform(args.platform.as_deref())?;
-            let base = Image::find(&Reference::parse(base)?, &wanted, &data()?)?;
             let unpacking = drydock_images::unpack::Options::usual();
             let tree = Store::at(&data()?).tree(&base, &unpacking, &Ctx::silent(), &mut |_, _| true)?;
             Some((base, open(&tree)?))
         }
         None => None,
     };
-    let to = Destination::parse(&args.image)?;
+    let to = Destination::parse(&name)?;
     let mut layers = Vec::new();
     let mut config = match &base {
         Some((base, _)) => {
@@ -248,8 +291,8 @@ pub fn run(args: &Args) -> Outcome {
     let (diff_id, entries) = encode(&mut blob, args.compress, |out| {
         let mut writer = Writer::new(out, &options);
         match &base {
-            Some((_, old)) => writer.changes(old, &dir)?,
-            None => writer.directory(&dir)?,
+            Some((_, old)) => writer.changes(old, &dir, &view)?,
+            None => writer.directory(&dir, &view)?,
         }
         let entries = writer.entries;
         writer.finish()?;
@@ -266,7 +309,7 @@ pub fn run(args: &Args) -> Outcome {
         ..History::default()
     });
     let manifest = to.finish(&config, layers)?;
-    made(&args.image, &manifest, entries, size, args.json)?;
+    made(&name, &manifest, entries, size, args.json)?;
     Ok(0)
 }
 

@@ -2,6 +2,7 @@
 
 pub mod carry;
 pub mod change;
+mod container;
 pub mod fill;
 pub mod keep;
 pub mod look;

@@ -2,7 +2,7 @@
 
 use super::{Report, Request, Step, relative_target};
 use crate::elf::{Content, Hint, Loader};
-use crate::root::{Root, shown};
+use crate::root::{Root, make_parents, shown};
 use crate::unfinished::Word;
 use crate::view::{Node, View};
 use drydock_core::error::{CallExt, errno_text};
@@ -77,6 +77,9 @@ impl Plan {
         temporary.push(name);
         temporary.push(format!(".drydock-{}", std::process::id()));
         let temporary = place.with_file_name(temporary);
+        if let Some(parent) = temporary.parent().filter(|p| !p.as_os_str().is_empty()) {
+            make_parents(parent).map_err(|e| e.on(shown(&self.root)))?;
+        }
         let _word = std::path::absolute(&temporary).ok().and_then(|path| Word::of(&path));
         Root::create_new(&temporary).map_err(|e| e.on(shown(&self.root)))?;
         let filled = self.fill(&temporary, ctx, progress).and_then(|report| {

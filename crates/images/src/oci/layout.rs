@@ -112,6 +112,18 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The layout that is in a directory.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] if there is none.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if dir.join("oci-layout").is_file() && dir.join("index.json").is_file() {
+            return Ok(Self { dir: dir.to_path_buf() });
+        }
+        let problem = "is no image layout (allowed: a directory with oci-layout and index.json)";
+        Err(Error::bad_input(shown(dir), problem))
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.dir

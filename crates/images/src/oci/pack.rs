@@ -6,7 +6,7 @@ use crate::unpack::path;
 use crate::unpack::tarball::padding;
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
@@ -24,6 +24,58 @@ pub struct Options {
     pub epoch: Option<i64>,
     /// Files of whoever packs become root's: as [`crate::unpack::Ids::Mine`] unpacked them.
     pub mine_as_root: bool,
+}
+
+/// Which part of what lies below a directory is its own, and whose its files are.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Only what has this mount id (statx(2)): a mounted file or directory is passed over, as if it were unchanged. Without:
+    /// what is mounted on a directory is not entered.
+    pub mount: Option<u64>,
+    /// A user namespace's users, as in uid_map: (inside, outside, count).
+    pub users: Vec<(u32, u32, u32)>,
+    /// The same for groups.
+    pub groups: Vec<(u32, u32, u32)>,
+}
+
+impl View {
+    /// What is at a name; `None` for nothing, and for what is not the directory's own.
+    fn stat(&self, dir: &OwnedFd, name: &[u8]) -> Result<Option<Stat>> {
+        let inside = |maps: &[(u32, u32, u32)], id: u32| {
+            let found = maps.iter().find_map(|m| Some((m.0, id.checked_sub(m.1).filter(|n| *n < m.2)?)));
+            found.and_then(|(first, n)| first.checked_add(n)).unwrap_or(id)
+        };
+        let found = stat(dir, name)?.map(|mut s| {
+            (s.st_uid, s.st_gid) = (inside(&self.users, s.st_uid), inside(&self.groups, s.st_gid));
+            s
+        });
+        Ok(found)
+    }
+
+    /// Whether a name is a mount point.
+    fn is_mounted(&self, dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+        let Some(own) = self.mount else { return Ok(false) };
+        Ok(mount_id(dir, name)?.is_some_and(|id| id != own))
+    }
+}
+
+/// The id of the mount that a name is on; `None` if there is nothing.
+fn mount_id(dir: &OwnedFd, name: &[u8]) -> Result<Option<u64>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match rustix::fs::statx(dir, path(name), flags, StatxFlags::MNT_ID) {
+        Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(Some(found.stx_mnt_id)),
+        Ok(_) => Err(Error::failed("statx()", "tells no mount ids here (they need Linux 5.8)")),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::call(format!("statx({:?})", path(name)), e)),
+    }
+}
+
+/// The id of the mount that a directory is on.
+///
+/// # Errors
+/// statx(2)'s; before Linux 5.8.
+pub fn mount_of(dir: &OwnedFd) -> Result<u64> {
+    mount_id(dir, b".")?.ok_or_else(|| Error::failed("directory", "is gone"))
 }
 
 /// How one name differs between two trees.
@@ -92,23 +144,26 @@ impl<'o, W: Write> Writer<'o, W> {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn directory(&mut self, root: &OwnedFd) -> Result<()> {
-        let stat = rustix::fs::fstat(root).call(|| "fstat(root)")?;
+    pub fn directory(&mut self, root: &OwnedFd, view: &View) -> Result<()> {
+        let Some(stat) = view.stat(root, b".")? else { return Ok(()) };
         self.header(b"./", &stat, EntryType::Directory, b"", &attributes(root)?)?;
-        self.below(root, b"", stat.st_dev, 0)
+        self.below(root, b"", view, stat.st_dev, 0)
     }
 
-    fn below(&mut self, dir: &OwnedFd, at: &[u8], device: u64, depth: usize) -> Result<()> {
+    fn below(&mut self, dir: &OwnedFd, at: &[u8], view: &View, device: u64, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(Error::bad_input("directory", format!("is deeper than {MAX_DEPTH}")));
         }
         for name in names(dir)? {
             // What is mounted there is not the directory's own.
-            let Some(found) = stat(dir, &name)? else { continue };
+            let Some(found) = view.stat(dir, &name)? else { continue };
+            if view.is_mounted(dir, &name)? {
+                continue;
+            }
             let full = join(at, &name);
             self.one(dir, &name, &full, &found)?;
             if kind(&found) == FileType::Directory && found.st_dev == device {
-                self.below(&open_dir(dir, &name)?, &full, device, depth + 1)?;
+                self.below(&open_dir(dir, &name)?, &full, view, device, depth + 1)?;
             }
         }
         Ok(())
@@ -278,17 +333,18 @@ impl<'o, W: Write> Writer<'o, W> {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn changes(&mut self, old: &OwnedFd, new: &OwnedFd) -> Result<()> {
-        let stats = (rustix::fs::fstat(old).call(|| "fstat()")?, rustix::fs::fstat(new).call(|| "fstat()")?);
-        if !same(old, new, b".", &stats.0, &stats.1)? {
-            self.header(b"./", &stats.1, EntryType::Directory, b"", &attributes(new)?)?;
+    pub fn changes(&mut self, old: &OwnedFd, new: &OwnedFd, view: &View) -> Result<()> {
+        if let (Some(was), Some(is)) = (stat(old, b".")?, view.stat(new, b".")?)
+            && !same(old, new, b".", &was, &is)?
+        {
+            self.header(b"./", &is, EntryType::Directory, b"", &attributes(new)?)?;
         }
         let mut visitor =
             |change, dir: &OwnedFd, at: &[u8], name: &[u8], found: Option<&Stat>| match (change, found) {
                 (Change::Deleted, _) | (_, None) => self.whiteout(at, name),
                 (_, Some(found)) => self.one(dir, name, &join(at, name), found),
             };
-        compare(old, new, b"", 0, &mut visitor)
+        compare((old, new), view, b"", 0, &mut visitor)
     }
 }
 
@@ -299,27 +355,36 @@ type Visit<'v> = dyn FnMut(Change, &OwnedFd, &[u8], &[u8], Option<&Stat>) -> Res
 /// # Errors
 /// Those of reading.
 pub fn diff(old: &OwnedFd, new: &OwnedFd, tell: &mut dyn FnMut(Change, &[u8])) -> Result<()> {
-    compare(old, new, b"", 0, &mut |change, _, at, name, _| {
+    compare((old, new), &View::default(), b"", 0, &mut |change, _, at, name, _| {
         tell(change, &join(at, name));
         Ok(())
     })
 }
 
-fn compare(old: &OwnedFd, new: &OwnedFd, at: &[u8], depth: usize, visit: &mut Visit<'_>) -> Result<()> {
+fn compare(
+    (old, new): (&OwnedFd, &OwnedFd),
+    view: &View,
+    at: &[u8],
+    depth: usize,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(Error::bad_input("directory", format!("is deeper than {MAX_DEPTH}")));
     }
     let device = rustix::fs::fstat(new).call(|| "fstat()")?.st_dev;
     let (before, after) = (names(old)?, names(new)?);
     for name in before.union(&after) {
+        if view.is_mounted(new, name)? {
+            continue;
+        }
         let full = join(at, name);
-        match (stat(old, name)?, stat(new, name)?) {
+        match (stat(old, name)?, view.stat(new, name)?) {
             (None, None) => {}
             (Some(_), None) => visit(Change::Deleted, new, at, name, None)?,
             (None, Some(found)) => {
                 visit(Change::Added, new, at, name, Some(&found))?;
                 if kind(&found) == FileType::Directory && found.st_dev == device {
-                    added(&open_dir(new, name)?, &full, device, depth + 1, visit)?;
+                    added(&open_dir(new, name)?, view, &full, device, depth + 1, visit)?;
                 }
             }
             (Some(was), Some(is)) => {
@@ -329,9 +394,9 @@ fn compare(old: &OwnedFd, new: &OwnedFd, at: &[u8], depth: usize, visit: &mut Vi
                 // What is mounted there is nobody's change.
                 let both = kind(&was) == FileType::Directory && kind(&is) == FileType::Directory;
                 if both && is.st_dev == device {
-                    compare(&open_dir(old, name)?, &open_dir(new, name)?, &full, depth + 1, visit)?;
+                    compare((&open_dir(old, name)?, &open_dir(new, name)?), view, &full, depth + 1, visit)?;
                 } else if kind(&is) == FileType::Directory && !both && is.st_dev == device {
-                    added(&open_dir(new, name)?, &full, device, depth + 1, visit)?;
+                    added(&open_dir(new, name)?, view, &full, device, depth + 1, visit)?;
                 }
             }
         }
@@ -339,15 +404,25 @@ fn compare(old: &OwnedFd, new: &OwnedFd, at: &[u8], depth: usize, visit: &mut Vi
     Ok(())
 }
 
-fn added(dir: &OwnedFd, at: &[u8], device: u64, depth: usize, visit: &mut Visit<'_>) -> Result<()> {
+fn added(
+    dir: &OwnedFd,
+    view: &View,
+    at: &[u8],
+    device: u64,
+    depth: usize,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(Error::bad_input("directory", format!("is deeper than {MAX_DEPTH}")));
     }
     for name in names(dir)? {
-        let Some(found) = stat(dir, &name)? else { continue };
+        let Some(found) = view.stat(dir, &name)? else { continue };
+        if view.is_mounted(dir, &name)? {
+            continue;
+        }
         visit(Change::Added, dir, at, &name, Some(&found))?;
         if kind(&found) == FileType::Directory && found.st_dev == device {
-            added(&open_dir(dir, &name)?, &join(at, &name), device, depth + 1, visit)?;
+            added(&open_dir(dir, &name)?, view, &join(at, &name), device, depth + 1, visit)?;
         }
     }
     Ok(())

@@ -170,6 +170,26 @@ impl Store {
         Image::of_descriptor(self.layout()?.blobs()?, &descriptor, names, platform)
     }
 
+    /// The image whose unpacked tree a directory is.
+    ///
+    /// # Errors
+    /// As [`Image::find`].
+    pub fn of_tree(&self, tree: &Path) -> Result<Option<Image>> {
+        let name = tree.file_name().unwrap_or_default();
+        if tree.parent() != Some(&self.dir.join("trees")) {
+            return Ok(None);
+        }
+        for descriptor in self.index()?.manifests {
+            let platform = descriptor.platform.clone().unwrap_or_else(Platform::here);
+            let names = names_of(&descriptor);
+            let image = Image::of_descriptor(self.layout()?.blobs()?, &descriptor, names, &platform)?;
+            if chain(&image.config.rootfs.diff_ids).is_some_and(|c| OsStr::new(c.hex()) == name) {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+
     /// Copies an image into the store under a name.
     ///
     /// # Errors

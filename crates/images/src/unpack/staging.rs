@@ -1,7 +1,7 @@
 //! A root in the making: a hidden directory beside the place where it will be, locked by whoever fills it, put into its
 //! place by one rename(2) when it is complete. What a killed process left is removed by the next one.
 
-use crate::root::{Root, shown};
+use crate::root::{Root, make_parents, shown};
 use crate::unfinished::Word;
 use drydock_core::error::CallExt;
 use drydock_core::{Error, Result};
@@ -50,12 +50,7 @@ impl Staging {
         let (place, prefix) = if inside {
             (target.clone(), OsString::new())
         } else {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(parent)
-                .call(|| format!("mkdir({parent:?}, 0755)"))
-                .map_err(|e| e.on(shown(parent)))?;
+            make_parents(parent)?;
             (parent.to_path_buf(), name.to_owned())
         };
         sweep(&place, &prefix);
