@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 use drydock_core::{Error, Result};
 use std::time::Duration;
 
-pub(super) const TOP_HELP: &str = "Keys: q quits, arrows select, Enter shows limits, pressure and processes, s sorts by the next column, \
+pub(super) const TOP_HELP: &str = "Keys: q quits, arrows select, Enter shows limits, pressure and processes, e opens a shell in\nthe selected container, s sorts by the next column, \
 / filters,\nc chooses columns, t shows the tree, ? all keys.\n\n\
 Columns: NAME RUNTIME PID PROCS CPU% THR% MEMORY MEM% LIMIT HEADROOM PEAK ANON FILE KERNEL SHMEM SWAP READ/S WRITE/S RX/S TX/S\n\
 PIDS PSI-CPU PSI-MEM PSI-IO OOM ID PATH\n\n\

@@ -28,6 +28,8 @@ pub enum Act {
     Soon,
     /// Ctrl-Z.
     Suspend,
+    /// A shell in the selected container.
+    Shell,
 }
 
 /// What the screen shows.
@@ -252,6 +254,7 @@ impl App {
                 self.tree = !self.tree;
                 return Act::Look;
             }
+            Key::Char('e') => return Act::Shell,
             Key::Char('o') => {
                 self.wishes.containers = !self.wishes.containers;
                 self.arrange();

@@ -139,7 +139,7 @@ impl App {
             }
             Mode::Help => "any key: back",
             Mode::Columns(_) => "↑↓ move  Space show or hide  Enter back",
-            Mode::Table => "q quit  Enter details  s sort  r reverse  / filter  c columns  t tree  ? help",
+            Mode::Table => "q quit  Enter details  e shell  s sort  / filter  c columns  t tree  ? help",
         };
         Line::of(Style::Dim, keys)
     }
@@ -218,6 +218,7 @@ fn help(canvas: &mut Canvas) {
         ("q, Ctrl-C", "quit"),
         ("↑ ↓ j k, PgUp PgDn, Home End", "select a row"),
         ("Enter, d", "pane about the selected row: limits, pressure, processes"),
+        ("e", "a shell in the selected container"),
         ("s S, ← →, < >", "sort by the next or previous column"),
         ("P M I N", "sort by processor, memory, input and output, name"),
         ("r", "the other way round"),

@@ -5,13 +5,14 @@ mod canvas;
 mod details;
 mod draw;
 mod keys;
+mod shell;
 mod terminal;
 mod tree;
 
 use crate::Session;
 use crate::args::Top;
 use crate::model::machine::Machine;
-use crate::model::sampler::Sampler;
+use crate::model::sampler::{Row, Sampler};
 use crate::view::top::Wishes;
 use app::{Act, App};
 use canvas::{Canvas, Screen};
@@ -58,6 +59,24 @@ pub fn run(session: &Session, options: &Top, wishes: Wishes) -> Result<()> {
                         Act::Redraw => screen.forget(),
                         Act::Look => due = Instant::now(),
                         Act::Soon => due = due.min(Instant::now() + SOON),
+                        Act::Shell => match selected(&app).map(|row| shell::command(session, &row)) {
+                            None => {}
+                            Some(Err(error)) => app.message = Some(error.to_string()),
+                            Some(Ok(command)) => {
+                                match shell::run(&mut terminal, command)? {
+                                    Some(Event::Signal(signal)) => {
+                                        drop(terminal);
+                                        return terminal::die_of(signal);
+                                    }
+                                    Some(_) => return Ok(()),
+                                    None => {}
+                                }
+                                screen.forget();
+                                due = Instant::now();
+                                // What was typed right after it was meant for the shell.
+                                break;
+                            }
+                        },
                         Act::Suspend => {
                             terminal.suspend()?;
                             screen.forget();
@@ -72,6 +91,10 @@ pub fn run(session: &Session, options: &Top, wishes: Wishes) -> Result<()> {
             }
         }
     }
+}
+
+fn selected(app: &App) -> Option<Row> {
+    app.rows.get(app.at()).map(|(_, row)| row.clone())
 }
 
 /// One screen of this size as text, after one interval: for reports and documentation.

@@ -146,6 +146,47 @@ impl Terminal {
     }
 }
 
+impl Terminal {
+    /// Puts it back for another program.
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn give(&mut self) -> Result<()> {
+        put_back();
+        Ok(())
+    }
+
+    /// Waits for a key, or for what ends us.
+    ///
+    /// # Errors
+    /// poll(2)'s.
+    pub fn until_key(&mut self) -> Result<Option<Event>> {
+        loop {
+            match self.wait(None)? {
+                Event::Keys(keys) if keys.is_empty() => {}
+                end @ (Event::Ended | Event::Signal(_)) => return Ok(Some(end)),
+                Event::Keys(_) => return Ok(None),
+                Event::Tick | Event::Resize => {}
+            }
+        }
+    }
+
+    /// Takes it over again; what ends us, if that came meanwhile. An interrupt was for the other program.
+    ///
+    /// # Errors
+    /// tcsetattr(3)'s.
+    pub fn take_back(&mut self) -> Result<Option<Event>> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+            if let Some(end @ (Signal::SIGTERM | Signal::SIGHUP)) = signal {
+                return Ok(Some(Event::Signal(end)));
+            }
+        }
+        raw()?;
+        Ok(None)
+    }
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
         put_back();
