@@ -30,6 +30,8 @@ struct Series<'a> {
     /// Kill its children, too, each at its own N-th call.
     children: bool,
     points: usize,
+    /// At named places of the program instead of system calls.
+    named: bool,
 }
 
 #[derive(Default)]
@@ -102,6 +104,11 @@ impl Ground {
 
     /// The command under strace, ended at a system call; returns whether it was killed.
     fn killed(&self, series: &Series<'_>, (name, occurrence): &(String, usize)) -> bool {
+        if series.named {
+            let mut command = self.bare(series);
+            command.env("DRYDOCK_FAILPOINT", format!("{name}#{occurrence}"));
+            return !command.status().expect("the tool starts").success();
+        }
         let mut command = Command::new("strace");
         command.args([
             "-qq",
@@ -117,6 +124,36 @@ impl Ground {
         let status = command.status().expect("strace starts");
         // strace ends as its first command does; which of several was killed, it does not tell.
         series.children || status.signal() == Some(9)
+    }
+
+    /// The command without strace.
+    fn bare(&self, series: &Series<'_>) -> Command {
+        let mut command = self.sandbox.command("container");
+        command.args(series.killed.iter().map(|word| self.word(word)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// The named places that the command and the processes that it makes come by.
+    fn names(&self, series: &Series<'_>) -> Vec<(String, usize)> {
+        self.prepare(series);
+        let log = self.sandbox.join("names");
+        std::fs::write(&log, "").unwrap();
+        self.bare(series).env("DRYDOCK_FAILPOINTS", &log).status().expect("the tool starts");
+        self.container(&["delete", "--force", "ID"]).success();
+        let text = std::fs::read_to_string(&log).unwrap();
+        std::fs::remove_file(&log).unwrap();
+        let mut seen = BTreeMap::new();
+        let mut names = Vec::new();
+        for line in text.lines() {
+            let count = seen.entry(line).or_insert(0);
+            *count += 1;
+            let name = (line.split_once(' ').unwrap().1.to_string(), *count);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     fn fill(&self, command: &mut Command, series: &Series<'_>) {
@@ -236,7 +273,7 @@ impl Ground {
     }
 
     fn series(&self, series: &Series<'_>) -> Tally {
-        let calls = self.calls(series);
+        let calls = if series.named { self.names(series) } else { self.calls(series) };
         let mut tally = Tally::default();
         let started = Instant::now();
         for i in 0..series.points {
@@ -246,7 +283,7 @@ impl Ground {
             assert!(tally.leaks.len() < 5, "{}", tally.leaks.join("\n\n"));
         }
         say(&format!(
-            "kill: {}: {} calls, {} points, {} left something, gc --check saw {}, leaks after cleaning: {} ({:.0?})",
+            "kill: {}: {} places, {} points, {} left something, gc --check saw {}, leaks after cleaning: {} ({:.0?})",
             series.name,
             calls.len(),
             tally.points,
@@ -255,6 +292,7 @@ impl Ground {
             tally.leaks.len(),
             started.elapsed()
         ));
+        tally.leaks.iter().for_each(|leak| say(leak));
         tally
     }
 }
@@ -325,7 +363,17 @@ const DETACHED: &[&str] = &["run", "-d", "--net", "bridge", "--name", "ID", "--"
 #[test]
 fn run_beside_another_container() {
     require_tools!();
-    check(&[Series { name: "run", before: &[], killed: RUN, children: false, points: points(80) }], true);
+    check(
+        &[Series {
+            name: "run",
+            before: &[],
+            killed: RUN,
+            children: false,
+            points: points(80),
+            named: false,
+        }],
+        true,
+    );
 }
 
 #[test]
@@ -334,13 +382,21 @@ fn run_as_the_only_container() {
     let user: &[&str] = &["run", "--net", "bridge", "--name", "ID", "-u", "1000", "--", "true"];
     check(
         &[
-            Series { name: "run alone", before: &[], killed: RUN, children: false, points: points(40) },
+            Series {
+                name: "run alone",
+                before: &[],
+                killed: RUN,
+                children: false,
+                points: points(40),
+                named: false,
+            },
             Series {
                 name: "run as another user",
                 before: &[],
                 killed: user,
                 children: false,
                 points: points(20),
+                named: false,
             },
         ],
         false,
@@ -353,13 +409,21 @@ fn detached_run_and_its_supervisor() {
     let short: &[&str] = &["run", "-d", "--rm", "--net", "bridge", "--name", "ID", "--", "true"];
     check(
         &[
-            Series { name: "run -d", before: &[], killed: DETACHED, children: false, points: points(20) },
+            Series {
+                name: "run -d",
+                before: &[],
+                killed: DETACHED,
+                children: false,
+                points: points(20),
+                named: false,
+            },
             Series {
                 name: "run -d, with its supervisor and child",
                 before: &[],
                 killed: short,
                 children: true,
                 points: points(40),
+                named: false,
             },
         ],
         true,
@@ -374,13 +438,21 @@ fn stop_and_delete() {
     let ended: &[&str] = &["run", "--net", "bridge", "--name", "ID", "--", "true"];
     check(
         &[
-            Series { name: "stop", before: &[DETACHED], killed: stop, children: false, points: points(25) },
+            Series {
+                name: "stop",
+                before: &[DETACHED],
+                killed: stop,
+                children: false,
+                points: points(25),
+                named: false,
+            },
             Series {
                 name: "delete --force",
                 before: &[DETACHED],
                 killed: delete,
                 children: false,
                 points: points(40),
+                named: false,
             },
             Series {
                 name: "delete",
@@ -388,9 +460,38 @@ fn stop_and_delete() {
                 killed: &["delete", "ID"],
                 children: false,
                 points: points(25),
+                named: false,
             },
         ],
         true,
+    );
+}
+
+/// The places that the program itself has names for: before and after each step, around each record, in each part of a command.
+#[test]
+fn named_places() {
+    require_tools!();
+    let bridged: &[&str] = &["run", "--net", "bridge", "-p", "8080:80", "--name", "ID", "--", "true"];
+    let one = |name, before, killed, wanted| Series {
+        name,
+        before,
+        killed,
+        children: false,
+        points: points(wanted),
+        named: true,
+    };
+    let start: &[&str] = &["start", "ID"];
+    let exec: &[&str] = &["exec", "ID", "true"];
+    check(
+        &[
+            one("start at named places", &[CREATE], start, 9),
+            one("run at named places", &[], bridged, 40),
+            one("run -d at named places", &[], DETACHED, 10),
+            one("create at named places", &[], CREATE, 20),
+            one("exec at named places", &[DETACHED], exec, 3),
+            one("delete at named places", &[CREATE, start], &["delete", "--force", "ID"], 12),
+        ],
+        false,
     );
 }
 
@@ -408,6 +509,7 @@ fn a_bundles_create_start_and_delete() {
         killed,
         children: false,
         points: points(wanted),
+        named: false,
     };
     check(
         &[

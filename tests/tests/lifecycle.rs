@@ -146,9 +146,9 @@ fn the_verbs() {
     place.container(&["logs", &id]).success().stdout_has("out");
     place.container(&["delete", &id]).success();
     for verb in ["inspect", "ps", "logs", "attach", "stop", "kill", "delete", "wait", "stats"] {
-        place.container(&[verb, &id]).fails_with(2).says("no such container");
+        place.container(&[verb, &id]).fails_with(2).says("does not exist");
     }
-    place.container(&["exec", &id, "--", "true"]).fails_with(2).says("no such container");
+    place.container(&["exec", &id, "--", "true"]).fails_with(2).says("does not exist");
     place.container(&["no-such-verb"]).fails_with(2);
 }
 

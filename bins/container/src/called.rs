@@ -2,7 +2,7 @@
 //! engine does that looks for `runc` in PATH, gets runc's exit codes where the command has none of its own.
 
 use drydock_cli::Failure;
-use drydock_core::Kind;
+use drydock_core::{Error, Kind, text};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -87,6 +87,16 @@ impl Name {
             _ => 1,
         }
     }
+}
+
+/// A verb that is none, in the words that runc's users look for.
+pub fn unknown_verb(error: Error) -> Error {
+    let sentence = error.sentence();
+    let Some((_, rest)) = sentence.split_once("unrecognized subcommand '") else { return error };
+    let (verb, guess) = rest.split_once('\'').unwrap_or((rest, ""));
+    let shown = text::shorten(&text::escape(verb), 60);
+    Error::bad_input("command", format!("No help topic for '{shown}': there is no such command{guess}"))
+        .hint("container --help lists them")
 }
 
 /// `exec PATH: reason`: execve(2) itself failed, of a program that is there.

@@ -7,19 +7,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    moment().as_secs()
+}
+
+fn moment() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 
 /// What is known before anything is made.
 pub fn state(plan: &Outside) -> State {
     let request = &plan.request;
+    let created = moment();
+    let stays = request.bundled.as_ref().is_none_or(|bundled| !bundled.unattended);
     State {
         version: drydock_bundle::state::VERSION,
         id: request.id.clone(),
         status: Life::Creating,
         pid: None,
         start_time: None,
-        created: now(),
+        created: created.as_secs(),
+        created_nanos: created.subsec_nanos(),
+        owner: stays.then(crate::owner::own).flatten(),
         finished: None,
         ended: None,
         oom_killed: false,

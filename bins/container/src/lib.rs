@@ -31,6 +31,7 @@ pub mod network;
 mod oci;
 pub mod options;
 mod ours;
+mod owner;
 pub mod parent;
 pub mod plan;
 pub mod pull;
@@ -133,7 +134,8 @@ fn run() -> Outcome {
 /// `verb`: what was asked for, once that is known.
 fn dispatch(called: &called::Name, verb: &mut &'static str, log: &log::Log) -> Outcome {
     let command = named(called.as_str(), log.verb());
-    let cli = match drydock_cli::args::parse_with::<verbs::Asked<Globals>>(command, std::env::args_os())? {
+    let parsed = drydock_cli::args::parse_with::<verbs::Asked<Globals>>(command, std::env::args_os());
+    let cli = match parsed.map_err(called::unknown_verb)? {
         Parsed::Args(cli) => cli,
         Parsed::Done(code) => return Ok(code),
     };

@@ -51,6 +51,12 @@ pub struct Options {
     /// CPU weight under contention, 1 to 10000 (cpu.weight)
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true, help_heading = "Limits")]
     pub cpu_weight: Option<u64>,
+    /// Processors that may be used, such as 0-2,4 (cpuset.cpus)
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used, such as 0 (cpuset.mems)
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    pub cpuset_mems: Option<String>,
     /// Memory, such as 100M (memory.max)
     #[arg(short = 'm', long, value_name = "SIZE", allow_negative_numbers = true, help_heading = "Limits")]
     pub memory: Option<String>,

@@ -42,10 +42,17 @@ impl Request {
         let cgroup = match &self.cgroup {
             Some(_) if scope.is_some_and(|scope| scope.user) => None,
             Some(request) => {
-                Some(request.clone().validate(&drydock_cgroups::Layout::detect()?).map_err(placed)?)
+                let checked = request.clone().validate(&drydock_cgroups::Layout::detect()?);
+                Some(checked.map_err(|error| match self.bundled {
+                    Some(_) => placed(error),
+                    None => crate::request::named(error),
+                })?)
             }
             None => None,
         };
+        if let Some(rdt) = self.bundled.as_ref().and_then(|bundled| bundled.intel_rdt.as_ref()) {
+            rdt.validate(&self.id).map_err(placed)?;
+        }
         let devices = self.net_devices().validate().map_err(placed)?;
         Ok(Plan { outside: Outside { request: self, cgroup, devices }, inside })
     }

@@ -234,8 +234,10 @@ fn limits(options: &Options) -> Result<Limits> {
         text.as_ref().map(|text| Limits::parse_size(option, text)).transpose()
     };
     let limits = Limits {
-        cpu: options.cpus.as_deref().map(Limits::parse_cpus).transpose()?,
+        cpu: options.cpus.as_deref().map(Limits::parse_cpus).transpose().map_err(named)?,
         cpu_weight: options.cpu_weight,
+        cpuset_cpus: options.cpuset_cpus.clone(),
+        cpuset_mems: options.cpuset_mems.clone(),
         memory_max: size("--memory", &options.memory)?,
         swap_max: size("--swap", &options.swap)?,
         pids_max: match options.pids.as_deref() {
@@ -251,7 +253,30 @@ fn limits(options: &Options) -> Result<Limits> {
     if limits.swap_max.is_some() && limits.memory_max.is_none() {
         return Err(Error::bad_input("--swap", "needs --memory (swap is counted beyond the memory limit)"));
     }
+    limits.check().and_then(|()| limits.check_pages()).map_err(named)?;
     Ok(limits)
+}
+
+/// What the cgroup stage says of a limit, by the option that asked for it.
+pub(crate) fn named(error: Error) -> Error {
+    const OPTIONS: [(&str, &str); 8] = [
+        ("cpus", "--cpus"),
+        ("cpu.max", "--cpus"),
+        ("cpu.weight", "--cpu-weight"),
+        ("cpuset.cpus", "--cpuset-cpus"),
+        ("cpuset.mems", "--cpuset-mems"),
+        ("memory.max", "--memory"),
+        ("memory.swap.max", "--swap"),
+        ("pids.max", "--pids"),
+    ];
+    let sentence = error.sentence();
+    let Some((file, problem)) = sentence.split_once(": ") else { return error };
+    match OPTIONS.iter().find(|(known, _)| *known == file) {
+        Some((_, option)) if error.kind() == drydock_core::Kind::BadInput => {
+            Error::bad_input(*option, problem)
+        }
+        _ => error,
+    }
 }
 
 fn namespaces(options: &Options, root: bool) -> Result<Namespaces> {
@@ -344,7 +369,7 @@ fn network(options: &Options, namespaces: &mut Namespaces, root: bool) -> Result
                 Err(Error::bad_input(
                     "--net",
                     format!(
-                        "'{shown}' (allowed: none, host, bridge, pasta, slirp4netns, cni:NAME, ns:/absolute/path)"
+                        "'{shown}' is no network (allowed: none, host, bridge, pasta, slirp4netns, cni:NAME, ns:/absolute/path)"
                     ),
                 ))
             }
@@ -365,7 +390,7 @@ fn labels(options: &Options) -> Result<BTreeMap<String, String>> {
             let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
             return Err(Error::bad_input(
                 "--label",
-                format!("'{shown}' (allowed: KEY=VALUE, at most 4096 bytes)"),
+                format!("'{shown}' is no label (allowed: KEY=VALUE, at most 4096 bytes)"),
             ));
         }
         labels.insert(key.to_string(), value.to_string());

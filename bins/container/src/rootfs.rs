@@ -113,7 +113,10 @@ fn storage_size(words: &[String]) -> Result<u64> {
             Some(text) => drydock_core::size::parse("--storage-opt", text)?,
             None => {
                 let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
-                return Err(Error::bad_input("--storage-opt", format!("'{shown}' (allowed: size=SIZE)")));
+                return Err(Error::bad_input(
+                    "--storage-opt",
+                    format!("'{shown}' is no option (allowed: size=SIZE)"),
+                ));
             }
         };
     }

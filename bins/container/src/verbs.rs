@@ -34,7 +34,8 @@ impl Caller {
         // What containers are made of has the modes that it needs, not those that the caller's umask leaves; a container's
         // command starts with this one, too.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        commands::run::store(self.root.as_deref())
+        let store = commands::run::store(self.root.as_deref())?;
+        store.check().map(|()| store)
     }
 }
 

@@ -94,7 +94,9 @@ impl Watch {
     /// Does something that has no typed step of its own, and measures it.
     pub fn timed<T>(&self, stage: &str, act: impl FnOnce() -> T) -> T {
         let started = Instant::now();
+        drydock_core::failpoint::pass(|| format!("part-{stage}-begins"));
         let result = act();
+        drydock_core::failpoint::pass(|| format!("part-{stage}-ends"));
         if self.show.timings {
             self.add(stage, started.elapsed());
         }

@@ -79,7 +79,7 @@ fn what_cannot_be_checkpointed() {
     place.run(&["checkpoint", &id], "").fails_with(125).says("not a bundle's container");
     place.run(&["checkpoint", "--page-server", "x", &id], "").fails_with(2).says("--page-server");
     place.run(&["checkpoint", "--manage-cgroups-mode", "x", &id], "").exits(2);
-    place.run(&["checkpoint", "no-such"], "").fails_with(2).says("no such container");
+    place.run(&["checkpoint", "no-such"], "").fails_with(2).says("does not exist");
     place.run(&["restore", "--image-path", "/no/such", "new"], "").fails_with(2).says("--image-path");
     assert!(!place.sandbox.join("words").exists(), "criu was not asked");
     place.sandbox.run("container", &["delete", "-f", &id]).success();

@@ -54,7 +54,7 @@ fn a_paused_container_does_nothing_until_it_is_resumed() {
     assert_eq!(status(&sandbox, &id), "running");
     sandbox.wait_until("it works again", || used(pid) > before);
     sandbox.run("container", &["delete", "-f", &id]).success();
-    sandbox.run("container", &["pause", &id]).fails_with(2).says("no such container");
+    sandbox.run("container", &["pause", &id]).fails_with(2).says("does not exist");
 }
 
 #[test]
@@ -226,5 +226,5 @@ fn a_bad_update_changes_nothing() {
     sandbox.run("container", &["stop", "-t", "0", &id]).success();
     sandbox.run("container", &["update", "--pids-limit", "5", &id]).fails_with(125).says("not running");
     sandbox.run("container", &["delete", &id]).success();
-    sandbox.run("container", &["update", "--pids-limit", "5", &id]).fails_with(2).says("no such container");
+    sandbox.run("container", &["update", "--pids-limit", "5", &id]).fails_with(2).says("does not exist");
 }

@@ -85,7 +85,7 @@ fn why_names_the_stage_the_errno_and_the_fix() {
     sandbox.run("container", &["run", "--rm", "--name", &id, "--", "sh", "-c", "exit 3"]).exits(3);
     let text = sandbox.run("container", &["why", &id]).success().stdout;
     assert!(text.contains("exit code 3") && text.contains("fix"), "{text}");
-    sandbox.run("container", &["why", "no-such-container"]).fails_with(2).says("no such container");
+    sandbox.run("container", &["why", "no-such-container"]).fails_with(2).says("does not exist");
 }
 
 #[test]

@@ -252,8 +252,14 @@ networks:
     let hosts = place.run(&["exec", "pair-late-1", "cat", "/etc/hosts"]).out;
     assert!(hosts.contains("10.211.0.2\tearly"), "{hosts}");
     let again = place.run(&["up", "-d"]);
-    assert_eq!(again.code, Some(125));
-    assert!(again.err.contains("already") && again.err.lines().count() == 1, "{}", again.err);
+    assert_eq!(again.code, Some(2));
+    assert!(
+        again.err.contains("already")
+            && again.err.contains("container down -p pair")
+            && again.err.lines().count() == 1,
+        "{}",
+        again.err
+    );
     let down = place.run(&["down", "-t", "0"]);
     assert_eq!((down.code, down.out.as_str()), (Some(0), "pair-late-1\npair-early-1\n"), "{}", down.err);
     place.clean();

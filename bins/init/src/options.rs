@@ -137,9 +137,9 @@ impl Options {
         }
         for file in &self.file {
             // The destination is one of ours; the source may have colons.
-            let (source, destination) = file
-                .rsplit_once(':')
-                .ok_or_else(|| Error::bad_input("--file", format!("'{file}' (allowed: SRC:DST)")))?;
+            let (source, destination) = file.rsplit_once(':').ok_or_else(|| {
+                Error::bad_input("--file", format!("'{file}' names no destination (allowed: SRC:DST)"))
+            })?;
             request.files.push(InjectedFile { destination: destination.into(), source: source.into() });
         }
         request.file_store = common_directory(&request.files);
@@ -213,7 +213,7 @@ fn env_word(option: &str, word: &str) -> Result<Option<String>> {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
         return Err(Error::bad_input(
             option,
-            format!("'{shown}' (allowed: KEY=VALUE, or KEY to pass on the caller's)"),
+            format!("'{shown}' is not a variable (allowed: KEY=VALUE, or KEY to pass on the caller's)"),
         ));
     }
     Ok(match value {
@@ -256,7 +256,7 @@ fn pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>> {
     for word in words {
         let Some((key, value)) = word.split_once('=') else {
             let shown = drydock_core::text::shorten(&drydock_core::text::escape(word), 60);
-            return Err(Error::bad_input(option, format!("'{shown}' (allowed: KEY=VALUE)")));
+            return Err(Error::bad_input(option, format!("'{shown}' has no value (allowed: KEY=VALUE)")));
         };
         if map.insert(key.to_string(), value.to_string()).is_some() {
             return Err(Error::bad_input(option, format!("'{key}' given twice")));

@@ -38,7 +38,7 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         return bad("is not a parameter's name (allowed: such as net.ipv4.ip_forward=1)");
     }
     if value.chars().any(char::is_control) || value.len() > 4096 {
-        return bad("has a value with control characters, or longer than 4096 bytes");
+        return bad("has a value that does not fit (allowed: at most 4096 bytes without control characters)");
     }
     let below = ["net/", "fs/mqueue/", "user/"].iter().any(|start| name.starts_with(start));
     let namespaced = below || NAMESPACED.contains(&name.as_str());

@@ -60,7 +60,7 @@ pub fn of(args: &Args, process: Option<&Process>, situation: Situation<'_>) -> R
     for word in &args.setenv {
         let bad = || {
             let shown = text::shorten(&text::escape_bytes(word.as_bytes()), 60);
-            Error::bad_input("--setenv", format!("'{shown}' (allowed: NAME=VALUE)"))
+            Error::bad_input("--setenv", format!("'{shown}' is no variable (allowed: NAME=VALUE)"))
         };
         let (name, value) = pair(word.as_bytes()).ok_or_else(bad)?;
         env.retain(|(known, _)| *known != name);

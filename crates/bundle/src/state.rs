@@ -86,6 +86,12 @@ pub struct State {
     pub start_time: Option<u64>,
     /// When it was created: seconds since the epoch.
     pub created: u64,
+    /// And nanoseconds.
+    #[serde(default)]
+    pub created_nanos: u32,
+    /// The process that looks after it, and that one's start time; `None`: nobody stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(i32, u64)>,
     /// When it ended: seconds since the epoch.
     pub finished: Option<u64>,
     /// How its command ended.
@@ -220,6 +226,8 @@ pub fn start_time(pid: i32) -> Option<u64> {
 pub fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let path = dir.join(name);
+    let point = |when: &str| drydock_core::failpoint::pass(|| format!("state-{name}-{when}"));
+    point("begins");
     let written = OpenOptions::new()
         .write(true)
         .create(true)
@@ -230,12 +238,14 @@ pub fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         .and_then(|mut file| file.write_all(bytes))
         .call(|| format!("write({temporary:?})"))
         .and_then(|()| {
+            point("written");
             drydock_core::replace(&temporary, &path).call(|| format!("rename({temporary:?}, {path:?})"))
         });
     if written.is_err() {
         // Nothing to say if it was never made.
         let _ = std::fs::remove_file(&temporary);
     }
+    point("ends");
     written
 }
 
@@ -275,6 +285,8 @@ mod tests {
             pid: Some(std::process::id().cast_signed()),
             start_time: start_time(std::process::id().cast_signed()),
             created: 1,
+            created_nanos: 5,
+            owner: None,
             finished: None,
             ended: None,
             oom_killed: false,

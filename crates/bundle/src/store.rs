@@ -64,12 +64,43 @@ impl Store {
         self.root.join(id)
     }
 
+    /// Looks whether the root is a directory, or can become one.
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] when something else is there, or on the way there.
+    pub fn check(&self) -> Result<()> {
+        use nix::libc::{ELOOP, ENAMETOOLONG, ENOTDIR};
+        match std::fs::symlink_metadata(&self.root) {
+            Ok(meta) if !meta.is_dir() => Err(self.unfit("is not a directory")),
+            Err(e) if matches!(e.raw_os_error(), Some(ELOOP | ENAMETOOLONG | ENOTDIR)) => {
+                let why = e.raw_os_error().map(drydock_core::error::errno_text).unwrap_or_default();
+                Err(self.unfit(&format!("cannot be one: {why}")))
+            }
+            // One that is not there is made when it is needed; what else is wrong is said by who needs it.
+            _ => Ok(()),
+        }
+    }
+
+    fn unfit(&self, problem: &str) -> Error {
+        let shown =
+            drydock_core::text::shorten(&drydock_core::text::escape(&self.root.to_string_lossy()), 200)
+                .to_string();
+        let problem = format!("'{shown}' {problem} (allowed: a directory, or a path where one can be made)");
+        Error::bad_input("state directory", problem)
+    }
+
     /// Makes sure that the root is there, ours, and 0700.
     ///
     /// # Errors
     /// When it belongs to another user, or is no directory.
     pub fn ensure_root(&self) -> Result<()> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
+        if let Err(e) = &made
+            && let Some(errno @ (nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::EROFS)) =
+                e.raw_os_error()
+        {
+            return Err(self.unfit(&format!("cannot be made: {}", drydock_core::error::errno_text(errno))));
+        }
         made.call(|| format!("mkdir({:?}, 0700)", self.root)).map_err(closed)?;
         let meta = std::fs::symlink_metadata(&self.root).call(|| format!("lstat({:?})", self.root))?;
         let wrong = |why: &str| Error::failed(self.root.display().to_string(), why.to_string());
@@ -99,8 +130,12 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(self.taken(id)),
             Err(e) => return Err(Error::call(format!("mkdir({dir:?}, 0700)"), e)),
         }
+        drydock_core::failpoint::pass(|| "state-directory-made".into());
         match lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive) {
-            Ok(held) => Ok((dir, held)),
+            Ok(held) => {
+                drydock_core::failpoint::pass(|| "state-directory-locked".into());
+                Ok((dir, held))
+            }
             Err(error) => {
                 let _ = std::fs::remove_file(dir.join("lock"));
                 let _ = std::fs::remove_dir(&dir);
@@ -204,10 +239,8 @@ impl Store {
             self.entries()?.into_iter().filter(|e| e.id.as_str().starts_with(name)).collect();
         match (matching.pop(), matching.len()) {
             (Some(only), 0) => Ok(only),
-            (None, _) => {
-                Err(Error::bad_input(format!("'{name}'"), "error: does not exist: no such container")
-                    .hint("container list shows them"))
-            }
+            (None, _) => Err(Error::bad_input(format!("'{name}'"), "error: the container does not exist")
+                .hint("container list shows those that do")),
             (Some(last), _) => {
                 let names = matching.iter().map(|e| e.id.as_str()).chain([last.id.as_str()]);
                 let names: Vec<&str> = names.take(5).collect();
@@ -229,7 +262,7 @@ impl Store {
         Err(Error::bad_input(
             format!("'{shown}'"),
             format!(
-                "error: does not exist: no such container (whole names only; did you mean '{}'?)",
+                "error: the container does not exist (allowed: a whole name; did you mean '{}'?)",
                 entry.id
             ),
         ))
@@ -345,7 +378,7 @@ mod tests {
         }
         assert_eq!(store.find("d").unwrap().id.as_str(), "db");
         assert!(store.find("web").unwrap_err().to_string().contains("web-1, web-2"));
-        assert!(store.find("nope").unwrap_err().to_string().contains("does not exist: no such container"));
+        assert!(store.find("nope").unwrap_err().to_string().contains("the container does not exist"));
         assert_eq!(store.find("../db").unwrap_err().exit_code(), 2);
         std::fs::remove_dir_all(store.root()).unwrap();
     }

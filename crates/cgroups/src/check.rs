@@ -67,7 +67,10 @@ impl Limits {
     }
 
     /// Nothing can begin in less than a page. A running cgroup may be given less: its end is wanted then.
-    pub(crate) fn check_pages(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`drydock_core::Kind::BadInput`] naming the limit and what is allowed.
+    pub fn check_pages(&self) -> Result<()> {
         let bytes = " bytes (a page or more)";
         check(self.memory_max, |v| range_or_max("memory.max", v, 4096, TOP, bytes))?;
         check(self.memory_high, |v| range_or_max("memory.high", v, 4096, TOP, bytes))
@@ -75,8 +78,10 @@ impl Limits {
 
     fn check_memory(&self) -> Result<()> {
         let bytes = " bytes";
-        check(self.memory_max, |v| range_or_max("memory.max", v, 1, TOP, bytes))?;
-        check(self.memory_high, |v| range_or_max("memory.high", v, 1, TOP, bytes))?;
+        // Of a running one; a new one cannot begin in less than a page, and 0 is for neither.
+        let least = |v: u64| if v == 0 { 4096 } else { 1 };
+        check(self.memory_max, |v| range_or_max("memory.max", v, least(v), TOP, bytes))?;
+        check(self.memory_high, |v| range_or_max("memory.high", v, least(v), TOP, bytes))?;
         check(self.memory_low, |v| range_or_max("memory.low", v, 0, TOP, " bytes"))?;
         check(self.memory_min, |v| range_or_max("memory.min", v, 0, TOP, " bytes"))?;
         check(self.swap_max, |v| range_or_max("memory.swap.max", v, 0, TOP, " bytes"))?;

@@ -58,7 +58,9 @@ pub fn check_name(name: &str) -> Result<()> {
         match component {
             "" => return bad("has an empty component (allowed: names separated by single slashes)"),
             "." | ".." => return bad("leaves the cgroup tree (allowed: no '.' or '..')"),
-            c if c.len() > 255 => return bad("has a component of more than 255 bytes"),
+            c if c.len() > 255 => {
+                return bad("has a component of more than 255 bytes (allowed: at most 255)");
+            }
             c if is_kernel_file(c) => {
                 return bad("has a component that is the name of a kernel file, or begins as one");
             }

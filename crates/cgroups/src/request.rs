@@ -5,7 +5,7 @@ use crate::limits::{Limits, UNLIMITED, first_missing, parse_list};
 use crate::name::check_name;
 use crate::plan::{Branch, Plan};
 use crate::{Cgroup, files, translate};
-use drydock_core::{Error, Result};
+use drydock_core::{Error, Kind, Result};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
@@ -127,9 +127,10 @@ impl Request {
             } else {
                 "leave that limit out, or go on without it by --lenient"
             };
-            return Err(Error::failed(drydock_core::text::escape(&self.name), first.clone())
-                .in_stage("cgroup")
-                .hint(hint));
+            let error = Error::failed(drydock_core::text::escape(&self.name), first.clone());
+            // Nothing has been touched, and the configuration is for another machine than this.
+            let kind = if self.complete { Kind::BadInput } else { Kind::Failed };
+            return Err(error.with_kind(kind).in_stage("cgroup").hint(hint));
         }
         todo.lacking.extend(todo.ignored);
         let translate::Todo { writes, gate, check, lacking, .. } = todo;

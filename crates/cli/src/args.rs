@@ -1,7 +1,7 @@
 //! Arguments by clap, with errors as one sentence and exit code 2.
 
-use clap::error::{ContextKind, ErrorKind};
-use drydock_core::Error;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use drydock_core::{Error, text};
 use std::ffi::OsString;
 
 /// What parsing gave: the arguments, or a code to exit with because `--help` or `--version` was printed.
@@ -71,6 +71,9 @@ const WORDS: [(&str, &str); 5] = [
 
 /// clap's message is several lines: keep the problem, and the suggestion if it has one.
 fn sentence(error: &clap::Error) -> Error {
+    if let Some(told) = wrong_value(error) {
+        return told.hint("see --help");
+    }
     let text = error.render().to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let problem = lines.next().unwrap_or("bad arguments").trim_start_matches("error: ").to_string();
@@ -82,19 +85,56 @@ fn sentence(error: &clap::Error) -> Error {
         let detail = detail.strip_prefix("tip: ").map_or(detail.to_string(), |tip| format!("({tip})"));
         sentence = format!("{sentence} {detail}");
     }
-    for (of_std, words) in WORDS {
-        sentence = sentence.replace(of_std, words);
-    }
-    if let Some(clap::error::ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
-        sentence = format!("{sentence}: No help topic for '{}'", drydock_core::text::escape(name));
-    }
-    let object = match error.get(ContextKind::InvalidArg) {
-        Some(clap::error::ContextValue::String(arg)) => {
-            arg.split_whitespace().next().unwrap_or("arguments").to_string()
-        }
-        _ => "arguments".to_string(),
+    let object = match (error.kind(), text_of(error, ContextKind::InvalidArg)) {
+        // It says its name itself.
+        (ErrorKind::UnknownArgument, _) | (_, None) => "arguments",
+        (_, Some(arg)) => arg.split_whitespace().next().unwrap_or("arguments"),
     };
     Error::bad_input(object, sentence).hint("see --help")
+}
+
+fn text_of(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// A value that an option does not take: clap would name option and value, and then the parser both again.
+fn wrong_value(error: &clap::Error) -> Option<Error> {
+    let arg = text_of(error, ContextKind::InvalidArg)?;
+    let object = arg.split(['=', ' ']).next().unwrap_or(arg);
+    let value = text_of(error, ContextKind::InvalidValue)?;
+    let shown = text::shorten(&text::escape(value), 60);
+    let problem = match error.kind() {
+        ErrorKind::InvalidValue if value.is_empty() => "a value is missing".to_string(),
+        ErrorKind::InvalidValue => {
+            let Some(ContextValue::Strings(known)) = error.get(ContextKind::ValidValue) else { return None };
+            format!("'{shown}' is none of its values (allowed: {})", known.join(", "))
+        }
+        ErrorKind::ValueValidation => {
+            use std::error::Error as _;
+            problem_of(&shown, value, &error.source()?.to_string())
+        }
+        _ => return None,
+    };
+    Some(Error::bad_input(object, problem))
+}
+
+/// What a parser said of a value, as one problem that names the value once.
+fn problem_of(shown: &str, value: &str, said: &str) -> String {
+    let said = match (WORDS.iter().find(|(of_std, _)| *of_std == said), said) {
+        (Some((_, words)), _) => words,
+        (None, other) => match other.split_once(&format!("'{shown}'")) {
+            Some((_, rest)) => rest.trim_start_matches(':').trim_start(),
+            None => other.strip_prefix(value).unwrap_or(other).trim_start(),
+        },
+    };
+    if said.starts_with("is ") || said.starts_with("has ") || said.starts_with("does ") {
+        return format!("'{shown}' {said}");
+    }
+    let states = ["not ", "no ", "empty", "too "].iter().any(|start| said.starts_with(start));
+    if states { format!("'{shown}' is {said}") } else { format!("'{shown}': {said}") }
 }
 
 #[cfg(test)]
@@ -108,8 +148,14 @@ mod tests {
         cpus: f64,
         #[arg(long, value_parser = ["a", "b"])]
         mode: Option<String>,
+        #[arg(long, value_parser = map)]
+        map: Option<u32>,
         #[arg(long)]
         count: Option<u8>,
+    }
+
+    fn map(text: &str) -> Result<u32, String> {
+        Err(format!("id map '{text}': not a map (allowed: A:B:C)"))
     }
 
     fn fails(args: &[&str]) -> String {
@@ -134,7 +180,30 @@ mod tests {
         assert!(fails(&["x"]).contains("--cpus"));
         assert!(fails(&["x", "--cpus", "y"]).contains("not a number"));
         assert!(fails(&["x", "--cpus=1", "--count", "1.5"]).contains("not a whole number"));
-        assert!(fails(&["x", "--cpus=1", "--count", "300"]).contains("300 is not in 0..=255"));
+        assert!(fails(&["x", "--cpus=1", "--count", "300"]).contains("'300' is not in 0..=255"));
         assert!(fails(&["x", "--cpus=1", "--count="]).contains("--count"));
+    }
+
+    #[test]
+    fn a_value_is_named_once() {
+        for (args, told) in [
+            (&["x", "--cpus=1", "--map=q"][..], "--map: 'q' is not a map (allowed: A:B:C); hint: see --help"),
+            (
+                &["x", "--cpus=1", "--mode=c"],
+                "--mode: 'c' is none of its values (allowed: a, b); hint: see --help",
+            ),
+            (
+                &["x", "--cpus=1", "--count=k"],
+                "--count: 'k' is not a whole number; hint: see --help",
+            ),
+            (
+                &["x", "--cpus=1", "--count="],
+                "--count: '' is empty (allowed: a whole number); hint: see --help",
+            ),
+            (&["x", "--cpus=y"], "--cpus: 'y' is not a number; hint: see --help"),
+            (&["x", "--cpus=1", "--nope"], "arguments: unexpected argument '--nope' found; hint: see --help"),
+        ] {
+            assert_eq!(fails(args), told);
+        }
     }
 }

@@ -11,6 +11,7 @@
 pub mod error;
 pub mod exec;
 pub mod exit;
+pub mod failpoint;
 pub mod id;
 pub mod journal;
 pub mod paths;

@@ -6,7 +6,7 @@
 //! explained is what runs.
 
 use crate::journal::{Journal, Object};
-use crate::{Error, Result};
+use crate::{Error, Result, failpoint};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -100,10 +100,11 @@ impl<'a> Ctx<'a> {
             self.observer.before(shown);
         }
         let started = shown.as_ref().map(|_| Instant::now());
-        let result = match step.leaves() {
-            Some(object) => self.record(&object).and_then(|()| act(step)),
-            None => act(step),
-        };
+        let point = |when: &str| failpoint::pass(|| format!("{}-{when}", name_of(&step.explain())));
+        let recorded = step.leaves().map_or(Ok(()), |object| self.record(&object));
+        point("begins");
+        let result = recorded.and_then(|()| act(step));
+        point("ends");
         if let (Some(shown), Some(started)) = (&shown, started) {
             self.observer.after(shown, started.elapsed(), result.is_ok());
         }
@@ -117,6 +118,13 @@ impl<'a> Ctx<'a> {
         call: &'static str,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        let point = |when: &str| failpoint::pass(|| format!("{stage}-{call}-{when}"));
+        point("begins");
+        let act = || {
+            let result = act();
+            point("ends");
+            result
+        };
         if !self.observer.wants() {
             return act();
         }
@@ -134,6 +142,12 @@ impl<'a> Ctx<'a> {
             Cow::Owned(stage) => error.on(stage),
         }
     }
+}
+
+/// A step's name as a failpoint: its stage and its call.
+fn name_of(step: &Step) -> String {
+    let call = step.call.split(['(', ' ', ':']).next().unwrap_or_default();
+    format!("{}-{call}", step.stage)
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@ pub(crate) fn checked(label: Option<&str>) -> Result<Option<String>> {
     let Some(label) = label.filter(|l| !l.is_empty()) else { return Ok(None) };
     if label.len() > 1024 || label.contains(['"', '\0', '\n']) {
         let shown = shorten(&escape(label), 80);
-        return Err(Error::bad_input("mount label", format!("'{shown}' (allowed: user:role:type:level)")));
+        return Err(Error::bad_input(
+            "mount label",
+            format!("'{shown}' is no context (allowed: user:role:type:level)"),
+        ));
     }
     Ok(std::path::Path::new("/sys/fs/selinux/enforce").exists().then(|| label.to_string()))
 }

@@ -110,7 +110,7 @@ fn open_error(name: &str, errno: rustix::io::Errno) -> Error {
     let error = Error::call(format!("open(\"{name}\", O_RDONLY)"), errno);
     match Errno::from_raw(errno.raw_os_error()) {
         Errno::ENOENT if name.starts_with("/proc/") => Error::bad_input(name, "no such process or namespace file"),
-        Errno::ENOENT | Errno::ENOTDIR => Error::bad_input(name, "no such file"),
+        Errno::ENOENT | Errno::ENOTDIR => Error::bad_input(name, "no such file (allowed: a namespace's file, such as /proc/PID/ns/net)"),
         Errno::ELOOP | Errno::ENAMETOOLONG | Errno::ENXIO | Errno::EINVAL | Errno::EISDIR => {
             error.because("not a namespace file").with_kind(drydock_core::Kind::BadInput)
         }

@@ -42,7 +42,10 @@ impl Request {
         match &self.hostname {
             Some(name) if !is_name(name) => {
                 let shown = text::shorten(&text::escape(name), 60);
-                Err(Error::bad_input("--hostname", format!("'{shown}' (allowed: A-Z a-z 0-9 - . _)")))
+                Err(Error::bad_input(
+                    "--hostname",
+                    format!("'{shown}' is not a host name (allowed: A-Z a-z 0-9 - . _)"),
+                ))
             }
             _ => Ok(()),
         }
@@ -229,7 +232,8 @@ pub fn parse_server(option: &str, word: &str) -> Result<IpAddr> {
 /// [`drydock_core::Kind::BadInput`].
 pub fn parse_host(word: &str) -> Result<(String, IpAddr)> {
     let shown = text::shorten(&text::escape(word), 60);
-    let bad = || Error::bad_input("--add-host", format!("'{shown}' (allowed: NAME:ADDRESS)"));
+    let bad =
+        || Error::bad_input("--add-host", format!("'{shown}' is not a line for it (allowed: NAME:ADDRESS)"));
     let (name, rest) = word.split_once(':').or_else(|| word.split_once('=')).ok_or_else(bad)?;
     if !is_name(name) {
         return Err(bad());

@@ -22,19 +22,18 @@ pub fn lsm_active() -> Vec<String> {
 fn inactive(what: &'static str, asked: &str, module: &str) -> Error {
     let shown = text::shorten(&text::escape(asked), 60);
     let active = lsm_active().join(", ");
-    Error::failed(
+    // Known before anything is touched, and nothing that trying again would mend.
+    Error::bad_input(
         what,
         format!("'{shown}' cannot be set: {module} is not active in this kernel (active: {active})"),
     )
-    .in_stage("security")
     .hint(format!("boot with lsm=…,{what}, or leave the {what} option out"))
 }
 
 /// Checks an AppArmor profile's name. False when there is nothing to do: `unconfined` without AppArmor.
 ///
 /// # Errors
-/// [`drydock_core::Kind::BadInput`] for a name that cannot be written; [`drydock_core::Kind::Failed`] when AppArmor is
-/// not active.
+/// [`drydock_core::Kind::BadInput`] for a name that cannot be written, and when AppArmor is not active.
 pub fn check_apparmor(profile: &str) -> Result<bool> {
     plain("apparmor", profile, "a profile name without spaces or control characters")?;
     if lsm_active().iter().any(|m| m == "apparmor") {
@@ -84,11 +83,11 @@ mod tests {
         if !active.iter().any(|m| m == "apparmor") {
             assert!(!check_apparmor("unconfined").unwrap());
             let error = check_apparmor("docker-default").unwrap_err();
-            assert_eq!(error.exit_code(), 125);
+            assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("AppArmor is not active"), "{error}");
         }
         if !active.iter().any(|m| m == "selinux") {
-            assert_eq!(check_selinux("a:b:c:s0:c1,c2").unwrap_err().exit_code(), 125);
+            assert_eq!(check_selinux("a:b:c:s0:c1,c2").unwrap_err().exit_code(), 2);
         }
         for bad in ["", "a:b", "::", "a:b: c", "a\nb:c:d"] {
             assert_eq!(check_selinux(bad).unwrap_err().exit_code(), 2, "{bad:?}");

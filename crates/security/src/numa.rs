@@ -71,8 +71,24 @@ impl MemoryPolicy {
         if flags & (3 << 14) != 0 && nodes.is_empty() {
             return bad("flags", "about nodes, but there are none (allowed: with nodes)");
         }
+        if flags & (1 << 14) == 0
+            && let Some((missing, there)) = missing(&nodes)
+        {
+            let problem =
+                format!("invalid memory policy nodes: {missing} has no memory here (allowed: {there})");
+            return bad("nodes", &problem);
+        }
         Ok((mode | flags, nodes))
     }
+}
+
+/// The first node and those that have memory, if none of these has: the kernel leaves out the others.
+fn missing(nodes: &[usize]) -> Option<(usize, String)> {
+    let there = std::fs::read_to_string("/sys/devices/system/node/has_memory").ok()?;
+    let there = there.trim();
+    let have = list::parse("memoryPolicy.nodes", there).ok().filter(|have| !have.is_empty())?;
+    let first = nodes.first().filter(|_| !nodes.iter().any(|node| have.contains(node)))?;
+    Some((*first, there.to_string()))
 }
 
 /// runc's words, which are looked for in logs, before our own.

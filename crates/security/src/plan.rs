@@ -364,7 +364,10 @@ fn compiled(profile: &Profile, request: &Request) -> Result<(Filter, Option<List
     if !path.starts_with('/') || path.len() > MAX_SOCKET_PATH || path.contains('\0') {
         let shown = text::shorten(&text::escape(path), 120);
         let allowed = format!("an absolute path of at most {MAX_SOCKET_PATH} bytes");
-        return Err(Error::bad_input("seccomp.listenerPath", format!("'{shown}' (allowed: {allowed})")));
+        return Err(Error::bad_input(
+            "seccomp.listenerPath",
+            format!("'{shown}' is no such path (allowed: {allowed})"),
+        ));
     }
     let metadata = profile.listener_metadata.clone().unwrap_or_default();
     let flags = filter.flags | drydock_core::sys::seccomp::FLAG_NEW_LISTENER;

@@ -37,12 +37,12 @@ impl Request {
     /// Checks the values and that the file system is there, and gives the steps for the container `id`.
     ///
     /// # Errors
-    /// [`drydock_core::Kind::BadInput`] with the field; [`drydock_core::Kind::Failed`] when no resctrl file system is
-    /// mounted, or a `closID` without schemas does not exist.
+    /// [`drydock_core::Kind::BadInput`] with the field; when no resctrl file system is mounted; for a `closID` without
+    /// schemas that does not exist.
     pub fn validate(&self, id: &ContainerId) -> Result<Plan> {
         self.check()?;
         let root = root()
-            .ok_or_else(|| Error::failed("intelRdt", "no resctrl file system is mounted").hint(
+            .ok_or_else(|| Error::bad_input("intelRdt", "no resctrl file system is mounted here (allowed: without this)").hint(
                 "needs a CPU with RDT, a kernel with CONFIG_X86_CPU_RESCTRL, and: mount -t resctrl resctrl /sys/fs/resctrl",
             ))?;
         self.plan(&root, id.as_str())
@@ -62,7 +62,7 @@ impl Request {
                 "{} does not exist (allowed: an existing group, or schemas for a new one)",
                 group.display()
             );
-            return Err(Error::failed("intelRdt.closID", problem));
+            return Err(Error::bad_input("intelRdt.closID", problem));
         }
         let mut steps = Vec::new();
         if !exists {
@@ -317,7 +317,7 @@ mod tests {
         if root().is_none() {
             let id = ContainerId::parse("c").unwrap();
             let error = request("l3CacheSchema", "L3:0=f".into()).validate(&id).unwrap_err();
-            assert!(error.exit_code() == 125 && error.to_string().contains("resctrl"), "{error}");
+            assert!(error.exit_code() == 2 && error.to_string().contains("resctrl"), "{error}");
         }
     }
 

@@ -141,19 +141,6 @@ impl Sandbox {
         }
     }
 
-    /// What is still there when everybody has had a moment to end: whoever looked after a container that was just deleted is
-    /// its last process.
-    fn left(&self) -> Vec<String> {
-        let until = Instant::now() + Duration::from_secs(2);
-        loop {
-            let left = self.census().since(&Census::default());
-            if left.is_empty() || std::thread::panicking() || Instant::now() > until {
-                return left;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// `container gc` removes what a failed or killing test left; it needs no more than the state directory.
     fn collect_garbage(&self) {
         let has_state = std::fs::read_dir(self.state()).is_ok_and(|mut entries| entries.next().is_some());
@@ -169,7 +156,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let left = if self.check { self.left() } else { Vec::new() };
+        let left = if self.check { self.census().since(&Census::default()) } else { Vec::new() };
         self.collect_garbage();
         self.sweep();
         if !left.is_empty() && !std::thread::panicking() {

@@ -180,7 +180,7 @@ fn intel_rdt_without_resctrl() {
         return;
     }
     let bundle = Bundle::new().with("/linux/intelRdt", json!({ "closID": "x", "l3CacheSchema": "L3:0=f" }));
-    bundle.create().exits(125).says("resctrl");
+    bundle.create().exits(2).says("resctrl");
     bundle.is_gone();
 }
 

@@ -73,7 +73,7 @@ fn resources_that_this_machine_lacks() {
     if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         bundle.run().success();
     } else {
-        bundle.create().exits(125).says("/linux/resources/unified/memory.max: invalid configuration");
+        bundle.create().exits(2).says("/linux/resources/unified/memory.max: invalid configuration");
         bundle.is_gone();
     }
 }
@@ -87,6 +87,43 @@ fn roots_and_sizes() {
     Bundle::new().with("/annotations", json!({ "a": long })).is_refused("larger than 4 MiB");
 }
 
+/// Devices, nodes, modules and hooks that a configuration names and this machine has not: told before anything is made.
+#[test]
+fn what_this_machine_has_not() {
+    needs!();
+    let throttle = json!([{ "major": 259, "minor": 1_048_575, "rate": 1 }]);
+    let mut cases = vec![
+        (
+            "/linux/resources/blockIO/throttleReadBpsDevice/0: ",
+            json!({ "blockIO": { "throttleReadBpsDevice": throttle } }),
+        ),
+        ("/linux/resources/rdma/none_9: ", json!({ "rdma": { "none_9": { "hcaHandles": 3 } } })),
+    ];
+    for (told, resources) in cases.drain(..) {
+        Bundle::new().with("/linux/resources", resources).is_refused(told);
+    }
+    let nodes = json!({ "mode": "MPOL_BIND", "nodes": "1000" });
+    if std::path::Path::new("/sys/devices/system/node/has_memory").exists() {
+        Bundle::new().with("/linux/memoryPolicy", nodes).is_refused("/linux/memoryPolicy/nodes: ");
+    }
+    let hook = json!({ "prestart": [{ "path": "/etc/passwd" }] });
+    Bundle::new().with("/hooks", hook).is_refused("/hooks/prestart/0/path: ");
+    let devices = json!({ "none9": {} });
+    Bundle::new().with("/linux/netDevices", devices).is_refused("/linux/netDevices/none9: ");
+    let mount = json!([{ "destination": "/mnt", "source": "", "options": ["bind"] }]);
+    Bundle::new().with("/mounts", mount).is_refused("/mounts/0/source: ");
+    for (pointer, module, label) in [
+        ("/process/apparmorProfile", "apparmor", "docker-default"),
+        ("/process/selinuxLabel", "selinux", "a:b:c:s0"),
+    ] {
+        if !drydock_testkit::probe::lsm(module) {
+            Bundle::new()
+                .with(pointer, json!(label))
+                .is_refused(&format!("{pointer}: '{label}' cannot be set"));
+        }
+    }
+}
+
 /// What only the container's first process can find out has a place in config.json, too.
 #[test]
 fn places_of_what_fails_inside() {
@@ -95,7 +132,6 @@ fn places_of_what_fails_inside() {
         ("/linux/sysctl", json!({ "net.ipv4.no_such_parameter": "1" })),
         ("/process/cwd", json!("/bin/sh")),
         ("/process/scheduler", json!({ "policy": "SCHED_ISO" })),
-        ("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "1000" })),
     ] {
         let bundle = Bundle::new().with(pointer, value);
         bundle.create().exits(125).says(&format!("config.json: {pointer}: "));

@@ -334,7 +334,7 @@ fn places_in_other_files() {
     for (text, says) in [
         (json!({ "cpu": { "cpus": "5000" } }).to_string(), "container: --resources: /cpu/cpus: "),
         (json!({ "blockIO": { "weight": 5 } }).to_string(), "container: --resources: /blockIO/weight: "),
-        ("[]".to_string(), "container: --resources: a list"),
+        ("[]".to_string(), "container: --resources: is a list"),
     ] {
         std::fs::write(&file, text).unwrap();
         bundle.container(&["update", "--resources", path, &bundle.id]).fails_with(2).says(says);

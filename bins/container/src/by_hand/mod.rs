@@ -244,6 +244,8 @@ impl Script {
                 line.extend(words(&["--lenient", "--lean"]));
                 option(&mut line, "--cpu", options.cpus.as_ref());
                 option(&mut line, "--cpu-weight", options.cpu_weight);
+                option(&mut line, "--cpuset-cpus", options.cpuset_cpus.as_ref());
+                option(&mut line, "--cpuset-mems", options.cpuset_mems.as_ref());
                 option(&mut line, "--memory", options.memory.as_ref());
                 option(&mut line, "--swap", options.swap.as_ref());
                 option(&mut line, "--pids", cgroup.request().limits.pids_max);

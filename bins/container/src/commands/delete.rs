@@ -2,6 +2,7 @@
 
 use crate::cleanup::{self, Verdict};
 use crate::commands::{signals, timings};
+use crate::owner::Owner;
 use crate::watch::{Show, Watch};
 use drydock_bundle::{Entry, Life, Store};
 use drydock_cli::Outcome;
@@ -108,6 +109,13 @@ fn unattended(entry: &Entry) -> Option<drydock_bundle::OciState> {
 }
 
 fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
+    let owner = entry.state.as_ref().ok().and_then(Owner::of);
+    take_all_away(entry, store, watch)?;
+    watch.timed("process", || owner.into_iter().for_each(Owner::wait));
+    Ok(())
+}
+
+fn take_all_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let mut ran_in = Vec::new();
     if let Ok(state) = &entry.state
         && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry {

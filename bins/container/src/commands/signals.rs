@@ -1,5 +1,6 @@
 //! `container kill`, `stop` and `wait`: ending a container, and waiting for its end.
 
+use crate::owner::Owner;
 use drydock_bundle::{Entry, Life, State, Store};
 use drydock_cgroups::Cgroup;
 use drydock_cli::Outcome;
@@ -201,7 +202,10 @@ pub fn stop_one(entry: &Entry, seconds: Option<u64>, store: &Store) -> Result<()
             ));
         }
     }
-    store.wait_unowned(&entry.id).or_else(|e| if entry.dir.exists() { Err(e) } else { Ok(()) })
+    let owner = Owner::of(&state);
+    store.wait_unowned(&entry.id).or_else(|e| if entry.dir.exists() { Err(e) } else { Ok(()) })?;
+    owner.into_iter().for_each(Owner::wait);
+    Ok(())
 }
 
 /// SIGKILL for everything in the container.
@@ -224,8 +228,8 @@ pub fn ends_shortly(entry: &Entry) -> bool {
     entry.life() == Some(Life::Running) && running(entry).is_ok_and(|(_, pidfd)| gone(&pidfd, MOMENT))
 }
 
-/// Waits for the process's end.
-fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
+/// Waits for the process's end; whether it came in time.
+pub fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout};
     let deadline = Instant::now() + limit;
     loop {
@@ -246,8 +250,10 @@ fn gone(pidfd: &OwnedFd, limit: Duration) -> bool {
 /// Unknown containers; one that is removed meanwhile and whose code nobody knows any more.
 pub fn wait(args: &WaitArgs, store: &Store) -> Outcome {
     let entry = store.find(&args.name)?;
+    let owner = entry.state.as_ref().ok().and_then(Owner::of);
     // With --rm the record is removed at the end: then only these are left.
     let said = store.last_words(&entry.id)?.trim().parse().ok();
+    owner.into_iter().for_each(Owner::wait);
     let recorded =
         || State::read(&entry.dir).ok().and_then(|state| state.ended).map(drydock_core::exit::Ended::code);
     match said.or_else(recorded) {

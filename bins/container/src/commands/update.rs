@@ -13,7 +13,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 /// Arguments of `container update`.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
     /// Read the limits from FILE, or - for standard input: JSON as config.json's linux.resources; other options are then left out
     #[arg(short = 'r', long, value_name = "FILE")]
@@ -85,11 +85,21 @@ pub struct Args {
     pub name: String,
 }
 
+/// Whether the command line has an option of the verb's own.
+fn asks(args: &Args) -> bool {
+    let nothing = Args { name: args.name.clone(), ..Args::default() };
+    *args != nothing
+}
+
 /// Changes limits. All are checked before the first is written.
 ///
 /// # Errors
 /// Values that are none; unknown containers, or ones that do not run; what the kernel refuses.
 pub fn run(args: &Args, store: &Store) -> Outcome {
+    if !asks(args) {
+        let some = "no limit is given (allowed: one or more, such as --memory 100M, --cpus 0.5, --pids-limit 100, or -r FILE)";
+        return Err(Error::bad_input("arguments", some).hint("container update --help lists them").into());
+    }
     let limits = match &args.resources {
         Some(path) => from_json(&read(path)?)?,
         None => from_options(args)?,
@@ -245,7 +255,13 @@ fn from_options(args: &Args) -> Result<Limits> {
     let period_us = args.cpu_period.filter(|period| *period != 0);
     let parts = (quota_us.is_some() || period_us.is_some()).then_some(CpuMax { quota_us, period_us });
     let limits = Limits {
-        cpu: args.cpus.as_deref().map(Limits::parse_cpus).transpose()?.or(parts),
+        cpu: args
+            .cpus
+            .as_deref()
+            .map(Limits::parse_cpus)
+            .transpose()
+            .map_err(crate::request::named)?
+            .or(parts),
         cpu_burst_us: args.cpu_burst,
         cpu_weight: args.cpu_weight,
         cpu_shares: args.cpu_share.filter(|shares| *shares != 0),

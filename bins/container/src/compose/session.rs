@@ -332,11 +332,17 @@ pub fn check_free(project: &Project, store: &Store) -> Result<()> {
         match entry.life() {
             Some(Life::Stopped) if ours => {}
             Some(life) if ours => {
-                return Err(Error::failed(object, format!("is {} already", life.name()))
-                    .hint(format!("container down -p {}", project.name)));
+                let problem = format!(
+                    "is {} already: project '{}' is up (allowed: one that is down)",
+                    life.name(),
+                    project.name
+                );
+                return Err(
+                    Error::bad_input(object, problem).hint(format!("container down -p {}", project.name))
+                );
             }
             _ => {
-                return Err(Error::failed(
+                return Err(Error::bad_input(
                     object,
                     format!("exists and is not of project '{}'", project.name),
                 )

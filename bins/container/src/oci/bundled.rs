@@ -9,7 +9,7 @@ use drydock_namespaces::join::Source;
 use drydock_security::{ExecCpuAffinity, rdt};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The runtime's part of a configuration.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -120,20 +120,30 @@ fn hooks(bundle: &Bundle) -> Result<Hooks> {
     ];
     for (kind, list) in early {
         for (n, hook) in list.iter().enumerate() {
-            let missing = |e: &std::io::Error| {
-                matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-            };
-            if std::fs::metadata(&hook.path).is_err_and(|e| missing(&e)) {
+            if let Some(why) = no_program(&hook.path) {
                 let path = drydock_core::text::shorten(
                     &drydock_core::text::escape(&hook.path.to_string_lossy()),
                     200,
                 );
-                let problem = format!("'{path}': no such file or directory (allowed: a program of the host)");
+                let problem = format!("'{path}': {why} (allowed: a program of the host)");
                 return Err(bad(&format!("/hooks/{kind}/{n}/path"), problem));
             }
         }
     }
     Ok(hooks)
+}
+
+/// Why this cannot be executed, as far as looking can tell.
+fn no_program(path: &Path) -> Option<&'static str> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::metadata(path) {
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Some("no such file or directory"),
+        Ok(meta) if !meta.is_file() => Some("not a file"),
+        Ok(meta) if std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 == 0 => {
+            Some("permission denied: it is not executable")
+        }
+        _ => None,
+    }
 }
 
 fn joined(namespaces: &Namespaces) -> Vec<(String, PathBuf)> {
@@ -161,6 +171,14 @@ fn net_devices(bundle: &Bundle, namespaces: &Namespaces) -> Result<BTreeMap<Stri
             AT,
             "needs a network namespace (allowed: with the type network in /linux/namespaces)",
         ));
+    }
+    let missing =
+        |host: &&String| nix::net::if_::if_nametoindex(host.as_str()) == Err(nix::errno::Errno::ENODEV);
+    if let Some(host) = devices.keys().find(missing) {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(host), 60);
+        let pointer = format!("{AT}/{}", shown.replace('~', "~0").replace('/', "~1"));
+        let problem = format!("no network device '{shown}' on the host (allowed: one of `ip link`)");
+        return Err(bad(&pointer, problem));
     }
     let named = devices.into_iter().map(|(host, device)| {
         let inside = device.name().clone().filter(|name| !name.is_empty()).unwrap_or_else(|| host.clone());

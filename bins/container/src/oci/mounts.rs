@@ -16,6 +16,11 @@ use std::path::Path;
 pub fn request(bundle: &Bundle, linux: &Linux, root: Root, namespaces: &Namespaces) -> Result<Request> {
     for (n, mount) in (0..).zip(bundle.spec.mounts.iter()) {
         check_maps(n, mount)?;
+        let empty = mount.source().as_ref().is_some_and(|source| source.as_os_str().is_empty());
+        if empty && binds(mount) {
+            // It would be the bundle's own directory.
+            return Err(bad(&format!("/mounts/{n}/source"), "empty (allowed: a path of the host)"));
+        }
     }
     let defaults = Request::container_defaults(Root::default());
     let shared_namespace = !namespaces.new.contains(Kind::Mount);
@@ -66,7 +71,7 @@ fn propagated(linux: &Linux, mut root: Root) -> Result<Root> {
         let (propagation, recursive) = Propagation::parse(word).ok_or_else(|| {
             let known = Propagation::WORDS.join(", ");
             let shown = drydock_core::text::escape(word);
-            bad("/linux/rootfsPropagation", format!("'{shown}' (allowed: {known})"))
+            bad("/linux/rootfsPropagation", format!("'{shown}' is no propagation (allowed: {known})"))
         })?;
         (root.propagation, root.propagation_recursive) = (propagation, recursive);
     }
@@ -75,9 +80,7 @@ fn propagated(linux: &Linux, mut root: Root) -> Result<Root> {
 
 fn mount(bundle: &Path, mount: &oci_spec::runtime::Mount) -> Mount {
     let options = mount.options().clone().unwrap_or_default();
-    let is_bind = options.iter().any(|o| o == "bind" || o == "rbind")
-        || mount.typ().as_deref().is_none_or(|t| matches!(t, "" | "bind" | "none"));
-    let source = mount.source().as_ref().map(|source| match is_bind {
+    let source = mount.source().as_ref().map(|source| match binds(mount) {
         true => bundle.join(source).to_string_lossy().into_owned(),
         false => source.to_string_lossy().into_owned(),
     });
@@ -89,6 +92,11 @@ fn mount(bundle: &Path, mount: &oci_spec::runtime::Mount) -> Mount {
         uid_mappings: mappings(mount.uid_mappings().as_ref()),
         gid_mappings: mappings(mount.gid_mappings().as_ref()),
     }
+}
+
+fn binds(mount: &oci_spec::runtime::Mount) -> bool {
+    mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
+        || mount.typ().as_deref().is_none_or(|t| matches!(t, "" | "bind" | "none"))
 }
 
 fn mappings(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {

@@ -29,7 +29,7 @@ const FIELDS: [(&str, &str); 17] = [
 ];
 
 /// What the cgroup stage calls the fields of `linux.resources`: as the kernel calls its files.
-const LIMITS: [(&str, &str); 17] = [
+const LIMITS: [(&str, &str); 26] = [
     ("cpu.shares", "cpu/shares"),
     ("cpu.max quota", "cpu/quota"),
     ("cpu.max period", "cpu/period"),
@@ -47,6 +47,15 @@ const LIMITS: [(&str, &str); 17] = [
     ("blkio.weight_device", "blockIO/weightDevice"),
     ("blkio.leaf_weight_device", "blockIO/weightDevice"),
     ("hugetlb", "hugepageLimits"),
+    ("cpu.max", "cpu/quota"),
+    ("cpu.idle", "cpu/idle"),
+    ("memory.swappiness", "memory/swappiness"),
+    ("memory.oom_control", "memory/disableOOMKiller"),
+    ("io.max", "blockIO"),
+    ("net_cls.classid", "network/classID"),
+    ("net_prio.ifpriomap", "network/priorities"),
+    ("rdma.max", "rdma"),
+    ("devices", "devices"),
 ];
 
 /// The same error at a pointer.
@@ -85,7 +94,7 @@ pub fn place(request: &Request, error: Error) -> Error {
         return error;
     }
     // What is right, but nothing that this machine can do.
-    if error.kind() != Kind::BadInput {
+    if error.kind() != Kind::BadInput || error.stage() == Some("cgroup") {
         let found =
             error.stage().and_then(|name| stage(&without(name, &error)).or_else(|| lacking(request, &error)));
         return found.unwrap_or(error);

@@ -38,6 +38,7 @@ pub fn limits(resources: &LinuxResources, at: &str) -> Result<Limits> {
         limits.net_prio = priorities.map(|p| (p.name().clone(), p.priority())).collect();
     }
     for (device, rdma) in resources.rdma().iter().flatten() {
+        rdma_device(&format!("{at}/rdma"), device)?;
         let value = Rdma { hca_handles: rdma.hca_handles(), hca_objects: rdma.hca_objects() };
         limits.rdma.insert(device.clone(), value);
     }
@@ -97,9 +98,9 @@ fn block_io(io: &LinuxBlockIo, at: &str, limits: &mut Limits) -> Result<()> {
     let weight = |w: Option<u16>| w.filter(|w| *w != 0).map(u64::from);
     limits.blkio_weight = weight(io.weight());
     limits.blkio_leaf_weight = weight(io.leaf_weight());
-    for device in io.weight_device().iter().flatten() {
+    for (n, device) in io.weight_device().iter().flatten().enumerate() {
         limits.blkio_weight_device.push(DeviceWeight {
-            device: numbers(&format!("{at}/weightDevice"), device.major(), device.minor())?,
+            device: numbers(&format!("{at}/weightDevice/{n}"), device.major(), device.minor())?,
             weight: weight(device.weight()),
             leaf_weight: weight(device.leaf_weight()),
         });
@@ -112,8 +113,8 @@ fn block_io(io: &LinuxBlockIo, at: &str, limits: &mut Limits) -> Result<()> {
         ("throttleWriteIOPSDevice", io.throttle_write_iops_device(), |io| &mut io.wiops),
     ];
     for (name, table, slot) in tables {
-        for entry in table.iter().flatten() {
-            let device = numbers(&format!("{at}/{name}"), entry.major(), entry.minor())?;
+        for (n, entry) in table.iter().flatten().enumerate() {
+            let device = numbers(&format!("{at}/{name}/{n}"), entry.major(), entry.minor())?;
             // As on v1, a rate of 0 is no limit.
             let rate = if entry.rate() == 0 { UNLIMITED } else { entry.rate() };
             let known = limits.io_max.iter().position(|io| io.device == device);
@@ -144,6 +145,23 @@ fn count(at: &str, value: i64) -> Result<u64> {
 }
 
 /// One of those that the kernel has; where it does not say, it judges later.
+fn rdma_device(at: &str, name: &str) -> Result<()> {
+    let all = std::path::Path::new("/sys/class/infiniband");
+    let names = std::fs::read_dir(all).into_iter().flatten().flatten();
+    let known: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    if known.iter().any(|one| one == name) || !std::path::Path::new("/sys/class/net").is_dir() {
+        return Ok(());
+    }
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 60);
+    let has = if known.is_empty() { "none is here".into() } else { known.join(", ") };
+    let pointer = shown.replace('~', "~0").replace('/', "~1");
+    Err(Error::bad_input(
+        format!("{at}/{pointer}"),
+        format!("no RDMA device of this machine (allowed: {has})"),
+    ))
+}
+
+/// One of those that the kernel has; where it does not say, it judges later.
 fn page_size(at: &str, size: &str) -> Result<()> {
     let kilobytes = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
     let named = |kb: u64| match kb {
@@ -166,10 +184,16 @@ fn page_size(at: &str, size: &str) -> Result<()> {
 }
 
 fn numbers(at: &str, major: i64, minor: i64) -> Result<String> {
-    match (u32::try_from(major), u32::try_from(minor)) {
-        (Ok(major), Ok(minor)) => Ok(format!("{major}:{minor}")),
-        _ => Err(Error::bad_input(at, format!("{major}:{minor} is no device (allowed: numbers from 0)"))),
+    let (Ok(major), Ok(minor)) = (u32::try_from(major), u32::try_from(minor)) else {
+        return Err(Error::bad_input(at, format!("{major}:{minor} is no device (allowed: numbers from 0)")));
+    };
+    let numbers = format!("{major}:{minor}");
+    if !drydock_cgroups::device::is_there(&numbers) {
+        let problem =
+            format!("{numbers} is no block device of this machine (allowed: those in /sys/dev/block)");
+        return Err(Error::bad_input(at, problem));
     }
+    Ok(numbers)
 }
 
 /// The device rules of the configuration, and behind them what each container needs: the last that fits decides.

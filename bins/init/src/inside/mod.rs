@@ -150,7 +150,10 @@ impl Request {
             && (!dir.starts_with('/') || dir.contains('\0'))
         {
             let shown = drydock_core::text::escape(dir);
-            return Err(Error::bad_input("--workdir", format!("'{shown}' (allowed: an absolute path)")));
+            return Err(Error::bad_input(
+                "--workdir",
+                format!("'{shown}' is not absolute (allowed: an absolute path)"),
+            ));
         }
         for (key, value) in &self.sysctls {
             crate::sysctl::check(key, value)?;

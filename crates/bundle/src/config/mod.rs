@@ -48,7 +48,9 @@ impl Bundle {
     /// field, a value out of range, each with its JSON pointer.
     pub fn read(dir: &Path) -> Result<Self> {
         let shown = drydock_core::text::escape(&dir.to_string_lossy());
-        let bad = |why: String| Error::bad_input("--bundle", format!("'{shown}': {why}"));
+        let bad = |why: String| {
+            Error::bad_input("--bundle", format!("'{shown}': {why} (allowed: a directory with config.json)"))
+        };
         let plain = |e: &std::io::Error| {
             e.raw_os_error().map_or_else(|| e.to_string(), drydock_core::error::errno_text)
         };
@@ -119,11 +121,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         .call(|| format!("open({path:?})"))?;
     let meta = file.metadata().call(|| format!("fstat({path:?})"))?;
     if !meta.is_file() {
-        return Err(Error::failed(FILE, "not a regular file (allowed: a regular file of at most 4 MiB)"));
+        return Err(Error::failed(FILE, "not a regular file of at most 4 MiB"));
     }
     if meta.len() > MAX_BYTES {
-        let problem =
-            format!("larger than 4 MiB: {} bytes (allowed: a regular file of at most 4 MiB)", meta.len());
+        let problem = format!("larger than 4 MiB: {} bytes", meta.len());
         return Err(Error::failed(FILE, problem));
     }
     let mut bytes = Vec::new();

@@ -52,13 +52,13 @@ pub fn check(place: &str, value: &Value, shape: &Shape) -> Result<()> {
         (Shape::Int(low, high), Value::Number(number)) => int(place, number, *low, *high),
         (Shape::Text(fits), Value::String(text)) => no_nul(place, text).and_then(|()| match fits(text) {
             None => Ok(()),
-            Some(allowed) => Err(refuse(place, &quoted(text), allowed)),
+            Some(allowed) => Err(unfit(place, &quoted(text), allowed)),
         }),
         (Shape::Word(words), Value::String(text)) => match words.contains(&text.as_str()) {
             true => Ok(()),
             false => {
                 let named: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
-                Err(refuse(place, &quoted(text), &named.join(", ")))
+                Err(unfit(place, &quoted(text), &named.join(", ")))
             }
         },
         (Shape::List(item, least), Value::Array(values)) => {
@@ -95,7 +95,7 @@ pub fn check(place: &str, value: &Value, shape: &Shape) -> Result<()> {
                 None => Ok(()),
             }
         }),
-        _ => Err(refuse(place, &shown(value), shape.kind())),
+        _ => Err(refuse(place, &format!("is {}", shown(value)), shape.kind())),
     }
 }
 
@@ -146,6 +146,11 @@ pub fn refuse(place: &str, found: &str, allowed: &str) -> Error {
     Error::bad_input(object(place), format!("{found} (allowed: {allowed})"))
 }
 
+/// [`refuse`] for a value that is of the right type, and yet none of those that may stand there.
+pub fn unfit(place: &str, found: &str, allowed: &str) -> Error {
+    refuse(place, &format!("{found} does not fit"), allowed)
+}
+
 /// A text as errors show it.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", shorten(&escape(text), 60))
@@ -173,8 +178,8 @@ fn int(place: &str, number: &serde_json::Number, low: i128, high: i128) -> Resul
     let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
     match whole {
         Some(n) if (low..=high).contains(&n) => Ok(()),
-        Some(n) => Err(refuse(place, &n.to_string(), &format!("{low} to {high}"))),
-        None => Err(refuse(
+        Some(n) => Err(unfit(place, &n.to_string(), &format!("{low} to {high}"))),
+        None => Err(unfit(
             place,
             &number.to_string(),
             &format!("a whole number without point and exponent, {low} to {high}"),

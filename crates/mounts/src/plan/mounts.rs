@@ -114,7 +114,13 @@ fn bind(
         && e.kind() != std::io::ErrorKind::PermissionDenied
     {
         let shown = quoted(&source.to_string_lossy());
-        return Err(Error::bad_input(object, format!("source '{shown}' cannot be used: {}", plain(&e))));
+        return Err(Error::bad_input(
+            object,
+            format!(
+                "source '{shown}' cannot be used: {} (allowed: a path of the host that is there)",
+                plain(&e)
+            ),
+        ));
     }
     if options.copy_up {
         return Err(Error::bad_input(object, "tmpcopyup is for tmpfs (allowed: with the type tmpfs)"));

@@ -36,7 +36,10 @@ pub(super) fn check_text(text: &str, object: &str) -> Result<()> {
     if !text.is_empty() && text.len() < 4096 && !text.contains('\0') {
         return Ok(());
     }
-    Err(Error::bad_input(object, format!("'{}' (allowed: 1 to 4095 bytes without NUL)", quoted(text))))
+    Err(Error::bad_input(
+        object,
+        format!("'{}' is no path (allowed: 1 to 4095 bytes without NUL)", quoted(text)),
+    ))
 }
 
 /// An absolute path inside the root without `.`, `..` and double slashes; `..` stops at the root.

@@ -29,6 +29,12 @@ pub(super) fn check(path: &Path, fork: bool) -> Result<()> {
         return Err(Error::bad_input(name.clone(), format!("holds a {found} namespace already"))
             .hint(format!("join it with joinns {name} -- CMD, or remove it: umount {name} && rm {name}")));
     }
+    if let Some(dir) = directory(path).filter(|dir| !dir.is_dir() && !is_ip_netns(dir)) {
+        let dir = nsfile::shown(dir);
+        let problem =
+            format!("'{dir}' is not there, or no directory (allowed: a file in a directory that is there)");
+        return Err(Error::bad_input(name, problem));
+    }
     match std::fs::symlink_metadata(path) {
         Ok(meta) if !meta.is_file() => {
             Err(Error::bad_input(name, "not a regular file (allowed: a file, or nothing yet)"))
@@ -42,6 +48,15 @@ pub(super) fn check(path: &Path, fork: bool) -> Result<()> {
     }
 }
 
+fn directory(path: &Path) -> Option<&Path> {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty())
+}
+
+/// The directory of ip-netns(8), which is made by whoever comes first.
+fn is_ip_netns(dir: &Path) -> bool {
+    matches!(dir.to_str(), Some("/run/netns" | "/var/run/netns"))
+}
+
 /// A file made for a namespace. Dropped before it is kept, it is unmounted and removed again.
 #[derive(Debug)]
 pub(super) struct Pin {
@@ -53,9 +68,9 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    /// Makes the file (and its directory, one level), unless it is there.
+    /// Makes the file, unless it is there.
     pub(super) fn prepare(kind: Kind, path: &Path) -> Result<Self> {
-        if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) {
+        if let Some(dir) = directory(path).filter(|dir| is_ip_netns(dir) && !dir.exists()) {
             std::fs::create_dir(dir).call(|| format!("mkdir({dir:?}, 0755)"))?;
         }
         let options = || {

@@ -68,7 +68,9 @@ impl Publish {
             let object = format!("publish '{shown}'");
             Error::bad_input(
                 object,
-                format!("{why} (allowed: [HOST_ADDRESS:]PORT:CONTAINER_PORT[/tcp|udp|sctp])"),
+                format!(
+                    "{why} (allowed: [HOST_ADDRESS:]PORT[:CONTAINER_PORT][/tcp|udp|sctp], or ranges FROM-TO)"
+                ),
             )
         };
         let (ports, protocol) = spec.rsplit_once('/').unwrap_or((spec, "tcp"));

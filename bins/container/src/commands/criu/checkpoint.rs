@@ -180,7 +180,10 @@ fn address(word: &str) -> Result<(String, u16)> {
         Some((host, port)) if fits(host) && port > 0 => Ok((host.to_string(), port)),
         _ => {
             let shown = text::shorten(&text::escape(word), 60);
-            Err(Error::bad_input("--page-server", format!("'{shown}' (allowed: ADDRESS:PORT)")))
+            Err(Error::bad_input(
+                "--page-server",
+                format!("'{shown}' is no address with a port (allowed: ADDRESS:PORT)"),
+            ))
         }
     }
 }

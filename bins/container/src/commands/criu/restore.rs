@@ -4,7 +4,7 @@ use super::options::Options;
 use super::service::{Kind, Notice, Request};
 use super::wire::Message;
 use super::{INSIDE, STATE, external, find};
-use crate::commands::oci::write_pid;
+use crate::commands::oci::{check_pid_file, write_pid};
 use crate::session::relay;
 use crate::watch::{Show, Watch};
 use crate::{cleanup, console};
@@ -64,6 +64,7 @@ pub struct Args {
 /// No such images, a name that is taken, no criu; what criu says. Then nothing of the container is left.
 pub fn run(args: &Args, store: &Store) -> Outcome {
     let id = ContainerId::parse(&args.id)?;
+    args.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
     let images = args.options.images();
     let read = |name: &str| {
         read_bounded(&images.join(name), 4 << 20).map_err(|e| {
@@ -79,6 +80,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     let console = args.console_socket.as_deref().map(|path| console::connect_to("--console-socket", path));
     let console = console.transpose()?;
     (state.id, state.status, state.pid, state.start_time) = (id.clone(), Life::Creating, None, None);
+    state.owner = None;
     let (dir, held) = store.create(&id)?;
     let mut restoring = Restoring { args, dir: &dir, program: &program, console, master: None, pid: None };
     let made = restoring.make(&mut state, cgroup.flatten(), &kept);

@@ -67,6 +67,7 @@ pub fn run(args: &Args, store: &Store) -> Outcome {
     }
     drydock_security::run_sealed()?;
     let entry = store.find(&args.name)?;
+    args.pid_file.as_deref().map_or(Ok(()), crate::commands::oci::check_pid_file)?;
     let (state, pidfd) = signals::running(&entry)?;
     if state.life() == Life::Paused && !args.ignore_paused {
         let problem = "is paused: cannot exec in a paused container";

@@ -89,6 +89,7 @@ impl BundleArgs {
             ));
         }
         let bundle = Bundle::read(self.dir())?;
+        self.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
         let options = crate::oci::Options {
             systemd_cgroup,
             no_pivot: self.no_pivot,
@@ -164,6 +165,28 @@ impl BundleArgs {
 pub struct Receivers {
     console: Option<OwnedFd>,
     pidfd: Option<OwnedFd>,
+}
+
+/// That a pid file could be written there. Asked before a container is made for it.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] naming the file.
+pub fn check_pid_file(path: &Path) -> Result<()> {
+    use nix::unistd::{AccessFlags, access};
+    let bad = |problem: &str| {
+        let shown = drydock_core::text::shorten(&drydock_core::text::escape(&path.to_string_lossy()), 200);
+        let allowed = "allowed: a file in a directory that is there and can be written to";
+        Err(Error::bad_input("--pid-file", format!("'{shown}' {problem} ({allowed})")))
+    };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.file_name().is_none() || path.is_dir() {
+        return bad("is a directory");
+    }
+    match access(dir, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) if dir.is_dir() => Ok(()),
+        Ok(()) => bad("is not in a directory"),
+        Err(errno) => bad(&format!("cannot be made: {}", drydock_core::error::errno_text(errno as i32))),
+    }
 }
 
 /// A pid file appears whole: an engine polls for it.

@@ -56,7 +56,7 @@ pub fn full(state: &State) -> Full {
         status: life.name(),
         bundle: oci.bundle,
         rootfs: state.rootfs.clone(),
-        created: timestamp(Duration::from_secs(state.created)),
+        created: timestamp(Duration::new(state.created, state.created_nanos)),
         annotations: oci.annotations,
         owner: "",
     }
