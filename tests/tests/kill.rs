@@ -484,12 +484,12 @@ fn named_places() {
     let exec: &[&str] = &["exec", "ID", "true"];
     check(
         &[
-            one("start at named places", &[CREATE], start, 9),
-            one("run at named places", &[], bridged, 40),
+            one("start at named places", &[CREATE], start, 5),
+            one("run at named places", &[], bridged, 30),
             one("run -d at named places", &[], DETACHED, 10),
-            one("create at named places", &[], CREATE, 20),
+            one("create at named places", &[], CREATE, 15),
             one("exec at named places", &[DETACHED], exec, 3),
-            one("delete at named places", &[CREATE, start], &["delete", "--force", "ID"], 12),
+            one("delete at named places", &[CREATE, start], &["delete", "--force", "ID"], 7),
         ],
         false,
     );

@@ -232,7 +232,8 @@ fn from_json(bytes: &[u8]) -> Result<Limits> {
         let shown = drydock_core::text::shorten(&drydock_core::text::escape(&e.to_string()), 200);
         Error::bad_input(AT, format!("{shown} (allowed: JSON as config.json's linux.resources)"))
     })?;
-    crate::oci::resources::limits(&resources, "--resources: ")
+    let limits = crate::oci::resources::limits(&resources, "--resources: ")?;
+    crate::oci::resources::check_devices(&resources, "--resources: ").map(|()| limits)
 }
 
 fn from_options(args: &Args) -> Result<Limits> {

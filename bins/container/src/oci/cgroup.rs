@@ -83,6 +83,7 @@ fn limits(linux: &Linux, rootless: bool, version: &str) -> Result<Limits> {
     const AT: &str = "config.json: /linux/resources";
     let resources = linux.resources().clone().unwrap_or_default();
     let mut limits = resources::zero_pids(resources::limits(&resources, AT)?, version);
+    resources::check_devices(&resources, AT)?;
     if let (None, Some(sum)) = (limits.memory_max, limits.memsw_max.filter(|sum| *sum != UNLIMITED)) {
         return Err(bad(
             "/linux/resources/memory/swap",

@@ -38,12 +38,61 @@ pub fn limits(resources: &LinuxResources, at: &str) -> Result<Limits> {
         limits.net_prio = priorities.map(|p| (p.name().clone(), p.priority())).collect();
     }
     for (device, rdma) in resources.rdma().iter().flatten() {
-        rdma_device(&format!("{at}/rdma"), device)?;
         let value = Rdma { hca_handles: rdma.hca_handles(), hca_objects: rdma.hca_objects() };
         limits.rdma.insert(device.clone(), value);
     }
     limits.unified = resources.unified().clone().unwrap_or_default().into_iter().collect();
     Ok(limits)
+}
+
+/// That the devices that the limits are for are there: the kernel would say so when the cgroup has been made. Where it does
+/// not show them, it judges later.
+///
+/// # Errors
+/// [`drydock_core::Kind::BadInput`] with the field's path.
+pub fn check_devices(resources: &LinuxResources, at: &str) -> Result<()> {
+    let there = |field: &str, n: usize, (major, minor): (i64, i64)| {
+        let numbers = format!("{major}:{minor}");
+        if drydock_cgroups::device::is_there(&numbers) {
+            return Ok(());
+        }
+        let problem =
+            format!("{numbers} is no block device of this machine (allowed: those in /sys/dev/block)");
+        Err(Error::bad_input(format!("{at}/blockIO/{field}/{n}"), problem))
+    };
+    if let Some(io) = resources.block_io() {
+        for (n, device) in io.weight_device().iter().flatten().enumerate() {
+            there("weightDevice", n, (device.major(), device.minor()))?;
+        }
+        let tables = [
+            ("throttleReadBpsDevice", io.throttle_read_bps_device()),
+            ("throttleWriteBpsDevice", io.throttle_write_bps_device()),
+            ("throttleReadIOPSDevice", io.throttle_read_iops_device()),
+            ("throttleWriteIOPSDevice", io.throttle_write_iops_device()),
+        ];
+        for (field, table) in tables {
+            for (n, device) in table.iter().flatten().enumerate() {
+                there(field, n, (device.major(), device.minor()))?;
+            }
+        }
+    }
+    resources.rdma().iter().flatten().try_for_each(|(name, _)| rdma_device(&format!("{at}/rdma"), name))
+}
+
+fn rdma_device(at: &str, name: &str) -> Result<()> {
+    let all = std::path::Path::new("/sys/class/infiniband");
+    let names = std::fs::read_dir(all).into_iter().flatten().flatten();
+    let known: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    if known.iter().any(|one| one == name) || !std::path::Path::new("/sys/class/net").is_dir() {
+        return Ok(());
+    }
+    let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 60);
+    let has = if known.is_empty() { "none is here".into() } else { known.join(", ") };
+    let pointer = shown.replace('~', "~0").replace('/', "~1");
+    Err(Error::bad_input(
+        format!("{at}/{pointer}"),
+        format!("no RDMA device of this machine (allowed: {has})"),
+    ))
 }
 
 /// A pids limit of 0 as the specification's version has it: from 1.3 on a limit; before, when the field was not optional, what
@@ -145,23 +194,6 @@ fn count(at: &str, value: i64) -> Result<u64> {
 }
 
 /// One of those that the kernel has; where it does not say, it judges later.
-fn rdma_device(at: &str, name: &str) -> Result<()> {
-    let all = std::path::Path::new("/sys/class/infiniband");
-    let names = std::fs::read_dir(all).into_iter().flatten().flatten();
-    let known: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    if known.iter().any(|one| one == name) || !std::path::Path::new("/sys/class/net").is_dir() {
-        return Ok(());
-    }
-    let shown = drydock_core::text::shorten(&drydock_core::text::escape(name), 60);
-    let has = if known.is_empty() { "none is here".into() } else { known.join(", ") };
-    let pointer = shown.replace('~', "~0").replace('/', "~1");
-    Err(Error::bad_input(
-        format!("{at}/{pointer}"),
-        format!("no RDMA device of this machine (allowed: {has})"),
-    ))
-}
-
-/// One of those that the kernel has; where it does not say, it judges later.
 fn page_size(at: &str, size: &str) -> Result<()> {
     let kilobytes = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
     let named = |kb: u64| match kb {
@@ -187,13 +219,7 @@ fn numbers(at: &str, major: i64, minor: i64) -> Result<String> {
     let (Ok(major), Ok(minor)) = (u32::try_from(major), u32::try_from(minor)) else {
         return Err(Error::bad_input(at, format!("{major}:{minor} is no device (allowed: numbers from 0)")));
     };
-    let numbers = format!("{major}:{minor}");
-    if !drydock_cgroups::device::is_there(&numbers) {
-        let problem =
-            format!("{numbers} is no block device of this machine (allowed: those in /sys/dev/block)");
-        return Err(Error::bad_input(at, problem));
-    }
-    Ok(numbers)
+    Ok(format!("{major}:{minor}"))
 }
 
 /// The device rules of the configuration, and behind them what each container needs: the last that fits decides.
@@ -310,7 +336,7 @@ mod tests {
             (r#"{"cpu":{"idle":2}}"#, "/linux/resources/cpu/idle: "),
             (
                 r#"{"blockIO":{"weightDevice":[{"major":-1,"minor":0}]}}"#,
-                "/linux/resources/blockIO/weightDevice: ",
+                "/linux/resources/blockIO/weightDevice/0: ",
             ),
         ] {
             let error = parse(json).unwrap_err();
