@@ -192,10 +192,7 @@ mod tests {
                 &["x", "--cpus=1", "--mode=c"],
                 "--mode: 'c' is none of its values (allowed: a, b); hint: see --help",
             ),
-            (
-                &["x", "--cpus=1", "--count=k"],
-                "--count: 'k' is not a whole number; hint: see --help",
-            ),
+            (&["x", "--cpus=1", "--count=k"], "--count: 'k' is not a whole number; hint: see --help"),
             (
                 &["x", "--cpus=1", "--count="],
                 "--count: '' is empty (allowed: a whole number); hint: see --help",
