@@ -18,6 +18,10 @@ fn a_container_without_any_wall_passes_nothing() {
     let id = sandbox.unique("open");
     let socket = sandbox.join("docker.sock");
     std::fs::write(&socket, "").unwrap();
+    // A tmpfs of the machine is the machine's, as /run and /tmp often are.
+    let shared = sandbox.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let tmpfs = Tmpfs::mount(&shared);
     let bind = |from: &Path, to: &str| json!({ "destination": to, "type": "bind", "source": from, "options": ["rbind", "rw"] });
     let dir = bundle(&sandbox, &["sleep", "600"], |config| {
         let caps = ["CAP_SYS_ADMIN", "CAP_KILL"];
@@ -29,7 +33,7 @@ fn a_container_without_any_wall_passes_nothing() {
         let mounts = config["mounts"].as_array_mut().unwrap();
         mounts.push(json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs" }));
         mounts.push(bind(Path::new("/sys/fs/cgroup"), "/sys/fs/cgroup"));
-        mounts.push(bind(sandbox.path(), "/shared"));
+        mounts.push(bind(&shared, "/shared"));
         mounts.push(bind(&socket, "/run/docker.sock"));
     });
     sandbox.run("container", &["create", "--bundle", &dir, &id]).success();
@@ -49,5 +53,23 @@ fn a_container_without_any_wall_passes_nothing() {
         }
     }
     assert_eq!(found.len(), 20);
+    drop(tmpfs);
     sandbox.run("container", &["delete", "--force", &id]).success();
+}
+
+/// Unmounted at the end, also of a test that fails.
+struct Tmpfs(std::path::PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path) -> Self {
+        let none = None::<&str>;
+        nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+        Self(at.to_path_buf())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
 }

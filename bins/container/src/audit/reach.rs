@@ -1,7 +1,8 @@
 //! What a container can still reach of the machine.
 
 use super::{Facts, Finding, KINDS, Verdict, is_read_only};
-use drydock_monitor::procfs::mountinfo::Mount;
+use drydock_monitor::procfs::mountinfo::{self, Mount};
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 
 /// All that we know to look for.
@@ -118,10 +119,18 @@ fn devices(facts: &Facts) -> Finding {
 
 /// Bind mounts of directories that can be written.
 fn directories(facts: &Facts) -> Finding {
-    const OWN: [&str; 10] =
-        ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs", "nsfs", "overlay"];
+    const OWN: [&str; 7] = ["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "nsfs"];
+    // Its own, unless the machine has the same one mounted: /run and /tmp are often such.
+    const EITHER: [&str; 3] = ["tmpfs", "overlay", "devtmpfs"];
+    let machine = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let machine: BTreeSet<String> = mountinfo::parse(&machine).into_iter().map(|m| m.device).collect();
     let small = |m: &&Mount| matches!(m.target.as_str(), "/etc/hosts" | "/etc/hostname" | "/etc/resolv.conf");
-    let binds = facts.mounts.iter().filter(|m| m.target != "/" && !OWN.contains(&m.fstype.as_str()));
+    let theirs = |m: &&Mount| match m.fstype.as_str() {
+        kind if OWN.contains(&kind) => false,
+        kind if EITHER.contains(&kind) => machine.contains(&m.device),
+        _ => true,
+    };
+    let binds = facts.mounts.iter().filter(|m| m.target != "/").filter(theirs);
     let found: Vec<String> = binds
         .filter(|m| !is_read_only(m) && !small(m))
         .map(|m| format!("{} (from {} of {})", m.target, m.root, m.source))
