@@ -52,6 +52,7 @@ test|has rsvg-convert|librsvg2-bin|librsvg2-tools|librsvg|librsvg|rsvg-convert|r
 test|has tar|tar|tar|tar|tar|tar|what image tests compare with
 test,bench|has umoci|umoci|umoci|umoci|umoci|umoci|what unpacked images are compared with
 test|has docker-registry|docker-registry|-|docker-registry|-|-|a registry for tests, on the loopback
+test|has openssl|openssl|openssl|openssl|openssl|openssl|certificates for that registry
 test,bench|has debootstrap|debootstrap|debootstrap|debootstrap|debootstrap|debootstrap|a Debian root file system for tests
 bench|has zstd|zstd|zstd|zstd|zstd|zstd|what unpacking is compared with
 vm|has_qemu|qemu-system-x86|qemu-system-x86-core|-|qemu-system-x86|qemu-x86|the VM
