@@ -194,14 +194,16 @@ kill $other";
 
 #[test]
 fn a_plan_shows_each_device() {
-    let sandbox = Sandbox::new();
-    require!(have("ip"), "needs ip");
+    let sandbox = sandbox!();
     bundle(&sandbox, "link", |_| {});
-    let output = sandbox.run("container", &["plan", "--bundle", "bundle"]).success();
-    output.stdout_has("RTM_NEWLINK nd-one netns PID name net1");
-    let output = sandbox.run("container", &["plan", "--bundle", "bundle", "--json"]).success();
-    let plan: Value = serde_json::from_str(&output.stdout).unwrap();
+    let plan = format!("{} plan --bundle bundle", drydock_testkit::bin("container").display());
+    let output = on_a_host(&sandbox, &format!("{plan}\necho JSON\n{plan} --json")).success();
+    let (text, json) = output.stdout.split_once("JSON\n").unwrap();
+    assert!(text.contains("RTM_NEWLINK nd-one netns PID name net1"), "{}", output.describe());
+    let plan: Value = serde_json::from_str(json).unwrap();
     let stages = plan["stages"].as_array().unwrap();
     let stage = stages.iter().find(|stage| stage["stage"] == "network-devices").unwrap();
     assert_eq!(stage["request"]["devices"], json!({ "nd-one": "net1" }));
+    // What a run would refuse, its plan refuses, too.
+    sandbox.run("container", &["plan", "--bundle", "bundle"]).fails_with(2).says("/linux/netDevices/nd-one");
 }

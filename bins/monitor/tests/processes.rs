@@ -192,7 +192,7 @@ fn containers_by_name_or_beginning() {
     monitor(&sandbox, &["tree", "web-1"]).success().stdout_has("[container web-1]");
     monitor(&sandbox, &["ns", "diff", "web-1", "web-2"]).success().stdout_has("same");
     monitor(&sandbox, &["inspect", "web"]).fails_with(2).says("web-1").says("web-2");
-    monitor(&sandbox, &["inspect", "nope"]).fails_with(2).says("no such container");
+    monitor(&sandbox, &["inspect", "nope"]).fails_with(2).says("the container does not exist");
     monitor(&sandbox, &["inspect", "old"]).fails_with(125).says("stopped");
     let elsewhere = sandbox.join("none");
     monitor(&sandbox, &["--root", elsewhere.to_str().unwrap(), "inspect", "web-1"]).fails_with(2);

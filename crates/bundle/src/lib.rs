@@ -10,4 +10,4 @@ pub mod store;
 pub use config::Bundle;
 pub use hooks::{Hook, Hooks};
 pub use state::{Life, OciState, State};
-pub use store::{Entry, Held, Store};
+pub use store::{Entry, Held, Pin, Store};

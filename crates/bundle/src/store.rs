@@ -37,6 +37,38 @@ impl Held {
     }
 }
 
+/// One container, held fast by its open lock file: whatever has its name later is another one.
+#[derive(Debug)]
+pub struct Pin {
+    lock: File,
+    path: PathBuf,
+}
+
+impl Pin {
+    /// Whether its name still means this container.
+    pub fn is_here(&self) -> bool {
+        let (Ok(ours), Ok(named)) = (self.lock.metadata(), std::fs::symlink_metadata(&self.path)) else {
+            return false;
+        };
+        (ours.dev(), ours.ino()) == (named.dev(), named.ino())
+    }
+
+    /// Whether nobody owns it, or does any more.
+    ///
+    /// # Errors
+    /// flock(2)'s.
+    pub fn is_unowned(&self) -> Result<bool> {
+        match rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockShared) {
+            // Others must not take us for an owner.
+            Ok(()) => rustix::fs::flock(&self.lock, FlockOperation::Unlock)
+                .map(|()| true)
+                .call(|| format!("flock({:?}, LOCK_UN)", self.path)),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(Error::call(format!("flock({:?})", self.path), errno)),
+        }
+    }
+}
+
 /// One container as found on disk.
 #[derive(Debug)]
 pub struct Entry {
@@ -183,6 +215,20 @@ impl Store {
     /// open(2)'s and flock(2)'s.
     pub fn own(&self, id: &ContainerId) -> Result<Held> {
         lock_file(&self.dir(id).join("lock"), FlockOperation::LockExclusive)
+    }
+
+    /// Holds on to the container that has the name now; `None` without a lock file.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn pin(&self, id: &ContainerId) -> Result<Option<Pin>> {
+        let path = self.dir(id).join("lock");
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK;
+        match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+            Ok(lock) => Ok(Some(Pin { lock, path })),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::call(format!("open({path:?}, O_RDONLY)"), e)),
+        }
     }
 
     /// Waits until nobody owns the container any more.

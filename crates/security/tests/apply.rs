@@ -521,7 +521,7 @@ fn labels_without_their_module_are_refused_before_anything() {
             continue;
         }
         let error = request.validate().unwrap_err();
-        assert_eq!(error.exit_code(), 125);
+        assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("not active in this kernel"), "{error}");
     }
 }

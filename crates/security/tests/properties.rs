@@ -108,7 +108,7 @@ fn the_kernel_shows_io_priority_cpus_memory_and_domain() {
     );
     assert!(maps(&json!({"memory_policy": {"mode": "MPOL_LOCAL"}})).contains(" local "));
     let error = run(&json!({"memory_policy": {"mode": "MPOL_BIND", "nodes": "63"}}), &["true"]);
-    assert!(String::from_utf8_lossy(&error.stderr).contains("has_memory"));
+    assert!(String::from_utf8_lossy(&error.stderr).contains("63 has no memory here"));
 }
 
 /// Limits and score of a process in a user namespace, which could not set them itself.

@@ -4,10 +4,11 @@ use crate::cleanup::{self, Verdict};
 use crate::commands::{signals, timings};
 use crate::owner::Owner;
 use crate::watch::{Show, Watch};
-use drydock_bundle::{Entry, Life, Store};
+use drydock_bundle::{Entry, Life, Pin, State, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Ctx, Error, Journal, Object, Result};
 use serde_json::json;
+use std::time::Duration;
 
 /// Arguments of `container delete`.
 #[derive(clap::Args, Clone, Debug)]
@@ -90,7 +91,7 @@ fn delete_watched(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
         held => held?,
     };
     // Or was about to.
-    if let Ok(mut state) = drydock_bundle::State::read(&entry.dir) {
+    if let Ok(mut state) = State::read(&entry.dir) {
         // From here on it is a leak, should this process be killed.
         if let Some(oci) = &mut state.oci {
             oci.unattended = false;
@@ -116,39 +117,46 @@ fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
 }
 
 fn take_all_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
-    let mut ran_in = Vec::new();
-    if let Ok(state) = &entry.state
-        && let Ok((state, pidfd)) = signals::running(&drydock_bundle::Entry {
-            id: entry.id.clone(),
-            dir: entry.dir.clone(),
-            state: Ok(state.clone()),
-        })
-    {
-        watch.timed("process", || signals::kill_all(&state, &pidfd))?;
-        ran_in = state.cgroup;
-    }
-    match end_owner(entry, store) {
-        // The owner has taken it away itself.
-        Err(error) if error.errno() == Some(nix::libc::ENOENT) && !entry.dir.exists() => {}
-        other => other?,
+    let lock = entry.dir.join("lock");
+    let pin = match crate::ours::is_foreign(&lock) {
+        true => None,
+        false => store.pin(&entry.id)?,
+    };
+    let ran_in = match &entry.state {
+        Ok(state) => watch.timed("process", || kill_running(entry, state.clone()))?,
+        Err(_) => Vec::new(),
+    };
+    if let Some(pin) = &pin {
+        end_owner(entry, pin)?;
     }
     // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
     // may be another's, of another state root.
     if !ran_in.is_empty() {
-        watch.timed("cgroup", || {
-            drydock_cgroups::Cgroup::at(ran_in)?.remove(std::time::Duration::from_secs(10))
-        })?;
+        watch.timed("cgroup", || drydock_cgroups::Cgroup::at(ran_in)?.remove(Duration::from_secs(10)))?;
     }
-    reclaim(entry, store, watch)
+    reclaim(entry, pin.as_ref(), store, watch)
 }
 
-/// Waits for the owner's end.
-fn end_owner(entry: &Entry, store: &Store) -> Result<()> {
-    let lock = entry.dir.join("lock");
-    if lock.exists() && !crate::ours::is_foreign(&lock) && store.try_own(&entry.id)?.is_none() {
-        // Whatever the state says (it may be corrupt): what the journal names is killed, so that the owner comes to its end.
+/// Kills what runs; its cgroup's directories.
+fn kill_running(entry: &Entry, state: State) -> Result<Vec<std::path::PathBuf>> {
+    let entry = Entry { id: entry.id.clone(), dir: entry.dir.clone(), state: Ok(state) };
+    let Ok((state, pidfd)) = signals::running(&entry) else { return Ok(Vec::new()) };
+    signals::kill_all(&state, &pidfd)?;
+    Ok(state.cgroup)
+}
+
+/// Waits for the owner's end. It may still be making the container: what the state and, as that may be corrupt, the journal
+/// name by now is killed, again and again.
+fn end_owner(entry: &Entry, pin: &Pin) -> Result<()> {
+    const LONGEST: Duration = Duration::from_millis(100);
+    let mut pause = Duration::from_millis(1);
+    while !pin.is_unowned()? && pin.is_here() {
         kill_journalled(entry)?;
-        store.wait_unowned(&entry.id)?;
+        if let Ok(state) = State::read(&entry.dir) {
+            kill_running(entry, state)?;
+        }
+        std::thread::sleep(pause);
+        pause = LONGEST.min(pause * 2);
     }
     Ok(())
 }
@@ -166,12 +174,16 @@ fn kill_journalled(entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// Undoes the journal and forgets the container. Nobody owns it.
-fn reclaim(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
+/// Undoes the journal and forgets the container, which nobody owns, unless its owner or another deletion has.
+fn reclaim(entry: &Entry, pin: Option<&Pin>, store: &Store, watch: &Watch) -> Result<()> {
     if !entry.dir.exists() {
         return Ok(());
     }
     let _alone = store.exclusive()?;
+    // The name may be another container's by now.
+    if pin.is_some_and(|pin| !pin.is_here()) {
+        return Ok(());
+    }
     cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::new(watch, None))?;
     watch.timed("state", || cleanup::forget(store, &entry.id))
 }
