@@ -7,6 +7,7 @@ use crate::watch::{Show, Watch};
 use drydock_bundle::{Entry, Life, Pin, State, Store};
 use drydock_cli::Outcome;
 use drydock_core::{Ctx, Error, Journal, Object, Result};
+use nix::libc;
 use serde_json::json;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ fn delete_watched(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let Some(oci) = unattended(entry) else { return take_away(entry, store, watch) };
     let held = match store.own(&entry.id) {
         // Another one has deleted it meanwhile.
-        Err(error) if error.errno() == Some(nix::libc::ENOENT) && !entry.dir.exists() => return Ok(()),
+        Err(error) if error.errno() == Some(libc::ENOENT) && !entry.dir.exists() => return Ok(()),
         held => held?,
     };
     // Or was about to.
@@ -151,12 +152,21 @@ fn end_owner(entry: &Entry, pin: &Pin) -> Result<()> {
     const LONGEST: Duration = Duration::from_millis(100);
     let mut pause = Duration::from_millis(1);
     while !pin.is_unowned()? && pin.is_here() {
-        kill_journalled(entry)?;
-        if let Ok(state) = State::read(&entry.dir) {
-            kill_running(entry, state)?;
+        match kill_made(entry) {
+            // What the owner takes away meanwhile.
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH)) => {}
+            other => other?,
         }
         std::thread::sleep(pause);
         pause = LONGEST.min(pause * 2);
+    }
+    Ok(())
+}
+
+fn kill_made(entry: &Entry) -> Result<()> {
+    kill_journalled(entry)?;
+    if let Ok(state) = State::read(&entry.dir) {
+        kill_running(entry, state)?;
     }
     Ok(())
 }
