@@ -163,7 +163,8 @@ impl Store {
             Err(e) => return Err(Error::call(format!("mkdir({dir:?}, 0700)"), e)),
         }
         drydock_core::failpoint::pass(|| "state-directory-made".into());
-        match lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive) {
+        // Who asks whether it is owned holds it for a moment.
+        match lock_file(&dir.join("lock"), FlockOperation::LockExclusive) {
             Ok(held) => {
                 drydock_core::failpoint::pass(|| "state-directory-locked".into());
                 Ok((dir, held))

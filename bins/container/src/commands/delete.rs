@@ -119,23 +119,30 @@ fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
 
 fn take_all_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
     let lock = entry.dir.join("lock");
-    let pin = match crate::ours::is_foreign(&lock) {
-        true => None,
-        false => store.pin(&entry.id)?,
+    let pin = || match crate::ours::is_foreign(&lock) {
+        true => Ok(None),
+        false => store.pin(&entry.id),
     };
     let ran_in = match &entry.state {
         Ok(state) => watch.timed("process", || kill_running(entry, state.clone()))?,
         Err(_) => Vec::new(),
     };
-    if let Some(pin) = &pin {
-        end_owner(entry, pin)?;
+    loop {
+        let pin = pin()?;
+        if let Some(pin) = &pin {
+            end_owner(entry, pin)?;
+        }
+        // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
+        // may be another's, of another state root.
+        if !ran_in.is_empty() && pin.as_ref().is_none_or(Pin::is_here) {
+            watch.timed("cgroup", || {
+                drydock_cgroups::Cgroup::at(ran_in.clone())?.remove(Duration::from_secs(10))
+            })?;
+        }
+        if reclaim(entry, pin.as_ref(), store, watch)? {
+            return Ok(());
+        }
     }
-    // A journal that was cut short does not name it any more. Only of a container that ran a moment ago: by now the name
-    // may be another's, of another state root.
-    if !ran_in.is_empty() {
-        watch.timed("cgroup", || drydock_cgroups::Cgroup::at(ran_in)?.remove(Duration::from_secs(10)))?;
-    }
-    reclaim(entry, pin.as_ref(), store, watch)
 }
 
 /// Kills what runs; its cgroup's directories.
@@ -184,18 +191,25 @@ fn kill_journalled(entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// Undoes the journal and forgets the container, which nobody owns, unless its owner or another deletion has.
-fn reclaim(entry: &Entry, pin: Option<&Pin>, store: &Store, watch: &Watch) -> Result<()> {
+/// Undoes the journal and forgets the container, unless its owner or another deletion has; false if somebody owns it.
+fn reclaim(entry: &Entry, pin: Option<&Pin>, store: &Store, watch: &Watch) -> Result<bool> {
     if !entry.dir.exists() {
-        return Ok(());
+        return Ok(true);
     }
+    // Nobody makes a container meanwhile; until now its maker may have been about to lock it.
     let _alone = store.exclusive()?;
-    // The name may be another container's by now.
-    if pin.is_some_and(|pin| !pin.is_here()) {
-        return Ok(());
+    match pin {
+        // The name is another container's by now, or nobody's.
+        Some(pin) if !pin.is_here() => return Ok(true),
+        Some(pin) if !pin.is_unowned()? => return Ok(false),
+        None if std::fs::symlink_metadata(entry.dir.join("lock")).is_ok_and(|m| m.is_file()) => {
+            return Ok(false);
+        }
+        _ => {}
     }
     cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::new(watch, None))?;
-    watch.timed("state", || cleanup::forget(store, &entry.id))
+    watch.timed("state", || cleanup::forget(store, &entry.id))?;
+    Ok(true)
 }
 
 /// Removes what containers left behind whose owner was killed.
