@@ -74,6 +74,9 @@ fn a_pid_file_that_cannot_be() {
         );
     }
     sandbox.run("container", &["run", "-d", "--name", &id, "--", "sleep", "100"]).success();
+    // What its supervisor still makes is not the refused command's.
+    let attach = sandbox.state().join(&id).join("attach");
+    sandbox.wait_until("its supervisor listens", || attach.exists());
     refused(&sandbox, &[(&["exec", "--pid-file", &missing, &id, "true"], "--pid-file: ")]);
     sandbox.run("container", &["delete", "-f", &id]).success();
 }
