@@ -282,12 +282,12 @@ fn the_terminal_is_the_commands_and_stops_are_jobs() {
         .unwrap();
     let ids: Vec<&str> = line.trim().split(' ').collect();
     assert_eq!((ids.len(), ids.first()), (2, ids.last()), "{screen:?}");
+    let leader = ids[0];
     // Ctrl-Z stops both, so that the shell takes over; fg goes on; Ctrl-C ends it.
     terminal.types("\x1a").shows("Stopped");
     terminal.types("echo back-$((40+2))\n").shows("back-42");
     terminal.types("fg\n").shows("init -s");
-    // The shell has given the terminal back once the command has it again.
-    std::thread::sleep(Duration::from_millis(300));
+    until("the terminal is the command's again", || stat(leader, 8).is_some_and(|group| group == leader));
     terminal.types("\x03");
     terminal.types("echo code-$?\n").shows("code-130");
     terminal.types("exit\n");
