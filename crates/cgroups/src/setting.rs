@@ -282,18 +282,14 @@ fn switch(key: &str, value: &str) -> Result<bool> {
 /// `50%`, `max`, or the kernel's `QUOTA PERIOD` with QUOTA a number or `max`. A lone whole number is the kernel's
 /// quota in microseconds; with a fraction or `%` it is processors.
 fn cpu_max(value: &str) -> Result<CpuMax> {
+    let wrong =
+        || bad("cpu.max", value, "not a limit (allowed: 50%, 0.5, max, or QUOTA PERIOD in microseconds)");
+    let count = |word: &str| Limits::parse_count("cpu.max", word).map_err(|_| wrong());
     let mut words = value.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some(quota), None, None) if quota.contains(['%', '.']) => Limits::parse_cpus(quota),
-        (Some(quota), period, None) => Ok(CpuMax::new(
-            Limits::parse_count("cpu.max", quota)?,
-            period.map_or(Ok(100_000), |p| Limits::parse_count("cpu.max", p))?,
-        )),
-        _ => Err(bad(
-            "cpu.max",
-            value,
-            "not a limit (allowed: 50%, 0.5, max, or QUOTA PERIOD in microseconds)",
-        )),
+        (Some(quota), period, None) => Ok(CpuMax::new(count(quota)?, period.map_or(Ok(100_000), count)?)),
+        _ => Err(wrong()),
     }
 }
 
