@@ -12,11 +12,7 @@ output=${BENCH_OUTPUT:-docs/BENCHMARKS.md}
 bin=${BENCH_BIN:-$PWD/dist/bin}
 tool=$bin/cgroupctl
 
-say() { printf 'bench: %s\n' "$*" >&2; }
-die() {
-    say "$*"
-    exit 1
-}
+. scripts/bench-lib.sh
 [ "$(id -u)" = 0 ] || die "needs root"
 [ -x "$tool" ] || die "no $tool: make build"
 command -v cgcreate >/dev/null || die "no cgcreate: scripts/deps.sh bench installs Debian's"
@@ -107,9 +103,4 @@ row() { # NAME BASE STEPS…
         [ -z "$(value "$name" "" 3)" ] || row "$name" "bash with read" | sed 's/^| list /| cgroupctl list --stats /; s/^| top /| cgroupctl top --once (two passes, 200 ms apart) /'
     done
 } >"$work/table"
-cat "$work/table"
-awk -v table="$work/table" '
-    /<!-- cgroups:begin -->/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
-    /<!-- cgroups:end -->/ { skip = 0 }
-    !skip' "$output" >"$work/new"
-cat "$work/new" >"$output"
+put_table cgroups "$work/table" "$output"

@@ -11,10 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${BENCH_RUNS:-5} output=${BENCH_OUTPUT:-docs/BENCHMARKS.md} bin=${BENCH_BIN:-$PWD/dist/bin}
 
-die() {
-    printf 'bench: %s\n' "$*" >&2
-    exit 1
-}
+. scripts/bench-lib.sh
 [ "$(id -u)" = 0 ] || die "needs root"
 [ -x "$bin/rootfs" ] || die "no $bin/rootfs: make build"
 for program in umoci tar gzip zstd ldd; do command -v $program >/dev/null || die "no $program: scripts/deps.sh bench"; done
@@ -85,9 +82,4 @@ base=0
         echo "| ${names[$i]} | $(awk -v v="$(median "$i")" 'BEGIN { printf "%.0f", v / 1000 }') | $(awk -v a="$(median "$i")" -v b="$base" 'BEGIN { printf "%.2f", a / b }') |"
     done
 } >"$work/table"
-cat "$work/table"
-awk -v table="$work/table" '
-    /<!-- bench-images:begin -->/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
-    /<!-- bench-images:end -->/ { skip = 0 }
-    !skip' "$output" >"$work/new"
-cat "$work/new" >"$output"
+put_table bench-images "$work/table" "$output"

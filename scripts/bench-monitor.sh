@@ -12,11 +12,7 @@ output=${BENCH_OUTPUT:-docs/BENCHMARKS.md}
 monitor=${BENCH_BIN:-$PWD/dist/bin}/monitor
 containers=200 processes=1000 many=10000
 
-say() { printf 'bench: %s\n' "$*" >&2; }
-die() {
-    say "$*"
-    exit 1
-}
+. scripts/bench-lib.sh
 [ "$(id -u)" = 0 ] || die "needs root"
 [ -x "$monitor" ] || die "no $monitor: make build"
 for tool in lsns script busybox; do command -v "$tool" >/dev/null || die "no $tool: scripts/deps.sh bench test installs Debian's"; done
@@ -160,9 +156,4 @@ head='ms | ratio | processor, ms | ratio | largest process, KiB |'
     row "monitor ns ls of many" "lsns of many" "monitor ns ls"
     for name in ps stats top; do row "monitor $name of many" "lsns of many" "monitor $name"; done
 } >"$work/table"
-cat "$work/table"
-awk -v table="$work/table" '
-    /<!-- monitor:begin -->/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
-    /<!-- monitor:end -->/ { skip = 0 }
-    !skip' "$output" >"$work/new"
-cat "$work/new" >"$output"
+put_table monitor "$work/table" "$output"

@@ -8,10 +8,7 @@ cd "$(dirname "$0")/.."
 runs=${BENCH_RUNS:-25}
 bin=${BENCH_BIN:-$PWD/dist/bin}
 plugins=${CNI_PATH:-/usr/lib/cni}
-die() {
-    printf 'bench: %s\n' "$*" >&2
-    exit 1
-}
+. scripts/bench-lib.sh
 [ "$(id -u)" = 0 ] || die "needs root"
 for tool in ip nft unshare "$bin/netsetup" "$plugins/bridge" "$plugins/host-local"; do
     command -v "$tool" >/dev/null || die "no $tool (apt install iproute2 nftables containernetworking-plugins; make build)"

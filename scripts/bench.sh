@@ -12,11 +12,7 @@ bin=${BENCH_BIN:-$PWD/dist/bin}
 read -ra peers <<<"${BENCH_RUNTIMES:-crun=crun runc=runc}"
 base=${peers[0]%%=*}
 
-say() { printf 'bench: %s\n' "$*" >&2; }
-die() {
-    say "$*"
-    exit 1
-}
+. scripts/bench-lib.sh
 [ "$(id -u)" = 0 ] || die "needs root"
 for tool in runc lsns busybox "${peers[@]#*=}"; do
     command -v "$tool" >/dev/null || die "no $tool: scripts/deps.sh bench test installs Debian's"
@@ -167,9 +163,4 @@ head="create | start | delete | together, ms | ratio to $base | processor, ms | 
     done <"$cases.enter"
     printf '\n`init` that waits for its command: %s KiB resident.\n' "$resident"
 } >"$work/table"
-cat "$work/table"
-awk -v table="$work/table" '
-    /<!-- bench:begin -->/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
-    /<!-- bench:end -->/ { skip = 0 }
-    !skip' "$output" >"$work/new"
-cat "$work/new" >"$output"
+put_table bench "$work/table" "$output"

@@ -34,6 +34,17 @@ struct Series<'a> {
     named: bool,
 }
 
+/// A series in which the command alone is killed.
+fn series<'a>(
+    name: &'a str,
+    before: &'a [&'a [&'a str]],
+    killed: &'a [&'a str],
+    wanted: usize,
+    named: bool,
+) -> Series<'a> {
+    Series { name, before, killed, children: false, points: points(wanted), named }
+}
+
 #[derive(Default)]
 struct Tally {
     points: usize,
@@ -472,14 +483,7 @@ fn stop_and_delete() {
 fn named_places() {
     require_tools!();
     let bridged: &[&str] = &["run", "--net", "bridge", "-p", "8080:80", "--name", "ID", "--", "true"];
-    let one = |name, before, killed, wanted| Series {
-        name,
-        before,
-        killed,
-        children: false,
-        points: points(wanted),
-        named: true,
-    };
+    let one = |name, before, killed, wanted| series(name, before, killed, wanted, true);
     let start: &[&str] = &["start", "ID"];
     let exec: &[&str] = &["exec", "ID", "true"];
     check(
@@ -503,14 +507,7 @@ fn a_bundles_create_start_and_delete() {
     let start: &[&str] = &["start", "ID"];
     let delete: &[&str] = &["delete", "--force", "ID"];
     let run: &[&str] = &["run", "--detach", "--bundle", "BUNDLE", "ID"];
-    let one = |name, before, killed, wanted| Series {
-        name,
-        before,
-        killed,
-        children: false,
-        points: points(wanted),
-        named: false,
-    };
+    let one = |name, before, killed, wanted| series(name, before, killed, wanted, false);
     check(
         &[
             one("create", &[], CREATE, 50),

@@ -218,12 +218,15 @@ impl Store {
         lock_file(&self.dir(id).join("lock"), FlockOperation::LockExclusive)
     }
 
-    /// Holds on to the container that has the name now; `None` without a lock file.
+    /// Holds on to the container that has the name now; `None` without a lock file, also where something else stands for it.
     ///
     /// # Errors
     /// open(2)'s.
     pub fn pin(&self, id: &ContainerId) -> Result<Option<Pin>> {
         let path = self.dir(id).join("lock");
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Ok(None);
+        }
         let flags = nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK;
         match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
             Ok(lock) => Ok(Some(Pin { lock, path })),

@@ -118,17 +118,12 @@ fn take_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
 }
 
 fn take_all_away(entry: &Entry, store: &Store, watch: &Watch) -> Result<()> {
-    let lock = entry.dir.join("lock");
-    let pin = || match crate::ours::is_foreign(&lock) {
-        true => Ok(None),
-        false => store.pin(&entry.id),
-    };
     let ran_in = match &entry.state {
         Ok(state) => watch.timed("process", || kill_running(entry, state.clone()))?,
         Err(_) => Vec::new(),
     };
     loop {
-        let pin = pin()?;
+        let pin = store.pin(&entry.id)?;
         if let Some(pin) = &pin {
             end_owner(entry, pin)?;
         }
@@ -202,9 +197,7 @@ fn reclaim(entry: &Entry, pin: Option<&Pin>, store: &Store, watch: &Watch) -> Re
         // The name is another container's by now, or nobody's.
         Some(pin) if !pin.is_here() => return Ok(true),
         Some(pin) if !pin.is_unowned()? => return Ok(false),
-        None if std::fs::symlink_metadata(entry.dir.join("lock")).is_ok_and(|m| m.is_file()) => {
-            return Ok(false);
-        }
+        None if store.pin(&entry.id)?.is_some() => return Ok(false),
         _ => {}
     }
     cleanup::undo(&entry.id, &entry.dir, store.root(), &Ctx::new(watch, None))?;
